@@ -1,0 +1,57 @@
+import type { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts';
+import type { JsonObject } from '../matrix/json.ts';
+import type { Event, Pdu } from '../matrix/pdu.ts';
+import type { Result } from '../base/result.ts';
+import type { Transaction } from '../storage/database.ts';
+
+/**
+ * What the homeserver needs from other servers. `federation/` implements these, over HTTPS or through a pipe; the
+ * homeserver neither knows nor imports it.
+ */
+export interface RemoteRooms {
+  /**
+   * Joins through the first of `via` that lets us: make_join, sign, send_join (v2), the answer's signatures checked.
+   * A call for the same room and user attaches to the one in progress.
+   * @throws MatrixError as the last server answered, or M_UNKNOWN 502/504 where none did.
+   */
+  join(request: {
+    readonly room: RoomId;
+    readonly user: UserId;
+    readonly via: readonly ServerName[];
+    readonly content: JsonObject;
+  }): Promise<RemoteJoin>;
+  /** Leaves a room, or rejects an invite, in which no local user is joined: make_leave, send_leave (v2). */
+  leave(request: { readonly room: RoomId; readonly user: UserId; readonly via: readonly ServerName[] }): Promise<Event>;
+  /** Asks the invited user's server to sign an invite (invite v2). @throws MatrixError where it refuses. */
+  invite(request: {
+    readonly event: Event;
+    readonly roomVersion: string;
+    readonly strippedState: readonly JsonObject[];
+    readonly destination: ServerName;
+  }): Promise<Pdu>;
+}
+
+/** What send_join brought: everything parsed and with valid signatures and hashes, nothing authorised yet. */
+export interface RemoteJoin {
+  readonly roomVersion: string;
+  readonly join: Event;
+  /** The state before the join. */
+  readonly state: readonly Event[];
+  readonly authChain: readonly Event[];
+  readonly via: ServerName;
+}
+
+/** Sends events to other servers; durable from the moment that the transaction commits. */
+export interface Outbox {
+  /** Queues an event for each destination, inside the transaction that persists it, and wakes the sender after. */
+  enqueue(tx: Transaction, event: Event, destinations: ReadonlySet<ServerName>): Promise<void>;
+}
+
+/** Checks who signed what. */
+export interface EventVerifier {
+  /**
+   * Checks format, signatures (fetching keys where they are not known) and the content hash. Where only the hash is
+   * wrong, the redacted event is what comes back (server-server API, "Checks performed on receipt of a PDU", 3).
+   */
+  verify(pdu: unknown, roomVersion: string): Promise<Result<Event, string>>;
+}
