@@ -1,4 +1,4 @@
-import type { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts';
+import type { RoomId, ServerName, UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
 import type { Result } from '../base/result.ts';

@@ -1,0 +1,132 @@
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { Ajv } from 'ajv';
+import { parse } from 'yaml';
+
+/** What a configuration file says, defaults filled in, paths absolute; frozen. Keys as in config/ravine.example.yaml. */
+export interface Config {
+  readonly server_name: string;
+  readonly data: string;
+  readonly registration: 'closed' | 'token' | 'open';
+  readonly http: { readonly listen: readonly HttpListener[]; readonly public_base_url: string | null };
+  readonly coap: {
+    readonly enabled: boolean;
+    readonly host: string;
+    readonly port: number;
+    readonly plain: 'loopback' | 'trusted' | 'off';
+    readonly link: { readonly rate: number | null; readonly delay_ms: number; readonly mtu: number };
+  };
+  readonly federation: {
+    readonly trust: 'verified' | 'tofu';
+    readonly peers: readonly PeerConfig[];
+    /** Files of PEM certificates. */
+    readonly certificate_authorities: readonly string[];
+  };
+  readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
+}
+
+export interface HttpListener {
+  readonly host: string;
+  readonly port: number;
+  /** Files in PEM. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
+}
+
+export interface PeerConfig {
+  readonly server_name: string;
+  readonly address: string;
+  readonly trust?: 'verified' | 'tofu' | { readonly pinned: string };
+}
+
+/** Any part of a configuration, as a file or a caller gives it. */
+export type PartialConfig = {
+  readonly [K in keyof Config]?: Config[K] extends object ? DeepPartial<Config[K]> : Config[K];
+};
+type DeepPartial<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
+    : T;
+
+const DEFAULTS: Config = {
+  server_name: 'localhost',
+  data: './data',
+  registration: 'token',
+  http: { listen: [{ host: '127.0.0.1', port: 8008 }], public_base_url: null },
+  coap: {
+    enabled: true,
+    host: '127.0.0.1',
+    port: 5683,
+    plain: 'loopback',
+    link: { rate: null, delay_ms: 0, mtu: 1200 },
+  },
+  federation: { trust: 'verified', peers: [], certificate_authorities: [] },
+  log: { level: 'info' },
+};
+
+/** A configuration that cannot be used; the message says where and why. */
+export class ConfigError extends Error {}
+
+/**
+ * Reads and checks a YAML file; without a file the defaults. Paths in it are relative to the file.
+ * @throws ConfigError
+ */
+export function readConfig(file: string | undefined): Config {
+  if (file === undefined) return completeConfig({}, process.cwd());
+  let value: unknown;
+  try {
+    value = parse(readFileSync(file, 'utf8')) ?? {};
+  } catch (error) {
+    throw new ConfigError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return completeConfig(value, dirname(resolve(file)), file);
+}
+
+/**
+ * Checks a partial configuration and fills in what it leaves out.
+ * @param base the folder that relative paths start from
+ * @throws ConfigError
+ */
+export function completeConfig(value: unknown, base: string, file = 'configuration'): Config {
+  const schema = JSON.parse(
+    readFileSync(new URL('../../config/ravine.schema.json', import.meta.url), 'utf8'),
+  ) as object;
+  const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
+  if (!ajv.validate(schema, value))
+    throw new ConfigError(`${file}: ${ajv.errorsText(ajv.errors, { dataVar: '' })}`);
+  const merged = merge(DEFAULTS, value as PartialConfig);
+  const absolute = (path: string): string => resolve(base, path);
+  return freeze({
+    ...merged,
+    data: absolute(merged.data),
+    http: {
+      ...merged.http,
+      listen: merged.http.listen.map(({ tls, ...listener }) =>
+        tls === undefined
+          ? listener
+          : { ...listener, tls: { certificate: absolute(tls.certificate), key: absolute(tls.key) } },
+      ),
+    },
+    federation: {
+      ...merged.federation,
+      certificate_authorities: merged.federation.certificate_authorities.map(absolute),
+    },
+  });
+}
+
+function merge<T>(defaults: T, given: unknown): T {
+  if (given === undefined) return defaults;
+  if (!isPlainObject(defaults) || !isPlainObject(given)) return given as T;
+  const merged: Record<string, unknown> = { ...defaults };
+  for (const [key, value] of Object.entries(given)) merged[key] = merge(merged[key], value);
+  return merged as T;
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(value).forEach(freeze);
+  return Object.freeze(value);
+}
