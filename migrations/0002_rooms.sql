@@ -17,16 +17,21 @@ CREATE TABLE events (
   sender TEXT NOT NULL,
   depth INTEGER NOT NULL,
   origin_server_ts INTEGER NOT NULL,
-  -- The PDU as it was accepted, JSON text without "unsigned".
+  -- The PDU as it was accepted, or as redaction left it, JSON text without "unsigned".
   json TEXT NOT NULL,
   -- 'timeline': part of the DAG with known state. 'outlier': known as state or auth event only.
+  -- 'withheld': a redaction in the DAG that waits for the event it redacts, or that may not redact it; not shown.
   -- 'soft_failed': in the DAG, never shown. 'rejected': failed authorisation, kept so that descendants know.
   status TEXT NOT NULL,
-  -- State groups before and after the event; null for outliers and rejected events.
+  -- Why a rejected event is rejected: by its 'auth_events', or by the 'state' before it.
+  rejected_by TEXT,
+  -- State groups before and after the event (a rejected event changes nothing); null for what is known only as a state
+  -- or auth event, whatever its status.
   state_before INTEGER,
   state_after INTEGER,
   -- Delivery position in the one stream that orders everything a sync can deliver; null: never appears in /sync.
   position INTEGER UNIQUE,
+  -- The event id of the redaction that was applied.
   redacted_by TEXT
 );
 CREATE INDEX events_by_room_position ON events (room, position);
@@ -37,6 +42,16 @@ CREATE TABLE event_prev (event INTEGER NOT NULL, prev TEXT NOT NULL, PRIMARY KEY
 CREATE INDEX event_prev_by_prev ON event_prev (prev);
 CREATE TABLE event_auth (event INTEGER NOT NULL, auth TEXT NOT NULL, PRIMARY KEY (event, auth)) WITHOUT ROWID;
 
+-- Redactions in the DAG that were neither rejected nor soft-failed, by the event that they name, which may come later.
+CREATE TABLE redactions (
+  redacts TEXT NOT NULL,
+  redaction INTEGER NOT NULL,
+  -- Whether the sender's power level was the redact level or more, by the state before the redaction.
+  by_power INTEGER NOT NULL,
+  PRIMARY KEY (redacts, redaction)
+) WITHOUT ROWID;
+
+-- What a new event takes as its previous events: accepted events without an accepted child.
 CREATE TABLE forward_extremities (room INTEGER NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (room, event)) WITHOUT ROWID;
 
 -- The state that holds now: resolved over the forward extremities.
@@ -99,7 +114,8 @@ CREATE INDEX client_transactions_by_event ON client_transactions (event_id);
 CREATE TABLE stream (position INTEGER NOT NULL);
 INSERT INTO stream (position) VALUES (0);
 
--- Every change of current_state, by the delivery position that carried it; `event` null: the entry went away (a
+-- Every change of current_state, by the delivery position that carried it (a position of which no event may be shown:
+-- a withheld redaction can merge two branches); `event` null: the entry went away (a
 -- resolution can do that). From this, /sync computes the state between two positions.
 CREATE TABLE current_state_changes (
   room INTEGER NOT NULL,

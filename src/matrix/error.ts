@@ -28,7 +28,9 @@ export class MatrixError extends Error {
 export const forbidden = (message: string): MatrixError => new MatrixError(403, 'M_FORBIDDEN', message);
 export const notFound = (message: string): MatrixError => new MatrixError(404, 'M_NOT_FOUND', message);
 export const badJson = (message: string): MatrixError => new MatrixError(400, 'M_BAD_JSON', message);
-export const invalidParam = (message: string): MatrixError => new MatrixError(400, 'M_INVALID_PARAM', message);
-export const missingParam = (message: string): MatrixError => new MatrixError(400, 'M_MISSING_PARAM', message);
+export const invalidParam = (message: string): MatrixError =>
+  new MatrixError(400, 'M_INVALID_PARAM', message);
+export const missingParam = (message: string): MatrixError =>
+  new MatrixError(400, 'M_MISSING_PARAM', message);
 export const unknownError = (status: number, message: string): MatrixError =>
   new MatrixError(status, 'M_UNKNOWN', message);

@@ -1,0 +1,40 @@
+import type { FastifyInstance } from 'fastify';
+import type { Accounts } from '../../homeserver/accounts.ts';
+import type { AuthData } from '../../homeserver/interactive_auth.ts';
+import { AUTH_DATA } from './schemas.ts';
+
+interface PasswordBody {
+  readonly new_password: string;
+  readonly logout_devices?: boolean;
+  readonly auth?: AuthData;
+}
+
+const PASSWORD_BODY = {
+  type: 'object',
+  required: ['new_password'],
+  properties: { new_password: { type: 'string' }, logout_devices: { type: 'boolean' }, auth: AUTH_DATA },
+} as const;
+
+/** Client-server API, "Current account information" and "Password management". */
+export function accountRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
+  app.get('/_matrix/client/v3/account/whoami', { config: { auth: 'device' } }, async ({ requester }) => ({
+    user_id: requester.user,
+    device_id: requester.device,
+    is_guest: false,
+  }));
+
+  app.post<{ Body: PasswordBody }>(
+    '/_matrix/client/v3/account/password',
+    { config: { auth: 'device' }, schema: { body: PASSWORD_BODY } },
+    async ({ requester, body }, reply) => {
+      const refused = await accounts.confirm(requester, body.auth);
+      if (refused !== undefined) return reply.code(401).send(refused);
+      await accounts.setPassword(
+        requester,
+        body.new_password,
+        body.logout_devices === false ? 'nobody' : 'others',
+      );
+      return {};
+    },
+  );
+}

@@ -1,0 +1,164 @@
+import type { Random } from '../base/random.ts';
+import type { Millis } from '../base/time.ts';
+import type { Outgoing } from './client.ts';
+import type { CoapDatagram, CoapEvent } from './endpoint.ts';
+import { MessageIds, Tokens } from './ids.ts';
+import type { Remembered } from './memory.ts';
+import type { Incoming } from './server.ts';
+import type { Timers } from './timers.ts';
+import type { Timing } from './timing.ts';
+import type { Transmission } from './transmitter.ts';
+
+/** The bound of everything that a peer can make grow. */
+export interface CoapLimits {
+  /** Peers of which anything is kept; a datagram of one more is dropped. */
+  readonly peers: number;
+  /** Requests to one peer that have not ended, waiting ones included: one more fails with `queue_full`. */
+  readonly requestsPerPeer: number;
+  /** Requests of one peer, and of all, that the application has not answered: one more gets 5.03. */
+  readonly exchangesPerPeer: number;
+  readonly exchanges: number;
+  /** Message ids of one peer, and of all, that are remembered; a message with one more is dropped. */
+  readonly rememberedPerPeer: number;
+  readonly remembered: number;
+  /** Bytes of cached replies; past it the oldest are forgotten, and their duplicates get a RST. */
+  readonly replyBytes: number;
+  /** Bytes of one body, sent or received: `too_large` or 4.13 beyond. */
+  readonly bodyBytes: number;
+  /** Requests in assembly of one peer (the least recent gives way) and of all (5.03). */
+  readonly assembliesPerPeer: number;
+  readonly assemblies: number;
+  /** Bytes of all bodies in assembly, requests and responses. */
+  readonly assemblyBytes: number;
+  /** Large responses kept for the blocks that have not been fetched; the least recent gives way. */
+  readonly bodies: number;
+  readonly cachedBodyBytes: number;
+}
+
+export const DEFAULT_LIMITS: CoapLimits = {
+  peers: 4096,
+  requestsPerPeer: 256,
+  exchangesPerPeer: 64,
+  exchanges: 1024,
+  rememberedPerPeer: 16_384,
+  remembered: 262_144,
+  replyBytes: 8 * 2 ** 20,
+  bodyBytes: 8 * 2 ** 20,
+  assembliesPerPeer: 16,
+  assemblies: 256,
+  assemblyBytes: 64 * 2 ** 20,
+  bodies: 256,
+  cachedBodyBytes: 32 * 2 ** 20,
+};
+
+/** What happened since the start. */
+export interface CoapCounters {
+  datagramsIn: number;
+  datagramsOut: number;
+  /** Copies of a CON after the first. */
+  resent: number;
+  /** Messages of a peer that had arrived before. */
+  duplicates: number;
+  /** Datagrams that are no CoAP message. */
+  malformed: number;
+  /** Well-formed messages that nobody waits for or that make no sense. */
+  ignored: number;
+  resetsOut: number;
+  /** Messages and peers beyond a bound. */
+  refused: number;
+  /** Cached replies forgotten before their time. */
+  shed: number;
+  requestsIn: number;
+  requestsOut: number;
+  blocksIn: number;
+  blocksOut: number;
+  /** Block-wise transfers started over. */
+  transfersRestarted: number;
+  separateResponses: number;
+}
+
+export const zeroCounters = (): CoapCounters => ({
+  datagramsIn: 0,
+  datagramsOut: 0,
+  resent: 0,
+  duplicates: 0,
+  malformed: 0,
+  ignored: 0,
+  resetsOut: 0,
+  refused: 0,
+  shed: 0,
+  requestsIn: 0,
+  requestsOut: 0,
+  blocksIn: 0,
+  blocksOut: 0,
+  transfersRestarted: 0,
+  separateResponses: 0,
+});
+
+/** Requests that ended without an answer of which the tokens rest, for each peer. */
+const RETIRED_TOKENS = 256;
+
+/** Everything that is known of one peer. */
+export class Peer {
+  readonly kind = 'peer';
+  readonly name: string;
+  readonly ids: MessageIds;
+  readonly tokens: Tokens;
+  /** Confirmable messages that wait for a place among the outstanding ones, by priority, then by age. */
+  readonly queue: Transmission[] = [];
+  /** Confirmable messages that were sent and not acknowledged, by message id. */
+  readonly outstanding = new Map<number, Transmission>();
+  /** Our requests that have not ended. */
+  readonly requests = new Set<Outgoing>();
+  /** Those of them that wait for a response, by token in hexadecimal. */
+  readonly awaited = new Map<string, Outgoing>();
+  /** Its requests that the application has not answered. */
+  readonly exchanges = new Set<Incoming>();
+  /** Its messages by id, the one that expires first in front. */
+  readonly remembered = new Map<number, Remembered>();
+  /** The next Request-Tag. */
+  nextTag: number;
+  lastUsed: Millis;
+
+  constructor(name: string, random: Random, tokenLength: number, now: Millis) {
+    this.name = name;
+    this.ids = new MessageIds(random);
+    this.tokens = new Tokens(random, tokenLength, RETIRED_TOKENS);
+    this.nextTag = random.integer(2 ** 16);
+    this.lastUsed = now;
+  }
+
+  /** Whether nothing would be lost by forgetting it, but for its message ids. */
+  get idle(): boolean {
+    return (
+      this.queue.length === 0 &&
+      this.outstanding.size === 0 &&
+      this.requests.size === 0 &&
+      this.exchanges.size === 0 &&
+      this.remembered.size === 0
+    );
+  }
+}
+
+/** The instant at which what has expired is cleared away. */
+export interface Sweep {
+  readonly kind: 'sweep';
+}
+
+export type TimerTarget = Transmission | Outgoing | Incoming | Peer | Sweep;
+
+/** What the parts of one endpoint share. */
+export interface Core {
+  readonly random: Random;
+  readonly limits: CoapLimits;
+  readonly timing: (peer: string) => Timing;
+  readonly timers: Timers<TimerTarget>;
+  readonly counters: CoapCounters;
+  /** Critical options beyond our own that the application acts on. */
+  readonly understood: readonly number[];
+  /** Bytes of all bodies in assembly. */
+  assembling: number;
+  /** Collected until the current call returns its step. */
+  datagrams: CoapDatagram[];
+  events: CoapEvent[];
+}

@@ -1,0 +1,107 @@
+import type { Millis } from '../base/time.ts';
+import type { Core, Peer } from './core.ts';
+import type { Incoming } from './server.ts';
+
+/** A message of a peer that has been received, kept so that its copies have no effect (RFC 7252, section 4.5). */
+export interface Remembered {
+  readonly id: number;
+  expiresAt: Millis;
+  /** The acknowledgement or reset that it got last; its copies get the same. */
+  reply: Uint8Array | null;
+  label: string;
+  /** The request that it carried, until the application has answered. */
+  exchange: Incoming | null;
+  /** Whether the reply had to be forgotten. */
+  shed: boolean;
+}
+
+/** Remembers received messages and the replies to them, within bounds. */
+export class Memory {
+  readonly #core: Core;
+  /** Entries with a reply, the oldest first. */
+  readonly #replies = new Set<Remembered>();
+  #replyBytes = 0;
+  #entries = 0;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  get entries(): number {
+    return this.#entries;
+  }
+
+  get replyBytes(): number {
+    return this.#replyBytes;
+  }
+
+  /** The entry of a message that came before; its lifetime starts anew with each copy. */
+  find(peer: Peer, id: number, now: Millis): Remembered | undefined {
+    const entry = peer.remembered.get(id);
+    if (entry === undefined) return undefined;
+    if (entry.expiresAt <= now && entry.exchange === null) {
+      this.#delete(peer, entry);
+      return undefined;
+    }
+    this.#renew(peer, entry, now);
+    return entry;
+  }
+
+  /** Remembers a new message; undefined where the peer has too many that have not expired. */
+  add(peer: Peer, id: number, now: Millis): Remembered | undefined {
+    this.purge(peer, now);
+    const { rememberedPerPeer, remembered } = this.#core.limits;
+    if (peer.remembered.size >= rememberedPerPeer || this.#entries >= remembered) return undefined;
+    this.#entries++;
+    const entry = { id, expiresAt: 0, reply: null, label: '', exchange: null, shed: false };
+    this.#renew(peer, entry, now);
+    return entry;
+  }
+
+  /** Keeps what `entry`'s message was replied with, in place of an earlier reply. */
+  keep(entry: Remembered, reply: Uint8Array, label: string): void {
+    this.#dropReply(entry);
+    entry.reply = reply;
+    entry.label = label;
+    this.#replies.add(entry);
+    this.#replyBytes += reply.length;
+    for (const oldest of this.#replies) {
+      if (this.#replyBytes <= this.#core.limits.replyBytes) break;
+      this.#dropReply(oldest);
+      oldest.shed = true;
+      this.#core.counters.shed++;
+    }
+  }
+
+  /** Forgets what has expired of one peer. */
+  purge(peer: Peer, now: Millis): void {
+    for (const entry of peer.remembered.values()) {
+      if (entry.expiresAt > now) break;
+      if (entry.exchange === null) this.#delete(peer, entry);
+    }
+  }
+
+  /** Forgets everything of one peer. */
+  forget(peer: Peer): void {
+    for (const entry of peer.remembered.values()) this.#delete(peer, entry);
+  }
+
+  #renew(peer: Peer, entry: Remembered, now: Millis): void {
+    peer.remembered.delete(entry.id);
+    entry.expiresAt = now + this.#core.timing(peer.name).exchangeLifetime;
+    peer.remembered.set(entry.id, entry);
+  }
+
+  #delete(peer: Peer, entry: Remembered): void {
+    peer.remembered.delete(entry.id);
+    this.#entries--;
+    this.#dropReply(entry);
+  }
+
+  #dropReply(entry: Remembered): void {
+    if (entry.reply === null) return;
+    this.#replies.delete(entry);
+    this.#replyBytes -= entry.reply.length;
+    entry.reply = null;
+  }
+}

@@ -1,0 +1,134 @@
+import type { Millis } from '../base/time.ts';
+import { BLOCK_SIZES, type BlockSize } from './block.ts';
+
+/** What the reliability needs to know about the way to a peer. */
+export interface Timing {
+  /**
+   * Time from the moment the last bit of a CON left until it is sent again.
+   * @param attempt 0 for the first copy.
+   * @param bytesSent length of the CoAP message.
+   * @param random in [0, 1).
+   */
+  retransmitAfter(attempt: number, bytesSent: number, random: number): Millis;
+  /** Copies after the first; null: until the request's deadline. */
+  readonly maxRetransmit: number | null;
+  /** Outstanding CON exchanges to one peer; more wait in a bounded queue by priority. */
+  readonly nstart: number;
+  readonly blockSize: BlockSize;
+  /** A body of up to so many bytes still goes in one message, where that is more than a block; default `blockSize`. */
+  readonly undividedSize?: number;
+  /** Whether requests say which block size they want back (2 bytes each): for links of which the peer knows nothing. */
+  readonly announceBlockSize?: boolean;
+  /** A server that has no answer by then acknowledges empty and answers separately. */
+  readonly separateAfter: Millis;
+  /**
+   * How long message ids and cached replies are kept, counted from the last copy. No copy of a message is sent later
+   * than half of it after the first, so that a late copy never finds its predecessor forgotten.
+   */
+  readonly exchangeLifetime: Millis;
+}
+
+/** RFC 7252, section 4.8. */
+const ACK_TIMEOUT: Millis = 2_000;
+const ACK_RANDOM_FACTOR = 1.5;
+const MAX_RETRANSMIT = 4;
+const NSTART = 1;
+const MAX_LATENCY: Millis = 100_000;
+
+/** RFC 7252, section 4.8.2. */
+const MAX_TRANSMIT_SPAN: Millis = ACK_TIMEOUT * (2 ** MAX_RETRANSMIT - 1) * ACK_RANDOM_FACTOR;
+const PROCESSING_DELAY: Millis = ACK_TIMEOUT;
+const EXCHANGE_LIFETIME: Millis = MAX_TRANSMIT_SPAN + 2 * MAX_LATENCY + PROCESSING_DELAY;
+
+/** Ours: half of ACK_TIMEOUT leaves the other half for the way there and back (RFC 7252, section 5.2.2). */
+const SEPARATE_AFTER: Millis = ACK_TIMEOUT / 2;
+
+/** The standard's exponential backoff, for paths of which nothing is known (RFC 7252, section 4.2). */
+export function rfc7252Timing(overrides: Partial<Timing> = {}): Timing {
+  return {
+    retransmitAfter: (attempt, _bytesSent, random) =>
+      ACK_TIMEOUT * (1 + random * (ACK_RANDOM_FACTOR - 1)) * 2 ** attempt,
+    maxRetransmit: MAX_RETRANSMIT,
+    nstart: NSTART,
+    blockSize: 1024,
+    announceBlockSize: overrides.blockSize !== undefined && overrides.blockSize < 1024,
+    separateAfter: SEPARATE_AFTER,
+    exchangeLifetime: EXCHANGE_LIFETIME,
+    ...overrides,
+  };
+}
+
+/** What is known about a link with a configured rate. */
+export interface LinkModel {
+  /** Bits a second in each direction. */
+  readonly rate: number;
+  /** One way, in milliseconds. */
+  readonly delay: Millis;
+  /** Bytes that everything below CoAP adds to a message, a pipe's record included. */
+  readonly overhead: number;
+  /** The largest CoAP message in bytes. */
+  readonly mtu: number;
+}
+
+/** Header, token and options of an ordinary message with a block. */
+const MESSAGE_HEAD_BYTES = 24;
+const EMPTY_MESSAGE_BYTES = 4;
+/** Airtime of one block of a large body, overhead not counted: 64 bytes at 100 bit/s. */
+const BLOCK_AIRTIME: Millis = 8_000;
+/** Up to so many blocks go undivided: two round trips cost more than one long packet. */
+const UNDIVIDED_BLOCKS = 2;
+const MOST_PARALLEL = 4;
+/** The least time for the unknown part of a round trip; what a fit of samples would call 4 RTTVAR. */
+const VARIATION: Millis = 1_000;
+const SHORTEST_PROCESSING: Millis = 500;
+const LONGEST_PROCESSING: Millis = 8_000;
+/** Two retries at the modelled interval, then each 1.5 times longer. */
+const STEADY_RETRIES = 2;
+const GROWTH = 1.5;
+const LONGEST_INTERVAL: Millis = 300_000;
+const SHORTEST_LIFETIME: Millis = 600_000;
+const LONGEST_LIFETIME: Millis = 7_200_000;
+/** How many modelled intervals a message may be sent for. */
+const SPAN_INTERVALS = 40;
+
+/**
+ * Timers computed from a link's rate and delay, for links on which RFC 7252's would send everything several times
+ * (100 bit/s: a message of 90 bytes takes 7.2 s). After the last bit of a request has left, its answer may have
+ * to wait for one packet of the peer's own that was under way, takes its own airtime, both ways' propagation, and the
+ * time after which the peer acknowledges at the latest. Nothing is sent twice without a loss, as long as the peer's
+ * packets are no longer than a body that goes undivided.
+ */
+export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timing {
+  const airtime = (messageBytes: number): Millis => ((messageBytes + overhead) * 8 * 1000) / rate;
+  const room = mtu - MESSAGE_HEAD_BYTES;
+  const blockBytes = Math.min((rate * BLOCK_AIRTIME) / 8000, room);
+  const blockSize = BLOCK_SIZES.findLast((size) => size <= blockBytes) ?? BLOCK_SIZES[0];
+  const undividedSize = Math.max(blockSize, Math.min(UNDIVIDED_BLOCKS * blockSize, room));
+  const longest = airtime(undividedSize + MESSAGE_HEAD_BYTES);
+  const nstart = Math.min(MOST_PARALLEL, 1 + Math.floor((2 * delay) / longest));
+  const separateAfter = Math.min(
+    LONGEST_PROCESSING,
+    Math.max(SHORTEST_PROCESSING, airtime(EMPTY_MESSAGE_BYTES)),
+  );
+  // Answers to all that is outstanding may be queued in front of this one.
+  const answer = 2 * delay + separateAfter + nstart * longest + VARIATION;
+  const interval = (bytesSent: number): Millis => answer + Math.max(longest, airtime(bytesSent));
+  return {
+    retransmitAfter(attempt, bytesSent, random) {
+      const growth = GROWTH ** Math.max(0, attempt - STEADY_RETRIES + 1);
+      const base = Math.min(interval(bytesSent) * growth, Math.max(LONGEST_INTERVAL, interval(bytesSent)));
+      // Two peers whose packets collided once must not collide for ever.
+      return base + random * VARIATION;
+    },
+    maxRetransmit: null,
+    nstart,
+    blockSize,
+    undividedSize,
+    announceBlockSize: false,
+    separateAfter,
+    exchangeLifetime: Math.min(
+      LONGEST_LIFETIME,
+      Math.max(SHORTEST_LIFETIME, 2 * SPAN_INTERVALS * interval(0)),
+    ),
+  };
+}

@@ -1,0 +1,193 @@
+import { fromUtf8, utf8 } from '../base/bytes.ts';
+import { bad, ok, type Result } from '../base/result.ts';
+import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
+import { firstUint, OPTION, type Option, stringOf, stringOption, uintOption } from '../coap/options.ts';
+import { decodeJson, encodeJson, tooDeep } from '../compact/cbor.ts';
+import { MatrixError } from '../matrix/error.ts';
+import type { JsonValue } from '../matrix/json.ts';
+import type { Codec } from './codec.ts';
+import { CBOR_FORMAT, formatName, formatNumber, JSON_FORMAT } from './content_format.ts';
+import {
+  authorizationOf,
+  authorizationOption,
+  CONTENT_TYPE,
+  decodeHead,
+  encodeHead,
+  firstText,
+  inOrder,
+} from './own_options.ts';
+import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
+import type { ExchangeResponse } from './response.ts';
+
+// The specification's (RFC 7252, section 5.10).
+const MAX_URI_OPTION_BYTES = 255;
+
+/**
+ * Requests as RFC 7252 means them, for CoAP clients of any make: Uri-Path, Uri-Query, Content-Format and Accept. The
+ * access token travels in option 256, as MSC3079 has it. JSON is read and written as JSON text (50) or CBOR (60).
+ * A status that CoAP has no code for, and headers, travel in elective options (`own_options.ts`).
+ */
+export const plainCodec: Codec = { encodeRequest, decodeRequest, encodeResponse, decodeResponse };
+
+function encodeRequest(request: ExchangeRequest): Result<CoapRequest> {
+  if (!isMethod(request.method)) return bad(`CoAP has no method ${request.method}`);
+  const path = uriOptions(OPTION.uriPath, pathSegments(request.path));
+  const query = uriOptions(OPTION.uriQuery, queryParts(request.query));
+  if (path === undefined || query === undefined)
+    return bad('the path or query does not fit into CoAP options');
+  if (path.some(isDotSegment)) return bad('CoAP has no relative path segments');
+  const body = encodeBody(request.body, CBOR_FORMAT);
+  if (body === undefined) return bad('the body is nested too deeply');
+  const token = request.authorization === undefined ? [] : [authorizationOption(request.authorization)];
+  return ok({
+    code: METHODS[request.method],
+    options: inOrder([...path, ...query, ...body.options, ...token]),
+    payload: body.payload,
+  });
+}
+
+function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> {
+  const method = methodOf(coap.code);
+  if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
+  const accept = firstUint(coap.options, OPTION.accept);
+  if (accept !== undefined && formatName(accept) === undefined)
+    return bad(new MatrixError(406, 'M_UNRECOGNIZED', 'Accept: 50 (JSON) or 60 (CBOR)'));
+  const path = decodePath(coap.options);
+  const query = decodeQuery(coap.options);
+  if (path === undefined || query === undefined)
+    return bad(new MatrixError(400, 'M_UNRECOGNIZED', 'Uri-Path or Uri-Query is malformed'));
+  const body = decodeBody(coap);
+  if (!body.ok) return body;
+  const authorization = authorizationOf(coap.options);
+  return ok({
+    method,
+    path,
+    query,
+    ...(authorization === undefined ? {} : { authorization }),
+    ...(body.value === undefined ? {} : { body: body.value }),
+  });
+}
+
+function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {
+  const head = encodeHead(response.status, response.headers, methodOf(to.code) ?? 'GET');
+  // What is too deep for CBOR is as deep in JSON text; the peer's JSON reader then has to judge.
+  const body = encodeBody(response.body, wantedFormat(to)) ?? encodeBody(response.body, JSON_FORMAT)!;
+  return { code: head.code, options: inOrder([...head.options, ...body.options]), payload: body.payload };
+}
+
+function decodeResponse(coap: CoapResponse): Result<ExchangeResponse> {
+  const head = decodeHead(coap);
+  if (head === undefined) return bad('not an answer');
+  const body = decodeBody(coap);
+  // A CoAP endpoint's own errors carry text for people; the status still counts.
+  if (!body.ok) return head.status >= 400 ? ok(head) : bad(body.problem.message);
+  return ok({ ...head, ...(body.value === undefined ? {} : { body: body.value }) });
+}
+
+/** How JSON goes back: as Accept says, else as the request's own body came, else as CBOR. */
+function wantedFormat(to: CoapRequest): number {
+  const wanted = firstUint(to.options, OPTION.accept) ?? firstUint(to.options, OPTION.contentFormat);
+  return wanted === JSON_FORMAT ? JSON_FORMAT : CBOR_FORMAT;
+}
+
+function encodeBody(
+  body: Body | undefined,
+  jsonFormat: number,
+): { readonly options: readonly Option[]; readonly payload: Uint8Array } | undefined {
+  if (body === undefined) return { options: [], payload: new Uint8Array(0) };
+  if (body.kind === 'json') {
+    const options = [uintOption(OPTION.contentFormat, jsonFormat)];
+    if (jsonFormat === JSON_FORMAT) return { options, payload: utf8(JSON.stringify(body.value)) };
+    return tooDeep(body.value) ? undefined : { options, payload: encodeJson(body.value) };
+  }
+  const number = formatNumber(body.contentType);
+  const option =
+    number === undefined
+      ? stringOption(CONTENT_TYPE, body.contentType)
+      : uintOption(OPTION.contentFormat, number);
+  return { options: [option], payload: body.bytes };
+}
+
+function decodeBody(coap: CoapRequest | CoapResponse): Result<Body | undefined, MatrixError> {
+  const number = firstUint(coap.options, OPTION.contentFormat);
+  const contentType = firstText(coap.options, CONTENT_TYPE);
+  if (number === undefined && contentType !== undefined)
+    return ok({ kind: 'bytes', contentType, bytes: coap.payload });
+  if (coap.payload.length === 0 && (number === undefined || number === JSON_FORMAT || number === CBOR_FORMAT))
+    return ok(undefined);
+  const format = number ?? (looksLikeJsonText(coap.payload) ? JSON_FORMAT : CBOR_FORMAT);
+  if (format === JSON_FORMAT || format === CBOR_FORMAT) {
+    const value = format === JSON_FORMAT ? parseJson(coap.payload) : decodeJson(coap.payload);
+    if (value.ok) return ok({ kind: 'json', value: value.value });
+    return bad(new MatrixError(400, 'M_NOT_JSON', `The payload cannot be read: ${value.problem}`));
+  }
+  const name = formatName(format);
+  if (name === undefined) return bad(new MatrixError(415, 'M_UNRECOGNIZED', 'Unknown Content-Format'));
+  return ok({ kind: 'bytes', contentType: name, bytes: coap.payload });
+}
+
+/** An object or array in JSON text; in CBOR the same first bytes would begin a text or byte string of 2^32 or more. */
+const looksLikeJsonText = (payload: Uint8Array): boolean => payload[0] === 0x7b || payload[0] === 0x5b;
+
+function parseJson(bytes: Uint8Array): Result<JsonValue> {
+  const text = fromUtf8(bytes);
+  if (text === undefined) return bad('not UTF-8');
+  try {
+    const value = JSON.parse(text) as JsonValue;
+    return tooDeep(value) ? bad('too deep') : ok(value);
+  } catch {
+    return bad('not JSON');
+  }
+}
+
+/** RFC 7252, section 6.4, step 8: a path of a slash alone is no option at all. Undefined where the path is not one. */
+function pathSegments(path: string): string[] | undefined {
+  if (!path.startsWith('/')) return undefined;
+  return path === '/' ? [] : decodeAll(path.slice(1).split('/'));
+}
+
+/** As HTTP's forms have it, a plus is a space; in an option every character stands for itself. */
+function queryParts(query: string): string[] | undefined {
+  return query === '' ? [] : decodeAll(query.replaceAll('+', ' ').split('&'));
+}
+
+function decodeAll(parts: readonly string[]): string[] | undefined {
+  try {
+    return parts.map(decodeURIComponent);
+  } catch {
+    return undefined;
+  }
+}
+
+function uriOptions(number: number, parts: readonly string[] | undefined): Option[] | undefined {
+  const options = parts?.map((part) => stringOption(number, part));
+  return options?.every(({ value }) => value.length <= MAX_URI_OPTION_BYTES) ? options : undefined;
+}
+
+const isDotSegment = (option: Option): boolean => {
+  const segment = stringOf(option);
+  return segment === '.' || segment === '..';
+};
+
+/** The texts of all options with this number, undefined where one is not UTF-8. */
+function texts(options: readonly Option[], number: number): string[] | undefined {
+  const all = options.filter((option) => option.number === number).map(stringOf);
+  return all.some((text) => text === undefined) ? undefined : (all as string[]);
+}
+
+function decodePath(options: readonly Option[]): string | undefined {
+  const segments = texts(options, OPTION.uriPath);
+  if (segments === undefined || segments.some((segment) => segment === '.' || segment === '..'))
+    return undefined;
+  return `/${segments.map(encodeURIComponent).join('/')}`;
+}
+
+function decodeQuery(options: readonly Option[]): string | undefined {
+  return texts(options, OPTION.uriQuery)
+    ?.map((part) => {
+      const equals = part.indexOf('=');
+      if (equals < 0) return encodeURIComponent(part);
+      return `${encodeURIComponent(part.slice(0, equals))}=${encodeURIComponent(part.slice(equals + 1))}`;
+    })
+    .join('&');
+}

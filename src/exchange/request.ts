@@ -1,0 +1,37 @@
+import type { Address } from '../link/link.ts';
+import type { ServerName } from '../matrix/ids.ts';
+import type { JsonValue } from '../matrix/json.ts';
+
+/** What a request or a response carries: JSON, or bytes of some media type. */
+export type Body =
+  | { readonly kind: 'json'; readonly value: JsonValue }
+  | { readonly kind: 'bytes'; readonly contentType: string; readonly bytes: Uint8Array };
+
+/** A request with HTTP's meaning and without HTTP's bytes. */
+export interface ExchangeRequest {
+  /** One of METHODS, in capitals. */
+  readonly method: string;
+  /** As in a URL: percent-encoded, beginning with a slash, without the query. */
+  readonly path: string;
+  /** As in a URL: percent-encoded, without the question mark; empty where there is none. */
+  readonly query: string;
+  /** The value of HTTP's Authorization header. */
+  readonly authorization?: string;
+  readonly body?: Body;
+}
+
+/** Who makes a request: a server that the pipe has proved, or somebody who speaks plain CoAP from an address. */
+export type Caller =
+  | { readonly kind: 'server'; readonly name: ServerName }
+  | { readonly kind: 'plain'; readonly address: Address };
+
+/** CoAP's request codes (RFC 7252, section 12.1.1; PATCH: RFC 8132, section 4) of HTTP's methods. */
+export const METHODS = { GET: 1, POST: 2, PUT: 3, DELETE: 4, PATCH: 6 } as const;
+export type Method = keyof typeof METHODS;
+
+export const isMethod = (method: string): method is Method => Object.hasOwn(METHODS, method);
+
+/** The method of a CoAP request code, or undefined where HTTP has none for it. */
+export function methodOf(code: number): Method | undefined {
+  return (Object.keys(METHODS) as Method[]).find((method) => METHODS[method] === code);
+}

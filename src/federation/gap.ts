@@ -1,0 +1,182 @@
+import type { FederatedRooms, Received, StateBefore } from '../homeserver/rooms/federated_rooms.ts';
+import { MatrixError } from '../matrix/error.ts';
+import type { EventId, ServerName } from '../matrix/ids.ts';
+import type { Event } from '../matrix/pdu.ts';
+import { mapBounded } from './bounded.ts';
+import type { Budget, RemoteEvents, RoomVersionOf } from './remote_events.ts';
+import { FederationError } from './transport.ts';
+
+/** Events asked for at once, the rounds in which that may be repeated, and the events of one gap in all. */
+const GAP_EVENTS_PER_ROUND = 50;
+const MAX_GAP_ROUNDS = 4;
+const MAX_GAP_EVENTS = 150;
+/** Extremities named in one request. */
+const MAX_NAMED_EVENTS = 50;
+/** Events of a state that are fetched one by one; where more are unknown, the whole state is asked for. */
+const MAX_SINGLE_FETCHES = 50;
+const PARALLEL_FETCHES = 4;
+
+/** What a gap is filled from and into. */
+export interface GapOptions {
+  readonly serverName: ServerName;
+  readonly rooms: FederatedRooms;
+  readonly remote: RemoteEvents;
+}
+
+/** On whose behalf an event is admitted, and how much that may cost. */
+export interface Admission {
+  readonly origin: ServerName;
+  readonly room: RoomVersionOf;
+  readonly budget: Budget;
+}
+
+/**
+ * Hands a checked event to the room. Where events before it are missing, asks the server that sent it: first for the
+ * events in between, then, for those whose past is still not known, for the state before them, so that the room goes
+ * on with a gap in its history and not in its state. Missing auth events are fetched as well.
+ *
+ * @returns what became of the event; `missing_prev` or `missing_auth` where the server could not help
+ * @throws FederationError where the server cannot be reached now, so that trying again later may help
+ */
+export async function admit(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
+  const first = await receive(options, admission, event);
+  if (first.kind !== 'missing_prev') return first;
+  for (const older of inOrder(await eventsBetween(options, admission, event))) {
+    const received = await receive(options, admission, older);
+    if (received.kind === 'missing_prev') await bridge(options, admission, older);
+  }
+  const again = await receive(options, admission, event);
+  return again.kind === 'missing_prev' ? ((await bridge(options, admission, event)) ?? again) : again;
+}
+
+/** Rooms.receive, with the auth events that are missing fetched. */
+async function receive(
+  { rooms, remote }: GapOptions,
+  { origin, room, budget }: Admission,
+  event: Event,
+  before?: StateBefore,
+): Promise<Received> {
+  const received = await rooms.receive(event, before);
+  if (received.kind !== 'missing_auth') return received;
+  const chain = budget.take() ? await helpful(() => remote.authChain(origin, room, event.id)) : undefined;
+  if (chain === undefined || chain.length === 0) return received;
+  return rooms.receive(event, { state: before?.state ?? [], authChain: [...(before?.authChain ?? []), ...chain] });
+}
+
+/** The unknown events that lie before `event`, as far as its server tells them within the bounds. */
+async function eventsBetween(
+  { rooms, remote }: GapOptions,
+  { origin, room, budget }: Admission,
+  event: Event,
+): Promise<readonly Event[]> {
+  const earliest = (await rooms.forwardExtremities(room.id)).slice(0, MAX_NAMED_EVENTS);
+  const told = new Map<EventId, Event>();
+  let between: readonly Event[] = [];
+  let latest: readonly EventId[] = [event.id];
+  for (let round = 0; round < MAX_GAP_ROUNDS && latest.length > 0 && between.length < MAX_GAP_EVENTS; round++) {
+    if (!budget.take()) break;
+    const request = { earliest, latest, limit: GAP_EVENTS_PER_ROUND };
+    const events = (await helpful(() => remote.missingEvents(origin, room, request))) ?? [];
+    for (const one of events) told.set(one.id, one);
+    const known = await rooms.known([...told.keys()]);
+    // What is not before the event is not what was asked for.
+    const reached = ancestors(event, told, known);
+    if (reached.length === between.length) break;
+    between = reached;
+    const open = between.flatMap(({ pdu }) => pdu.prev_events.filter((prev) => !told.has(prev)));
+    const stored = await rooms.known(open);
+    latest = between
+      .filter(({ pdu }) => pdu.prev_events.some((prev) => !told.has(prev) && !stored.has(prev)))
+      .map(({ id }) => id)
+      .slice(0, MAX_NAMED_EVENTS);
+  }
+  return between.slice(0, MAX_GAP_EVENTS);
+}
+
+/** Those of `told`, less the known ones, that can be reached from `event` along previous events; nearest first. */
+function ancestors(event: Event, told: ReadonlyMap<EventId, Event>, known: ReadonlySet<EventId>): readonly Event[] {
+  const reached = new Map<EventId, Event>();
+  const queue: Event[] = [event];
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    for (const id of next.pdu.prev_events) {
+      const prev = told.get(id);
+      if (prev === undefined || known.has(id) || reached.has(id)) continue;
+      reached.set(id, prev);
+      queue.push(prev);
+    }
+  }
+  return [...reached.values()];
+}
+
+/** Previous events before those that follow them. Event ids are hashes of their contents, so that there is no cycle. */
+export function inOrder(events: readonly Event[]): readonly Event[] {
+  const left = new Map(events.map((event) => [event.id, event]));
+  const ordered: Event[] = [];
+  const place = (start: Event): void => {
+    const stack = [start];
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const prev = top.pdu.prev_events.map((id) => left.get(id)).find((one) => one !== undefined && one !== top);
+      if (prev !== undefined && !stack.includes(prev)) {
+        stack.push(prev);
+        continue;
+      }
+      stack.pop();
+      if (left.delete(top.id)) ordered.push(top);
+    }
+  };
+  for (const event of events.toSorted((a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1))) {
+    if (left.has(event.id)) place(event);
+  }
+  return ordered;
+}
+
+/**
+ * Admits an event by the state that its server gives for the point before it. The event itself is asked about, not its
+ * previous events one by one: that is one request, and the server has resolved them already.
+ */
+async function bridge(options: GapOptions, admission: Admission, event: Event): Promise<Received | undefined> {
+  const before = await stateBefore(options, admission, event.id);
+  return before && receive(options, admission, event, before);
+}
+
+async function stateBefore(
+  { rooms, remote, serverName }: GapOptions,
+  { origin, room, budget }: Admission,
+  at: EventId,
+): Promise<StateBefore | undefined> {
+  if (!budget.take()) return undefined;
+  const ids = await helpful(() => remote.stateIds(origin, room.id, at));
+  if (ids === undefined) return undefined;
+  const all = [...new Set([...ids.authChain, ...ids.state])];
+  const known = await rooms.known(all);
+  const unknown = all.filter((id) => !known.has(id));
+  const events = new Map<EventId, Event>();
+  if (unknown.length > MAX_SINGLE_FETCHES) {
+    if (!budget.take()) return undefined;
+    for (const event of (await helpful(() => remote.state(origin, room, at))) ?? []) events.set(event.id, event);
+  } else {
+    if (!budget.take(unknown.length)) return undefined;
+    await mapBounded(unknown, PARALLEL_FETCHES, async (id) => {
+      const event = await helpful(() => remote.event(origin, room, id));
+      if (event !== undefined) events.set(id, event);
+    });
+  }
+  for (const id of known) {
+    const event = await rooms.event(id, serverName);
+    if (event !== undefined) events.set(id, event);
+  }
+  const present = (list: readonly EventId[]): Event[] => list.flatMap((id) => events.get(id) ?? []);
+  return { state: present(ids.state), authChain: present(ids.authChain) };
+}
+
+/** The result, or undefined where the server says no or nonsense. @throws FederationError where it says nothing now */
+async function helpful<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof MatrixError && error.status !== 429 && error.status < 500) return undefined;
+    if (error instanceof FederationError && error.problem === 'bad_answer') return undefined;
+    if (error instanceof MatrixError) throw new FederationError('unreachable', error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,89 @@
+import { base64, fromBase64 } from '../base/bytes.ts';
+import { bad, ok, type Result } from '../base/result.ts';
+import type { Millis } from '../base/time.ts';
+import { canonicalJson } from '../matrix/canonical_json.ts';
+import { type KeyId, parseKeyId, type ServerName } from '../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import { type SigningKey, signJson, verifyJson } from '../matrix/signing.ts';
+import type { StoredKey } from '../storage/server_keys.ts';
+
+/** The specification's: a key is believed for no longer than seven days without asking again. */
+export const MAX_KEY_VALIDITY_MS: Millis = 7 * 24 * 60 * 60 * 1000;
+
+/** How long others may use what we publish before they ask again: as long as they may at all, since asking costs. */
+const OWN_KEY_VALIDITY_MS = MAX_KEY_VALIDITY_MS;
+/** Keys in one document, of either kind. */
+const MAX_KEYS = 64;
+const ED25519_KEY_BYTES = 32;
+
+/** This server's answer to `GET /_matrix/key/v2/server` (server-server API, "Publishing Keys"). */
+export function ownKeyDocument(serverName: ServerName, key: SigningKey, now: Millis): JsonObject {
+  return signJson(
+    {
+      server_name: serverName,
+      valid_until_ts: now + OWN_KEY_VALIDITY_MS,
+      verify_keys: { [key.keyId]: { key: base64(key.publicKey) } },
+      old_verify_keys: {},
+    },
+    serverName,
+    key,
+  );
+}
+
+/**
+ * The keys in another server's key document, which has to be signed by at least one of the keys in use, and wrongly by
+ * none of them. Keys of algorithms that we do not know are left out.
+ */
+export function parseKeyDocument(document: JsonValue, server: ServerName, now: Millis): Result<readonly StoredKey[]> {
+  if (!isJsonObject(document)) return bad('not an object');
+  if (own(document, 'server_name') !== server) return bad('the keys of another server');
+  const validUntil = own(document, 'valid_until_ts');
+  if (!isInstant(validUntil)) return bad('valid_until_ts is not an instant');
+  const current = keysIn(own(document, 'verify_keys'));
+  const retired = keysIn(own(document, 'old_verify_keys') ?? {});
+  if (current === undefined || retired === undefined) return bad('verify_keys or old_verify_keys is malformed');
+  if (!canonicalJson(document).ok) return bad('not canonical JSON, so nobody can sign it');
+  const signatures = own(document, 'signatures');
+  const ours = isJsonObject(signatures) ? own(signatures, server) : undefined;
+  const signers = current.filter(({ keyId }) => isJsonObject(ours) && own(ours, keyId) !== undefined);
+  if (signers.length === 0) return bad('not signed by any of its keys');
+  if (!signers.every(({ keyId, bytes }) => verifyJson(document, server, keyId, bytes))) return bad('a wrong signature');
+  const until = Math.min(validUntil, now + MAX_KEY_VALIDITY_MS);
+  return ok([
+    ...current.map(({ keyId, bytes }) => storedKey(keyId, bytes, until, false)),
+    ...retired.flatMap(({ keyId, bytes, entry }) => {
+      const expired = own(entry, 'expired_ts');
+      const isCurrent = current.some((key) => key.keyId === keyId);
+      return isInstant(expired) && !isCurrent ? [storedKey(keyId, bytes, expired, true)] : [];
+    }),
+  ]);
+}
+
+interface ListedKey {
+  readonly keyId: KeyId;
+  readonly bytes: Uint8Array;
+  readonly entry: JsonObject;
+}
+
+/** The ed25519 keys of a list; undefined where it is not a list of keys or too long. */
+function keysIn(list: JsonValue | undefined): readonly ListedKey[] | undefined {
+  if (!isJsonObject(list)) return undefined;
+  const entries = Object.entries(list);
+  if (entries.length > MAX_KEYS) return undefined;
+  const keys: ListedKey[] = [];
+  for (const [id, entry] of entries) {
+    const keyId = parseKeyId(id);
+    if (!keyId.ok || !id.startsWith('ed25519:')) continue;
+    const text = isJsonObject(entry) ? own(entry, 'key') : undefined;
+    const bytes = typeof text === 'string' ? fromBase64(text) : undefined;
+    if (bytes?.length !== ED25519_KEY_BYTES) return undefined;
+    keys.push({ keyId: keyId.value, bytes, entry: entry as JsonObject });
+  }
+  return keys;
+}
+
+function storedKey(keyId: KeyId, bytes: Uint8Array, validUntil: Millis, retired: boolean): StoredKey {
+  return { keyId, publicKey: base64(bytes), validUntil, retired, confirmedUntil: 0 };
+}
+
+const isInstant = (value: JsonValue | undefined): value is number => Number.isSafeInteger(value) && Number(value) >= 0;

@@ -1,0 +1,80 @@
+import type { Millis } from '../base/time.ts';
+import type { ExchangeRequest } from '../exchange/request.ts';
+import type { ExchangeResponse } from '../exchange/response.ts';
+import type { ServerName } from '../matrix/ids.ts';
+import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
+
+/** The part of an ExchangeSocket that carries requests. */
+export interface PipeRequester {
+  request(
+    peer: ServerName,
+    address: string,
+    request: ExchangeRequest,
+    options: { readonly timeoutMs: Millis; readonly priority: FederationCall['priority']; readonly signal?: AbortSignal },
+  ): Promise<ExchangeResponse>;
+}
+
+/** What a request and its answer may weigh together for its timeout, in bytes: a join of a room with 30 members. */
+const TYPICAL_BYTES = 16 * 1024;
+/** How many times that airtime is allowed, since a lossy link sends things more than once and has other traffic. */
+const PATIENCE = 4;
+/** Round trips that block-wise transfer of that much may take. */
+const ROUND_TRIPS = 20;
+const MAX_TIMEOUT_MS: Millis = 60 * 60 * 1000;
+
+/** Carries federation through a Noise pipe. Who speaks is proved by the pipe: nothing is signed. */
+export class PipeTransport implements FederationTransport {
+  readonly #socket: PipeRequester;
+  readonly #addresses: ReadonlyMap<ServerName, string>;
+  readonly #leastTimeoutMs: Millis;
+
+  /** @param addresses where each server behind a pipe is, in the link's own notation */
+  constructor({ socket, profile, addresses }: {
+    readonly socket: PipeRequester;
+    /** The link's rate in bits a second, null where it is not known, and its one-way delay. */
+    readonly profile: { readonly rate: number | null; readonly delay: Millis };
+    readonly addresses: ReadonlyMap<ServerName, string>;
+  }) {
+    this.#socket = socket;
+    this.#addresses = addresses;
+    this.#leastTimeoutMs =
+      profile.rate === null
+        ? 0
+        : (PATIENCE * TYPICAL_BYTES * 8 * 1000) / profile.rate + ROUND_TRIPS * 2 * profile.delay;
+  }
+
+  async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
+    const address = this.#addresses.get(destination);
+    if (address === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
+    const request: ExchangeRequest = {
+      method: call.method,
+      path: call.path,
+      query: call.query ?? '',
+      ...(call.body !== undefined && { body: { kind: 'json', value: call.body } }),
+    };
+    const { status, body } = await this.#exchange(destination, address, request, call);
+    const value = body === undefined ? {} : body.kind === 'json' ? body.value : undefined;
+    if (status < 200 || status > 299) throw remoteError(status, value ?? null);
+    if (value === undefined) throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
+    return { status, body: value };
+  }
+
+  async #exchange(
+    destination: ServerName,
+    address: string,
+    request: ExchangeRequest,
+    call: FederationCall,
+  ): Promise<ExchangeResponse> {
+    try {
+      return await this.#socket.request(destination, address, request, {
+        timeoutMs: Math.min(MAX_TIMEOUT_MS, Math.max(call.timeoutMs, this.#leastTimeoutMs)),
+        priority: call.priority,
+        ...(call.signal !== undefined && { signal: call.signal }),
+      });
+    } catch (error) {
+      const reason = error instanceof Error && 'reason' in error ? error.reason : undefined;
+      const problem = reason === 'timeout' || reason === 'refused' ? reason : 'unreachable';
+      throw new FederationError(problem, `${destination}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+}

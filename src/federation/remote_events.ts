@@ -1,0 +1,160 @@
+import { bad, type Result } from '../base/result.ts';
+import type { Priority } from '../base/priority.ts';
+import type { Millis } from '../base/time.ts';
+import { type EventId, parseEventId, type RoomId, type ServerName } from '../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import type { Event } from '../matrix/pdu.ts';
+import { mapBounded } from './bounded.ts';
+import type { VerificationProblem } from './key_ring.ts';
+import { type FederationCall, FederationError, type FederationTransport, path } from './transport.ts';
+
+/** Checks a PDU as the key ring does. */
+export interface EventChecker {
+  check(pdu: unknown, roomVersion: string): Promise<Result<Event, VerificationProblem>>;
+}
+
+/** Events checked at a time. */
+export const PARALLEL_CHECKS = 8;
+/** Events and ids taken from the state that another server tells. */
+export const MAX_STATE_EVENTS = 20_000;
+
+const TIMEOUT_MS: Millis = 60_000;
+const BACKFILL: Priority = 4;
+
+/**
+ * How much asking one transaction may cause. A peer that always knows one more missing event ends it.
+ */
+export class Budget {
+  #requests: number;
+
+  constructor(requests: number) {
+    this.#requests = requests;
+  }
+
+  /** Takes `count` requests out, or none and false where there are not that many left. */
+  take(count = 1): boolean {
+    if (count > this.#requests) return false;
+    this.#requests -= count;
+    return true;
+  }
+}
+
+/** Fetches events from other servers (server-server API, "Retrieving events"). All of them come checked. */
+export class RemoteEvents {
+  readonly #transport: FederationTransport;
+  readonly #checker: EventChecker;
+
+  constructor({ transport, checker }: { readonly transport: FederationTransport; readonly checker: EventChecker }) {
+    this.#transport = transport;
+    this.#checker = checker;
+  }
+
+  /**
+   * The good ones of the events between `earliest` and `latest`, in no particular order.
+   * @throws FederationError or MatrixError
+   */
+  async missingEvents(
+    server: ServerName,
+    room: RoomVersionOf,
+    request: { readonly earliest: readonly EventId[]; readonly latest: readonly EventId[]; readonly limit: number },
+  ): Promise<readonly Event[]> {
+    const answer = await this.#ask(server, {
+      method: 'POST',
+      path: path`/_matrix/federation/v1/get_missing_events/${room.id}`,
+      body: {
+        earliest_events: [...request.earliest],
+        latest_events: [...request.latest],
+        limit: request.limit,
+        min_depth: 0,
+      },
+    });
+    return this.goodEvents(room, listOf(answer, 'events', request.limit));
+  }
+
+  /** The ids of the state before an event and of its auth chain. @throws FederationError or MatrixError */
+  async stateIds(
+    server: ServerName,
+    room: RoomId,
+    at: EventId,
+  ): Promise<{ readonly state: readonly EventId[]; readonly authChain: readonly EventId[] }> {
+    const answer = await this.#ask(server, {
+      method: 'GET',
+      path: path`/_matrix/federation/v1/state_ids/${room}`,
+      query: `event_id=${encodeURIComponent(at)}`,
+    });
+    return { state: idsIn(answer, 'pdu_ids'), authChain: idsIn(answer, 'auth_chain_ids') };
+  }
+
+  /** The good ones of the events in the state before an event and in its auth chain. @throws as stateIds */
+  async state(server: ServerName, room: RoomVersionOf, at: EventId): Promise<readonly Event[]> {
+    const answer = await this.#ask(server, {
+      method: 'GET',
+      path: path`/_matrix/federation/v1/state/${room.id}`,
+      query: `event_id=${encodeURIComponent(at)}`,
+    });
+    const pdus = [...listOf(answer, 'pdus', MAX_STATE_EVENTS), ...listOf(answer, 'auth_chain', MAX_STATE_EVENTS)];
+    return this.goodEvents(room, pdus);
+  }
+
+  /** The good ones of the events in an event's auth chain. @throws FederationError or MatrixError */
+  async authChain(server: ServerName, room: RoomVersionOf, of: EventId): Promise<readonly Event[]> {
+    const answer = await this.#ask(server, {
+      method: 'GET',
+      path: path`/_matrix/federation/v1/event_auth/${room.id}/${of}`,
+    });
+    return this.goodEvents(room, listOf(answer, 'auth_chain', MAX_STATE_EVENTS));
+  }
+
+  /** One event, or undefined where the server has not got it or it is not good. @throws FederationError */
+  async event(server: ServerName, room: RoomVersionOf, id: EventId): Promise<Event | undefined> {
+    let answer: JsonObject;
+    try {
+      answer = await this.#ask(server, { method: 'GET', path: path`/_matrix/federation/v1/event/${id}` });
+    } catch (error) {
+      if (error instanceof FederationError) throw error;
+      return undefined;
+    }
+    const [event] = await this.goodEvents(room, listOf(answer, 'pdus', 1));
+    return event?.id === id ? event : undefined;
+  }
+
+  /** The events of this room among `pdus` that pass the checks of format, signature and hash; each once. */
+  async goodEvents(room: RoomVersionOf, pdus: readonly JsonValue[]): Promise<readonly Event[]> {
+    const checked = await mapBounded(pdus, PARALLEL_CHECKS, (pdu) => this.#checker.check(pdu, room.version));
+    const good = new Map<EventId, Event>();
+    for (const result of checked) {
+      if (result.ok && result.value.room === room.id) good.set(result.value.id, result.value);
+    }
+    return [...good.values()];
+  }
+
+  async #ask(server: ServerName, call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>): Promise<JsonObject> {
+    const { body } = await this.#transport.request(server, { ...call, timeoutMs: TIMEOUT_MS, priority: BACKFILL });
+    if (!isJsonObject(body)) throw new FederationError('bad_answer', `${server} did not answer with an object`);
+    return body;
+  }
+}
+
+/** A room and the version that its events are to be read in. */
+export interface RoomVersionOf {
+  readonly id: RoomId;
+  readonly version: string;
+}
+
+/** An array in an answer. @throws FederationError where it is none or too long */
+export function listOf(answer: JsonObject, key: string, limit: number): readonly JsonValue[] {
+  const list = own(answer, key);
+  if (!Array.isArray(list)) throw new FederationError('bad_answer', `${key} is not an array`);
+  if (list.length > limit) throw new FederationError('bad_answer', `${key} has more than ${limit} entries`);
+  return list;
+}
+
+function idsIn(answer: JsonObject, key: string): readonly EventId[] {
+  const ids = new Set<EventId>();
+  for (const id of listOf(answer, key, MAX_STATE_EVENTS)) {
+    const parsed = typeof id === 'string' ? parseEventId(id) : bad('not a text');
+    if (!parsed.ok) throw new FederationError('bad_answer', `${key} holds something that is not an event id`);
+    ids.add(parsed.value);
+  }
+  return [...ids];
+}

@@ -1,0 +1,280 @@
+import type { Random } from '../base/random.ts';
+import { base64url } from '../base/bytes.ts';
+import type { Cancel, Clock, Millis } from '../base/time.ts';
+import { MatrixError } from '../matrix/error.ts';
+import type { ServerName } from '../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import type { Database } from '../storage/database.ts';
+import {
+  beginTransaction,
+  destination as destinationOf,
+  forgetDestination,
+  type OutgoingTransaction,
+  postponeDestination,
+} from '../storage/destinations.ts';
+import { dequeuePdus, type QueuedPdu, queuedPdus, waitingDestinations } from '../storage/outbox.ts';
+import { Slots } from './bounded.ts';
+import type { Log } from './log.ts';
+import { type FederationTransport, path } from './transport.ts';
+
+// How events reach other servers
+// ------------------------------
+// The transaction that persists an event of ours also puts a row into the outbox for each server in the room. From that
+// commit on the event will arrive, whatever stops or breaks on the way: a row leaves the outbox only when its
+// destination has answered 200 to the transaction that held it. Nothing is given up for age or length of the queue.
+//
+// Each destination has a lane. A lane takes the oldest rows, up to 50 (server-server API, "Transactions"), writes down
+// under which transaction id they go, and sends them. Only one transaction is under way in a lane: the receiver gets
+// the events in our order, and the specification wants the answer to one before the next id is used. A repetition,
+// after a lost answer or a restart, has the same id and the same events, so that the receiver, who remembers answered
+// ids, does it once. Events that come meanwhile go into the next transaction.
+//
+// An attempt that fails postpones the lane: twice as long with each failure, up to an hour, with jitter so that those
+// who lost the same server do not all come back in the same second. Count and date are in the database and survive a
+// restart. Two things bring the next attempt forward. The destination speaks to us: then it is there. And a new event
+// while it has not failed for long: then it may have been a short fault, and somebody is waiting.
+//
+// An answer of 200 may report that single events were refused. That is final, since sending them again would not
+// change it: it is logged. Any other answer counts as a failure of the attempt.
+
+// The specification's.
+const MAX_PDUS = 50;
+
+// Ours.
+/** The size at which a transaction gets no further PDU: on a slow link a smaller one is done sooner. */
+const MAX_TRANSACTION_BYTES = 512 * 1024;
+/** Transactions under way at a time, over all destinations. */
+const MAX_SENDING = 64;
+const TIMEOUT_MS: Millis = 90_000;
+/** Retry after the first failure; doubled by each further one, up to MAX_RETRY_MS. Jitter takes up to half away. */
+const FIRST_RETRY_MS: Millis = 5_000;
+const MAX_RETRY_MS: Millis = 60 * 60 * 1000;
+/** How soon after a failed attempt the next may come when the destination speaks; doubled as above. */
+const FIRST_SPOKEN_RETRY_MS: Millis = 1_000;
+const MAX_SPOKEN_RETRY_MS: Millis = 30_000;
+/** How soon when there is a new event, while no more than so many attempts have failed. */
+const NEW_EVENT_RETRY_MS: Millis = 30_000;
+const NEW_EVENT_MAX_FAILURES = 8;
+/** After a failure of our own database. */
+const DATABASE_RETRY_MS: Millis = 60_000;
+/** Random bytes in a transaction id. */
+const TRANSACTION_ID_BYTES = 6;
+const MAX_LOGGED_ERROR = 200;
+
+type LaneState =
+  | { readonly kind: 'running' }
+  /** `attemptedAt` and `at` in monotonic time. */
+  | { readonly kind: 'postponed'; readonly failures: number; readonly attemptedAt: Millis; readonly at: Millis; readonly cancel: Cancel };
+
+interface Composed {
+  readonly transaction: OutgoingTransaction;
+  readonly pdus: readonly QueuedPdu[];
+  readonly failures: number;
+}
+
+/** Delivers the outbox. */
+export class Sender {
+  /** Since the start: transactions answered with 200, attempts that failed, PDUs that a destination refused. */
+  readonly counters = { delivered: 0, failed: 0, refused: 0 };
+  readonly #options: SenderOptions;
+  /** Lanes with something to send. A lane without is not kept. */
+  readonly #lanes = new Map<ServerName, LaneState>();
+  /** Lanes that got something new since they last looked. */
+  readonly #woken = new Set<ServerName>();
+  /** One place for each lane may wait. */
+  readonly #slots = new Slots(MAX_SENDING, Number.POSITIVE_INFINITY);
+  readonly #running = new Set<Promise<void>>();
+  #stopping: AbortController | undefined;
+
+  constructor(options: SenderOptions) {
+    this.#options = options;
+  }
+
+  /** Goes on with what the outbox holds, each destination at its time. Before it nothing is sent. */
+  async start(): Promise<void> {
+    const { database, clock } = this.#options;
+    this.#stopping = new AbortController();
+    for (const destination of await waitingDestinations(database)) {
+      const { failures, retryAt } = await destinationOf(database, destination);
+      if (this.#lanes.has(destination)) continue;
+      // A clock that was set back must not keep a destination waiting for longer than any retry would.
+      const wait = Math.min(MAX_RETRY_MS, retryAt - clock.wall());
+      if (wait > 0) this.#postpone(destination, failures, wait);
+      else this.#run(destination);
+    }
+  }
+
+  /** Stops sending and waits until nothing is under way. What was, is repeated after the next start. */
+  async stop(): Promise<void> {
+    this.#stopping?.abort();
+    this.#stopping = undefined;
+    for (const lane of this.#lanes.values()) if (lane.kind === 'postponed') lane.cancel();
+    this.#lanes.clear();
+    await Promise.all(this.#running);
+  }
+
+  /** There is something new for these destinations. */
+  wake(destinations: Iterable<ServerName>): void {
+    if (this.#stopping === undefined) return;
+    for (const destination of destinations) {
+      const lane = this.#lanes.get(destination);
+      if (lane === undefined) this.#run(destination);
+      else if (lane.kind === 'running') this.#woken.add(destination);
+      else if (lane.failures <= NEW_EVENT_MAX_FAILURES) this.#bringForward(destination, lane, NEW_EVENT_RETRY_MS);
+    }
+  }
+
+  /** The server has just spoken to us, and so can be reached. */
+  peerSpoke(server: ServerName): void {
+    const lane = this.#lanes.get(server);
+    if (lane?.kind !== 'postponed') return;
+    const wait = Math.min(MAX_SPOKEN_RETRY_MS, FIRST_SPOKEN_RETRY_MS * 2 ** (lane.failures - 1));
+    this.#bringForward(server, lane, wait);
+  }
+
+  #bringForward(destination: ServerName, lane: LaneState & { kind: 'postponed' }, sinceAttempt: Millis): void {
+    const at = lane.attemptedAt + sinceAttempt;
+    if (at >= lane.at) return;
+    lane.cancel();
+    const wait = Math.max(0, at - this.#options.clock.monotonic());
+    this.#setTimer(destination, { failures: lane.failures, attemptedAt: lane.attemptedAt }, wait);
+  }
+
+  #postpone(destination: ServerName, failures: number, wait: Millis): void {
+    this.#setTimer(destination, { failures, attemptedAt: this.#options.clock.monotonic() }, wait);
+  }
+
+  #setTimer(destination: ServerName, lane: { failures: number; attemptedAt: Millis }, wait: Millis): void {
+    const { clock } = this.#options;
+    const cancel = clock.after(wait, () => this.#run(destination));
+    this.#lanes.set(destination, { kind: 'postponed', ...lane, at: clock.monotonic() + wait, cancel });
+  }
+
+  #run(destination: ServerName): void {
+    const stopping = this.#stopping;
+    if (stopping === undefined) return;
+    this.#lanes.set(destination, { kind: 'running' });
+    const run = this.#drain(destination, stopping.signal)
+      .catch((error: unknown) => {
+        // The database failed. The rows are where they were.
+        this.#options.log.warn({ destination, error: String(error) }, 'sending to a server was interrupted');
+        if (!stopping.signal.aborted) this.#postpone(destination, 1, DATABASE_RETRY_MS);
+      })
+      .finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  /** Sends until the queue is empty or an attempt fails. */
+  async #drain(destination: ServerName, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#woken.delete(destination);
+      const composed = await this.#compose(destination);
+      if (signal.aborted) return;
+      if (composed === undefined) {
+        // A wake between the look at the queue and this line is in #woken; after it, the lane is gone.
+        if (this.#woken.has(destination)) continue;
+        this.#lanes.delete(destination);
+        return;
+      }
+      const delivered = await this.#slots.run(() => this.#attempt(destination, composed, signal));
+      if (delivered !== true) return;
+    }
+  }
+
+  /** The transaction that is under way, or a new one out of the oldest rows; undefined where there are none. */
+  #compose(destination: ServerName): Promise<Composed | undefined> {
+    const { database, clock, random } = this.#options;
+    // Drawn outside: the body of a transaction may run twice.
+    const id = base64url(random.bytes(TRANSACTION_ID_BYTES));
+    return database.transaction(async (tx) => {
+      const { failures, transaction } = await destinationOf(tx, destination);
+      if (transaction !== undefined) {
+        const pdus = await queuedPdus(tx, destination, { limit: MAX_PDUS, last: transaction.last });
+        if (pdus.length > 0) return { transaction, pdus, failures };
+      }
+      const pdus = fitting(await queuedPdus(tx, destination, { limit: MAX_PDUS }));
+      const last = pdus.at(-1)?.position;
+      if (last === undefined) return undefined;
+      const created = clock.wall();
+      await beginTransaction(tx, destination, { id, created, last });
+      return { transaction: { id, created, last }, pdus, failures };
+    });
+  }
+
+  /** Whether the destination has taken the transaction. Where it has not, the lane has been postponed. */
+  async #attempt(destination: ServerName, composed: Composed, signal: AbortSignal): Promise<boolean> {
+    const { database, transport, serverName } = this.#options;
+    const { transaction, pdus } = composed;
+    const body: JsonObject = {
+      origin: serverName,
+      origin_server_ts: transaction.created,
+      pdus: pdus.map(({ json }) => JSON.parse(json) as JsonValue),
+    };
+    try {
+      const answer = await transport.request(destination, {
+        method: 'PUT',
+        path: path`/_matrix/federation/v1/send/${transaction.id}`,
+        body,
+        timeoutMs: TIMEOUT_MS,
+        priority: 1,
+        signal,
+      });
+      this.#logRefused(destination, answer.body);
+    } catch (error) {
+      if (!signal.aborted) await this.#fail(destination, composed.failures + 1, error);
+      return false;
+    }
+    await database.transaction(async (tx) => {
+      await dequeuePdus(tx, destination, pdus);
+      await forgetDestination(tx, destination);
+    });
+    this.counters.delivered++;
+    return true;
+  }
+
+  async #fail(destination: ServerName, failures: number, error: unknown): Promise<void> {
+    const { database, clock, random, log } = this.#options;
+    this.counters.failed++;
+    const longest = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (failures - 1));
+    const wished = error instanceof MatrixError ? Number(error.extra.retry_after_ms ?? 0) : 0;
+    const wait = Math.min(MAX_RETRY_MS, Math.max(longest * (1 - random.fraction() / 2), wished || 0));
+    const retryAt = Math.ceil(clock.wall() + wait);
+    await database.transaction((tx) => postponeDestination(tx, destination, { failures, retryAt }));
+    const reason = error instanceof Error ? error.message.slice(0, MAX_LOGGED_ERROR) : String(error);
+    log.info({ destination, failures, retryInMs: Math.round(wait), reason }, 'a server did not take a transaction');
+    if (this.#stopping !== undefined) this.#postpone(destination, failures, wait);
+  }
+
+  #logRefused(destination: ServerName, answer: JsonValue): void {
+    const results = isJsonObject(answer) ? own(answer, 'pdus') : undefined;
+    if (!isJsonObject(results)) return;
+    for (const [eventId, result] of Object.entries(results).slice(0, MAX_PDUS)) {
+      const error = isJsonObject(result) ? own(result, 'error') : undefined;
+      if (typeof error !== 'string') continue;
+      this.counters.refused++;
+      this.#options.log.warn(
+        { destination, eventId: eventId.slice(0, MAX_LOGGED_ERROR), error: error.slice(0, MAX_LOGGED_ERROR) },
+        'a server refused an event',
+      );
+    }
+  }
+}
+
+export interface SenderOptions {
+  readonly serverName: ServerName;
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly transport: FederationTransport;
+  readonly log: Log;
+}
+
+/** As many from the front as a transaction may hold, and at least one. */
+function fitting(pdus: readonly QueuedPdu[]): readonly QueuedPdu[] {
+  let bytes = 0;
+  const end = pdus.findIndex(({ json }, i) => {
+    bytes += json.length;
+    return i > 0 && bytes > MAX_TRANSACTION_BYTES;
+  });
+  return end < 0 ? pdus : pdus.slice(0, end);
+}

@@ -1,0 +1,245 @@
+import type { Clock } from '../base/time.ts';
+import { forbidden, invalidParam, notFound } from '../matrix/error.ts';
+import type { EventId, RoomId } from '../matrix/ids.ts';
+import type { JsonObject } from '../matrix/json.ts';
+import type { Reader } from '../storage/database.ts';
+import { membershipOf } from '../storage/memberships.ts';
+import {
+  type EventRow,
+  type RoomRow,
+  roomRow,
+  stateEntry,
+  stateGroupEntry,
+  stateGroupState,
+  streamPosition,
+  timelineEvent,
+} from '../storage/sync.ts';
+import type { Requester } from './accounts.ts';
+import { allowsEvent, allowsRoom, type RoomEventFilter } from './filter_events.ts';
+import { contentOf, MembershipHistory } from './sync/membership.ts';
+import { pageOfEvents } from './sync/pagination.ts';
+import { Renderer } from './sync/render.ts';
+import { BEGINNING, delivered, formatPoint, type Point, parsePoint, pointAt } from './sync/token.ts';
+import { settingIn, Visibility } from './sync/visibility.ts';
+
+/** Events in an answer where the client says nothing, as the specification has it, and at most. */
+const DEFAULT_LIMIT = 10;
+const MAX_LIMIT = 500;
+/** Events looked at for one answer at most; beyond it the client has to ask again from there. */
+const MAX_SCANNED = 2_000;
+
+export type Direction = 'b' | 'f';
+
+export interface MessagesRequest {
+  readonly requester: Requester;
+  readonly room: RoomId;
+  readonly dir: Direction;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+  readonly limit?: number | undefined;
+  readonly filter: RoomEventFilter;
+}
+
+export interface ContextRequest {
+  readonly requester: Requester;
+  readonly room: RoomId;
+  readonly event: EventId;
+  readonly limit?: number | undefined;
+  readonly filter: RoomEventFilter;
+}
+
+/** A room as one user may look into it. */
+interface View {
+  readonly requester: Requester;
+  readonly room: RoomRow;
+  /** The stream's position when the request came: nothing behind it is looked at. */
+  readonly now: number;
+  readonly visibility: Visibility;
+  readonly renderer: Renderer;
+  /** Whether they are, or were, joined, or everybody may look in. */
+  readonly mayPage: boolean;
+  /** Where looking back starts by itself. */
+  readonly latest: Point;
+}
+
+interface Scan {
+  readonly events: readonly EventRow[];
+  /** The point behind the last event looked at, in the direction of the scan. */
+  readonly end: Point;
+  /** Whether there may be more beyond `end`. */
+  readonly more: boolean;
+}
+
+/** A room's history: /messages, /context and single events (client-server API, "Getting events for a room"). */
+export class Messages {
+  readonly #reader: Reader;
+  readonly #clock: Clock;
+
+  constructor(of: { readonly reader: Reader; readonly clock: Clock }) {
+    this.#reader = of.reader;
+    this.#clock = of.clock;
+  }
+
+  /**
+   * One page of history, from a point in either direction. Tokens are those of /sync; the order is by stream position,
+   * after what was backfilled, by depth: so that a gap that /sync left is closed exactly by paging from its
+   * `prev_batch` to the last `next_batch`.
+   * @throws MatrixError M_FORBIDDEN where the user never was in the room, M_INVALID_PARAM for a strange token
+   */
+  async messages(request: MessagesRequest): Promise<JsonObject> {
+    const { dir, filter } = request;
+    const view = await this.#view(request.requester, request.room);
+    if (view?.mayPage !== true) throw forbidden('You are not in the room.');
+    const from = this.#point(request.from, view) ?? (dir === 'b' ? view.latest : BEGINNING);
+    const to = this.#point(request.to, view) ?? (dir === 'b' ? BEGINNING : delivered(view.now));
+    const limit = limitOf(request.limit ?? filter.limit);
+    const scan = await this.#scan(view, { dir, from, to, limit, filter });
+
+    const chunk: JsonObject[] = [];
+    for (const row of scan.events) chunk.push(await view.renderer.timelineEvent(row, view.visibility));
+    const body: JsonObject = { start: request.from ?? formatPoint(from), chunk };
+    if (scan.more) body.end = formatPoint(scan.end);
+    const first = scan.events[0];
+    if (filter.lazyLoadMembers && first !== undefined) {
+      const members = await this.#sendersOf(scan.events, first.state_after);
+      body.state = members.map((row) => view.renderer.stateEvent(row));
+    }
+    return body;
+  }
+
+  /** One event. @throws MatrixError M_NOT_FOUND where it is not there or the user may not see it */
+  async event(requester: Requester, room: RoomId, event: EventId): Promise<JsonObject> {
+    const { view, row } = await this.#visibleEvent(requester, room, event);
+    return view.renderer.timelineEvent(row, view.visibility);
+  }
+
+  /** An event with what came just before and after it. @throws MatrixError M_NOT_FOUND as `event` */
+  async context(request: ContextRequest): Promise<JsonObject> {
+    const { filter } = request;
+    const { view, row } = await this.#visibleEvent(request.requester, request.room, request.event);
+    const limit = limitOf(request.limit ?? filter.limit);
+    const before = await this.#scan(view, {
+      dir: 'b',
+      from: pointAt(row, -1),
+      to: BEGINNING,
+      limit: Math.floor(limit / 2),
+      filter,
+    });
+    const after = await this.#scan(view, {
+      dir: 'f',
+      from: pointAt(row, 0),
+      to: delivered(view.now),
+      limit: limit - before.events.length,
+      filter,
+    });
+    const all = [...[...before.events].reverse(), row, ...after.events];
+    const { state_after } = all.at(-1)!;
+    const render = async (rows: readonly EventRow[]): Promise<JsonObject[]> => {
+      const events: JsonObject[] = [];
+      for (const each of rows) events.push(await view.renderer.timelineEvent(each, view.visibility));
+      return events;
+    };
+    const state =
+      state_after === null ? [] : await stateGroupState(this.#reader, state_after, !filter.lazyLoadMembers);
+    if (filter.lazyLoadMembers) state.push(...(await this.#sendersOf(all, state_after)));
+    return {
+      start: formatPoint(before.end),
+      end: formatPoint(after.end),
+      event: await view.renderer.timelineEvent(row, view.visibility),
+      events_before: await render(before.events),
+      events_after: await render(after.events),
+      state: state.filter((each) => passes(filter, view, each)).map((each) => view.renderer.stateEvent(each)),
+    };
+  }
+
+  async #visibleEvent(
+    requester: Requester,
+    room: RoomId,
+    event: EventId,
+  ): Promise<{ readonly view: View; readonly row: EventRow }> {
+    const view = await this.#view(requester, room);
+    const row = view === undefined ? undefined : await timelineEvent(this.#reader, view.room.id, event);
+    if (view === undefined || row === undefined || !(await view.visibility.allows(row)))
+      throw notFound('There is no such event, or you may not see it.');
+    return { view, row };
+  }
+
+  /** Undefined where the room is not known here, or the user has forgotten it. */
+  async #view(requester: Requester, roomId: RoomId): Promise<View | undefined> {
+    const now = await streamPosition(this.#reader);
+    const room = await roomRow(this.#reader, roomId);
+    if (room === undefined) return undefined;
+    if ((await membershipOf(this.#reader, roomId, requester.user))?.forgotten === true) return undefined;
+    const { joinedUntil } = await MembershipHistory.load(this.#reader, room.id, requester.user, now);
+    const place = { type: 'm.room.history_visibility', key: '' };
+    const setting = settingIn(await stateEntry(this.#reader, room.id, place, { after: 0, upTo: now }));
+    const worldReadable = setting === 'world_readable';
+    return {
+      requester,
+      room,
+      now,
+      visibility: new Visibility(this.#reader, requester.user, joinedUntil),
+      renderer: new Renderer({ reader: this.#reader, clock: this.#clock, requester, room: roomId }),
+      mayPage: joinedUntil > 0 || worldReadable,
+      latest: delivered(worldReadable ? now : Math.min(now, joinedUntil)),
+    };
+  }
+
+  #point(token: string | undefined, view: View): Point | undefined {
+    if (token === undefined) return undefined;
+    const point = parsePoint(token);
+    if (point === undefined || (point.kind === 'delivered' && point.position > view.now))
+      throw invalidParam('The token is not one of this server.');
+    return point;
+  }
+
+  /** The first `limit` events between two points that pass the filter and that the user may see. */
+  async #scan(
+    view: View,
+    range: {
+      readonly dir: Direction;
+      readonly from: Point;
+      readonly to: Point;
+      readonly limit: number;
+      readonly filter: RoomEventFilter;
+    },
+  ): Promise<Scan> {
+    const { dir, to, limit, filter } = range;
+    const events: EventRow[] = [];
+    let end = range.from;
+    for (let scanned = 0; scanned < MAX_SCANNED; ) {
+      const rows = await pageOfEvents(this.#reader, view.room.id, { dir, from: end, to });
+      if (rows.length === 0) return { events, end, more: false };
+      for (const row of rows) {
+        const shown = passes(filter, view, row) && (await view.visibility.allows(row));
+        // The one too many shows that there is more.
+        if (shown && events.length === limit) return { events, end, more: true };
+        if (shown) events.push(row);
+        end = pointAt(row, dir === 'b' ? -1 : 0);
+      }
+      scanned += rows.length;
+    }
+    return { events, end, more: true };
+  }
+
+  /** The membership events of those who sent `events`, as a state group has them. */
+  async #sendersOf(events: readonly EventRow[], group: number | null): Promise<EventRow[]> {
+    if (group === null) return [];
+    const members: EventRow[] = [];
+    for (const sender of new Set(events.map((row) => row.sender))) {
+      const member = await stateGroupEntry(this.#reader, group, 'm.room.member', sender);
+      if (member !== undefined) members.push(member);
+    }
+    return members;
+  }
+}
+
+function passes(filter: RoomEventFilter, view: View, row: EventRow): boolean {
+  const content = contentOf(row.json);
+  return (
+    allowsRoom(filter, view.room.room_id) &&
+    allowsEvent(filter, { type: row.type, sender: row.sender, content })
+  );
+}
+
+const limitOf = (asked: number | undefined): number => Math.min(asked ?? DEFAULT_LIMIT, MAX_LIMIT);

@@ -1,0 +1,219 @@
+import { badJson, forbidden, MatrixError, unknownError } from '../../matrix/error.ts';
+import { parseUserId, type RoomId, type UserId } from '../../matrix/ids.ts';
+import { type JsonObject, own } from '../../matrix/json.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
+import type { Clock } from '../../base/time.ts';
+import { authorise } from '../../matrix/event_auth.ts';
+import type { EventBuilder, EventIntent } from './event_builder.ts';
+import type { LocalEvents } from './local_events.ts';
+import type { RoomDraft } from './room_draft.ts';
+import type { RoomWriter } from './room_writer.ts';
+import { ACCEPTED } from './verdict.ts';
+
+/** How many events `initial_state` may hold. */
+export const MAX_INITIAL_STATE = 200;
+/** How many users `invite` may hold. */
+export const MAX_INITIAL_INVITES = 100;
+/** How often the time of a create event is moved on to get a room id that is free. */
+const MAX_ATTEMPTS = 100;
+
+/** What POST /createRoom takes, checked for its shape (client-server API, "Creation"). */
+export interface CreateRoomRequest {
+  readonly visibility?: 'public' | 'private';
+  readonly preset?: Preset;
+  readonly name?: string;
+  readonly topic?: string;
+  readonly invite?: readonly string[];
+  readonly is_direct?: boolean;
+  readonly room_version?: string;
+  readonly creation_content?: JsonObject;
+  readonly initial_state?: readonly InitialState[];
+  readonly power_level_content_override?: JsonObject;
+  readonly room_alias_name?: string;
+  readonly invite_3pid?: readonly JsonObject[];
+}
+
+export interface InitialState {
+  readonly type: string;
+  readonly state_key?: string;
+  readonly content: JsonObject;
+}
+
+type Preset = 'private_chat' | 'public_chat' | 'trusted_private_chat';
+
+const PRESETS: Readonly<Record<Preset, { joinRule: string; guestAccess: string }>> = {
+  private_chat: { joinRule: 'invite', guestAccess: 'can_join' },
+  trusted_private_chat: { joinRule: 'invite', guestAccess: 'can_join' },
+  public_chat: { joinRule: 'public', guestAccess: 'forbidden' },
+};
+
+/** The levels that a new room starts with; the creator stands above them (room version 12). */
+const POWER_LEVELS: JsonObject = {
+  users: {},
+  users_default: 0,
+  events_default: 0,
+  state_default: 50,
+  ban: 50,
+  kick: 50,
+  redact: 50,
+  invite: 0,
+  events: {
+    'm.room.name': 50,
+    'm.room.avatar': 50,
+    'm.room.canonical_alias': 50,
+    'm.room.power_levels': 100,
+    'm.room.history_visibility': 100,
+    'm.room.server_acl': 100,
+    'm.room.encryption': 100,
+    // Client-server API, createRoom: above `state_default` from room version 12 on.
+    'm.room.tombstone': 150,
+  },
+};
+
+/** Makes rooms. Everything but the invites to users of other servers is stored in one transaction. */
+export class RoomCreation {
+  readonly #writer: RoomWriter;
+  readonly #builder: EventBuilder;
+  readonly #local: LocalEvents;
+  readonly #clock: Clock;
+  readonly #profileOf: (user: UserId) => Promise<JsonObject>;
+
+  constructor(options: {
+    readonly writer: RoomWriter;
+    readonly builder: EventBuilder;
+    readonly local: LocalEvents;
+    readonly clock: Clock;
+    readonly profileOf: (user: UserId) => Promise<JsonObject>;
+  }) {
+    this.#writer = options.writer;
+    this.#builder = options.builder;
+    this.#local = options.local;
+    this.#clock = options.clock;
+    this.#profileOf = options.profileOf;
+  }
+
+  /**
+   * Makes a room with everything that the request asks for, except the invites.
+   * @throws MatrixError M_UNSUPPORTED_ROOM_VERSION, M_BAD_JSON, M_INVALID_ROOM_STATE
+   */
+  async create(creator: UserId, request: CreateRoomRequest): Promise<{ room: RoomId; invited: readonly UserId[] }> {
+    const version = roomVersion(request.room_version ?? DEFAULT_ROOM_VERSION);
+    if (version === undefined) {
+      throw new MatrixError(400, 'M_UNSUPPORTED_ROOM_VERSION', 'This server does not support that room version');
+    }
+    checkBounds(request);
+    const invited = parseInvites(request.invite ?? []).filter((user) => user !== creator);
+    const content = createContent(version, request, invited);
+    const intents = await this.#intents(creator, request);
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      // The room id is a hash of the event: two of the same content and time would be the same room.
+      const create = this.#createEvent(creator, content, version, this.#clock.wall() + attempt);
+      const made = await this.#writer.locked(create.room, async () => {
+        if ((await this.#writer.open(create.room)) !== undefined) return false;
+        const draft = this.#writer.begin(create, version);
+        await draft.add(create, draft.current, ACCEPTED, { origin: 'own' });
+        for (const intent of intents) await this.#addState(draft, intent);
+        await this.#writer.commit(draft);
+        return true;
+      });
+      if (made) return { room: create.room, invited };
+    }
+    throw unknownError(500, 'No room id is free');
+  }
+
+  #createEvent(sender: UserId, content: JsonObject, version: RoomVersion, at: number): Event {
+    const event = this.#builder.sign(
+      {
+        type: 'm.room.create',
+        sender,
+        state_key: '',
+        content,
+        origin_server_ts: at,
+        depth: 1,
+        prev_events: [],
+        auth_events: [],
+      },
+      version,
+    );
+    const authorised = authorise(event, { create: undefined, state: () => undefined }, version);
+    if (!authorised.ok) throw invalidState(authorised.problem.reason);
+    return event;
+  }
+
+  /** The events after the create event, in the order that the specification gives. */
+  async #intents(creator: UserId, request: CreateRoomRequest): Promise<EventIntent[]> {
+    const preset = PRESETS[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')];
+    const initial = request.initial_state ?? [];
+    const state = (type: string, content: JsonObject, stateKey = ''): EventIntent => ({
+      type,
+      sender: creator,
+      stateKey,
+      content,
+    });
+    const given = new Set(initial.filter(({ state_key: key = '' }) => key === '').map(({ type }) => type));
+    const presets = [
+      state('m.room.join_rules', { join_rule: preset.joinRule }),
+      state('m.room.history_visibility', { history_visibility: 'shared' }),
+      state('m.room.guest_access', { guest_access: preset.guestAccess }),
+    ].filter(({ type }) => !given.has(type));
+    return [
+      state('m.room.member', { ...(await this.#profileOf(creator)), membership: 'join' }, creator),
+      state('m.room.power_levels', { ...POWER_LEVELS, ...request.power_level_content_override }),
+      ...presets,
+      ...initial.map(({ type, state_key: key = '', content }) => state(type, content, key)),
+      ...(request.name === undefined ? [] : [state('m.room.name', { name: request.name })]),
+      ...(request.topic === undefined ? [] : [state('m.room.topic', topicContent(request.topic))]),
+    ];
+  }
+
+  async #addState(draft: RoomDraft, intent: EventIntent): Promise<void> {
+    try {
+      await this.#local.add(draft, intent);
+    } catch (error) {
+      if (error instanceof MatrixError && error.errcode === 'M_FORBIDDEN') {
+        throw invalidState(`${intent.type}: ${error.message}`);
+      }
+      throw error;
+    }
+  }
+}
+
+const invalidState = (message: string): MatrixError => new MatrixError(400, 'M_INVALID_ROOM_STATE', message);
+
+/** Client-server API, m.room.topic: the plain text once more in the form that has room for others. */
+const topicContent = (topic: string): JsonObject => ({
+  topic,
+  'm.topic': { 'm.text': [{ mimetype: 'text/plain', body: topic }] },
+});
+
+function checkBounds(request: CreateRoomRequest): void {
+  if ((request.initial_state?.length ?? 0) > MAX_INITIAL_STATE) {
+    throw badJson(`initial_state has more than ${MAX_INITIAL_STATE} events`);
+  }
+  if ((request.invite?.length ?? 0) > MAX_INITIAL_INVITES) {
+    throw badJson(`invite has more than ${MAX_INITIAL_INVITES} users`);
+  }
+  if ((request.invite_3pid?.length ?? 0) > 0) throw forbidden('Third-party invites are not served');
+  if (request.room_alias_name !== undefined) throw unknownError(400, 'Room aliases are not served yet');
+}
+
+function parseInvites(invite: readonly string[]): UserId[] {
+  const users = new Set<UserId>();
+  for (const text of invite) {
+    const user = parseUserId(text);
+    if (!user.ok) throw badJson(`invite: ${user.problem}`);
+    users.add(user.value);
+  }
+  return [...users];
+}
+
+function createContent(version: RoomVersion, request: CreateRoomRequest, invited: readonly UserId[]): JsonObject {
+  const { creator: _, ...content } = request.creation_content ?? {};
+  const created: JsonObject = { ...content, room_version: version.id };
+  if (request.preset !== 'trusted_private_chat') return created;
+  const additional = own(content, 'additional_creators') ?? [];
+  if (!Array.isArray(additional)) throw badJson('additional_creators is not a list');
+  const creators = [...new Set([...additional, ...invited])];
+  return creators.length === 0 ? created : { ...created, additional_creators: creators };
+}

@@ -1,0 +1,49 @@
+import { forbidden } from '../../matrix/error.ts';
+import type { EventId, RoomId } from '../../matrix/ids.ts';
+import type { ClientTransaction } from '../../storage/transactions.ts';
+import type { EventBuilder, EventIntent } from './event_builder.ts';
+import type { RoomDraft } from './room_draft.ts';
+import type { RoomWriter } from './room_writer.ts';
+import { ACCEPTED } from './verdict.ts';
+
+/** What a local user is told of a room that this server does not have. */
+export const notInRoom = () => forbidden('You are not in this room');
+
+/** Stores events of local users at the end of their rooms. */
+export class LocalEvents {
+  readonly #writer: RoomWriter;
+  readonly #builder: EventBuilder;
+
+  constructor(writer: RoomWriter, builder: EventBuilder) {
+    this.#writer = writer;
+    this.#builder = builder;
+  }
+
+  /**
+   * Runs `decide` on a room under its lock, and sends what it answers, if anything.
+   * @returns the event's id, or what `decide` answers instead of something to send
+   * @throws MatrixError M_FORBIDDEN where the room is not known or does not allow the event
+   */
+  async append(
+    room: RoomId,
+    decide: (draft: RoomDraft) => Promise<EventIntent | EventId>,
+    transaction?: ClientTransaction,
+  ): Promise<EventId> {
+    return this.#writer.locked(room, async () => {
+      const draft = await this.#writer.open(room);
+      if (draft === undefined) throw notInRoom();
+      const intent = await decide(draft);
+      if (typeof intent === 'string') return intent;
+      const id = await this.add(draft, intent, transaction);
+      await this.#writer.commit(draft);
+      return id;
+    });
+  }
+
+  /** Adds an event to a draft. @throws MatrixError as `EventBuilder.build` */
+  async add(draft: RoomDraft, intent: EventIntent, transaction?: ClientTransaction): Promise<EventId> {
+    const { event, before } = await this.#builder.build(draft, intent);
+    await draft.add(event, before, ACCEPTED, { origin: 'own', transaction });
+    return event.id;
+  }
+}

@@ -1,0 +1,262 @@
+import { assert } from '../../base/assert.ts';
+import { createEventOf } from '../../matrix/hashes.ts';
+import type { EventId, RoomId } from '../../matrix/ids.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
+import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
+import type { Reader } from '../../storage/database.ts';
+import { childrenOf, type EventStatus, type RejectedBy } from '../../storage/events.ts';
+import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
+import type { ClientTransaction } from '../../storage/transactions.ts';
+import type { EventCache } from './event_cache.ts';
+import { earlierRedaction, type Redaction, redactionBy } from './redactions.ts';
+import { RoomState } from './room_state.ts';
+import type { StateStore } from './state_store.ts';
+import type { AuthorisedRoom, Verdict } from './verdict.ts';
+
+/** How many events are looked at to see what lies behind or ahead of rejected and soft-failed ones. */
+const MAX_WALK = 1_000;
+
+/** Whose event it is, which says to whom it goes on: to every server in the room, to all but its own, to nobody. */
+export type Origin = 'own' | 'relayed' | 'received';
+
+/** An event that the draft adds, with everything that is written about it. */
+export interface DraftEntry {
+  readonly event: Event;
+  readonly status: EventStatus;
+  readonly rejectedBy: RejectedBy | null;
+  /** The states before and after it; null for one that is stored as a state or auth event only. */
+  readonly before: RoomState | null;
+  readonly after: RoomState | null;
+  /** The room's current state with this event. */
+  readonly current: RoomState;
+  readonly redaction: Redaction | null;
+  /** The redaction that came before the event itself. */
+  readonly redactedBy: EventId | null;
+  /** Redactions that were withheld and can be shown now that this event is here. */
+  readonly shows: readonly EventId[];
+  readonly origin: Origin;
+  readonly transaction: ClientTransaction | null;
+}
+
+interface Extremity {
+  readonly id: EventId;
+  readonly depth: number;
+  /** The state after it, or the group where it is stored. */
+  readonly state: RoomState | number;
+}
+
+export interface DraftStores {
+  readonly db: Reader;
+  readonly events: EventCache;
+  readonly states: StateStore;
+}
+
+/**
+ * A room under its lock: what is committed of it, and what one operation adds. Nothing is written before the draft
+ * is committed (commit.ts).
+ */
+export class RoomDraft implements AuthorisedRoom {
+  readonly room: RoomId;
+  readonly version: RoomVersion;
+  readonly create: Event;
+  readonly entries: DraftEntry[] = [];
+  /** The current state and the extremities that are committed. */
+  readonly committed: { readonly current: RoomState; readonly extremities: ReadonlySet<EventId> };
+  readonly #stores: DraftStores;
+  readonly #extremities: Map<EventId, Extremity>;
+  readonly #pending = new Map<EventId, ResolvedEvent>();
+  #current: RoomState;
+
+  private constructor(
+    stores: DraftStores,
+    create: Event,
+    version: RoomVersion,
+    current: RoomState,
+    extremities: readonly Extremity[],
+  ) {
+    this.#stores = stores;
+    this.room = create.room;
+    this.version = version;
+    this.create = create;
+    this.#current = current;
+    this.#extremities = new Map(extremities.map((extremity) => [extremity.id, extremity]));
+    this.committed = { current, extremities: new Set(this.#extremities.keys()) };
+  }
+
+  /** The room as it is stored, or undefined where this server never was in it. */
+  static async open(stores: DraftStores, room: RoomId): Promise<RoomDraft | undefined> {
+    const found = await findRoom(stores.db, room);
+    if (found === undefined || found.currentGroup === null) return undefined;
+    const version = roomVersion(found.version);
+    const create = await stores.events.get(createEventOf(room));
+    assert(version !== undefined && create !== undefined, 'a room with state has a version and a create event');
+    const extremities = await forwardExtremities(stores.db, found.row);
+    return new RoomDraft(
+      stores,
+      create.event,
+      version,
+      await stores.states.load(found.currentGroup),
+      extremities.map(({ id, depth, stateAfter }) => ({ id, depth, state: stateAfter })),
+    );
+  }
+
+  /** A room that is not stored, before its create event is added. */
+  static begin(stores: DraftStores, create: Event, version: RoomVersion): RoomDraft {
+    return new RoomDraft(stores, create, version, RoomState.complete(new Map()), []);
+  }
+
+  get current(): RoomState {
+    return this.#current;
+  }
+
+  /** The forward extremities, the deepest first. */
+  get extremities(): readonly { readonly id: EventId; readonly depth: number }[] {
+    return [...this.#extremities.values()].sort((a, b) => b.depth - a.depth || (a.id < b.id ? -1 : 1));
+  }
+
+  async find(ids: Iterable<EventId>): Promise<ReadonlyMap<EventId, ResolvedEvent>> {
+    const found = new Map<EventId, ResolvedEvent>();
+    const wanted: EventId[] = [];
+    for (const id of ids) {
+      const pending = this.#pending.get(id);
+      if (pending === undefined) wanted.push(id);
+      else found.set(id, pending);
+    }
+    for (const [id, stored] of await this.#stores.events.load(wanted)) {
+      found.set(id, { event: stored.event, rejected: stored.status === 'rejected' });
+    }
+    return found;
+  }
+
+  /** The event that holds a place in the current state. */
+  async currentEvent(type: string, key: string): Promise<Event | undefined> {
+    const id = this.#current.get(type, key);
+    return id === undefined ? undefined : (await this.find([id])).get(id)?.event;
+  }
+
+  /**
+   * The states after previous events, each once, and those of which none is known.
+   */
+  async statesAfter(
+    prevs: readonly EventId[],
+  ): Promise<{ readonly states: readonly RoomState[]; readonly missing: readonly EventId[] }> {
+    const distinct = [...new Set(prevs)];
+    if (distinct.length === this.#extremities.size && distinct.every((id) => this.#extremities.has(id))) {
+      return { states: [this.#current], missing: [] };
+    }
+    const stored = await this.#stores.events.load(distinct);
+    const states: RoomState[] = [];
+    const missing: EventId[] = [];
+    for (const id of distinct) {
+      const added = this.entries.find((entry) => entry.event.id === id)?.after ?? null;
+      const group = stored.get(id)?.stateAfter ?? null;
+      if (added !== null) states.push(added);
+      else if (group !== null) states.push(await this.#stores.states.load(group));
+      else missing.push(id);
+    }
+    return { states, missing };
+  }
+
+  resolve(states: readonly RoomState[]): Promise<RoomState> {
+    return this.#stores.states.resolve(states, this.version, this.#pending);
+  }
+
+  /** Adds an event that is known as a state or auth event only. */
+  addOutlier(event: Event, rejected: boolean): void {
+    this.#pending.set(event.id, { event, rejected });
+    this.entries.push({
+      event,
+      status: rejected ? 'rejected' : 'outlier',
+      rejectedBy: rejected ? 'auth_events' : null,
+      before: null,
+      after: null,
+      current: this.#current,
+      redaction: null,
+      redactedBy: null,
+      shows: [],
+      origin: 'received',
+      transaction: null,
+    });
+  }
+
+  /** Adds an event on top of the state before it. */
+  async add(
+    event: Event,
+    before: RoomState,
+    verdict: Verdict,
+    options: { readonly origin: Origin; readonly transaction?: ClientTransaction | undefined },
+  ): Promise<void> {
+    const accepted = verdict.status === 'timeline';
+    const after = verdict.status === 'rejected' ? before : before.after(event);
+    const redaction = accepted ? await redactionBy(this, event, before, this.#stores.events) : null;
+    const earlier =
+      verdict.status === 'rejected' ? undefined : await earlierRedaction(this.#stores.db, event);
+    this.#pending.set(event.id, { event, rejected: verdict.status === 'rejected' });
+    if (accepted) await this.#advance(event, after);
+    this.entries.push({
+      event,
+      status: redaction !== null && redaction.applied === null ? 'withheld' : verdict.status,
+      rejectedBy: verdict.status === 'rejected' ? verdict.by : null,
+      before,
+      after,
+      current: this.#current,
+      redaction,
+      redactedBy: earlier?.id ?? null,
+      shows: accepted && earlier?.status === 'withheld' ? [earlier.id] : [],
+      origin: options.origin,
+      transaction: options.transaction ?? null,
+    });
+  }
+
+  /** Leaves everything behind that was the end of the room so far: the next event is the only one. */
+  forgetExtremities(): void {
+    this.#extremities.clear();
+  }
+
+  /** Moves the room's end to an accepted event. */
+  async #advance(event: Event, after: RoomState): Promise<void> {
+    for (const id of await this.#coveredBy(event)) this.#extremities.delete(id);
+    if (!(await this.#hasAcceptedDescendant(event.id))) {
+      this.#extremities.set(event.id, { id: event.id, depth: event.pdu.depth, state: after });
+    }
+    const ends = await Promise.all(
+      this.extremities.map(({ id }) => {
+        const { state } = this.#extremities.get(id)!;
+        return typeof state === 'number' ? this.#stores.states.load(state) : state;
+      }),
+    );
+    if (ends.length > 0) this.#current = await this.resolve(ends);
+  }
+
+  /** Accepted events that lie right behind an event, or behind it with none but rejected and soft-failed ones between. */
+  async #coveredBy(event: Event): Promise<EventId[]> {
+    const covered: EventId[] = [];
+    const seen = new Set<EventId>();
+    let next: readonly EventId[] = event.pdu.prev_events;
+    while (next.length > 0 && seen.size < MAX_WALK) {
+      const fresh = next.filter((id) => !seen.has(id) && !covered.includes(id));
+      covered.push(...fresh.filter((id) => this.#extremities.has(id)));
+      const others = fresh.filter((id) => !this.#extremities.has(id));
+      for (const id of others) seen.add(id);
+      const behind = [...(await this.#stores.events.load(others)).values()];
+      next = behind
+        .filter(({ status }) => status === 'rejected' || status === 'soft_failed')
+        .flatMap(({ event: prev }) => prev.pdu.prev_events);
+    }
+    return covered;
+  }
+
+  /** Whether an accepted event has this one behind it, directly or with rejected and soft-failed ones between. */
+  async #hasAcceptedDescendant(id: EventId): Promise<boolean> {
+    const seen = new Set<EventId>();
+    let next: EventId[] = [id];
+    while (next.length > 0 && seen.size < MAX_WALK) {
+      for (const each of next) seen.add(each);
+      const children = await childrenOf(this.#stores.db, next);
+      if (children.some(({ status }) => status === 'timeline' || status === 'withheld')) return true;
+      next = children.map((child) => child.id).filter((child) => !seen.has(child));
+    }
+    return false;
+  }
+}

@@ -1,0 +1,107 @@
+import { canonicalJson } from '../../matrix/canonical_json.ts';
+import { badJson, forbidden, notFound } from '../../matrix/error.ts';
+import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
+import { parseEventId } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Database } from '../../storage/database.ts';
+import { type ClientTransaction, eventOfTransaction } from '../../storage/transactions.ts';
+import type { LocalEvents } from './local_events.ts';
+import { hasRedactPower } from './redactions.ts';
+import type { RoomDraft } from './room_draft.ts';
+import type { RoomWriter } from './room_writer.ts';
+
+/** A device and what its request is told apart by from others that it makes. */
+export interface SendingDevice {
+  readonly user: UserId;
+  readonly device: DeviceId;
+  readonly txnId: string;
+}
+
+/** How many sends may be in progress at once. */
+const MAX_IN_PROGRESS = 10_000;
+
+/** Messages, state and redactions that local users send. Repeated requests make one event. */
+export class Sending {
+  readonly #database: Database;
+  readonly #writer: RoomWriter;
+  readonly #local: LocalEvents;
+  /** By transaction: a request that is repeated while the first is in progress gets the first one's answer. */
+  readonly #inProgress = new Map<string, Promise<EventId>>();
+
+  constructor(database: Database, writer: RoomWriter, local: LocalEvents) {
+    this.#database = database;
+    this.#writer = writer;
+    this.#local = local;
+  }
+
+  /** Sends a message event. @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE */
+  send(room: RoomId, type: string, content: JsonObject, from: SendingDevice): Promise<EventId> {
+    const transaction = { ...from, scope: `rooms/${room}/send/${type}` };
+    return this.#once(transaction, () =>
+      this.#local.append(
+        room,
+        async (draft) => {
+          if (type === 'm.room.redaction') await this.#checkRedaction(draft, from.user, content.redacts);
+          return { type, sender: from.user, content };
+        },
+        transaction,
+      ),
+    );
+  }
+
+  /** Redacts an event. @throws MatrixError M_FORBIDDEN, and M_NOT_FOUND where the event is not known */
+  redact(room: RoomId, redacts: EventId, reason: string | undefined, from: SendingDevice): Promise<EventId> {
+    const transaction = { ...from, scope: `rooms/${room}/redact/${redacts}` };
+    const content = { redacts, ...(reason === undefined ? {} : { reason }) };
+    return this.#once(transaction, () =>
+      this.#local.append(
+        room,
+        async (draft) => {
+          await this.#checkRedaction(draft, from.user, redacts);
+          return { type: 'm.room.redaction', sender: from.user, content };
+        },
+        transaction,
+      ),
+    );
+  }
+
+  /**
+   * Sets a state event; where the same user has set just that content already, nothing is sent.
+   * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE
+   */
+  setState(room: RoomId, sender: UserId, type: string, stateKey: string, content: JsonObject): Promise<EventId> {
+    return this.#local.append(room, async (draft) => {
+      const current = await draft.currentEvent(type, stateKey);
+      if (current?.pdu.sender === sender && sameJson(current.pdu.content, content)) return current.id;
+      return { type, sender, stateKey, content };
+    });
+  }
+
+  async #once(transaction: ClientTransaction, send: () => Promise<EventId>): Promise<EventId> {
+    const { user, device, scope, txnId } = transaction;
+    const key = JSON.stringify([user, device, scope, txnId]);
+    const running = this.#inProgress.get(key);
+    if (running !== undefined) return running;
+    if (this.#inProgress.size >= MAX_IN_PROGRESS) throw forbidden('Too many requests are in progress');
+    const sent = eventOfTransaction(this.#database, transaction)
+      .then((done) => done ?? send())
+      .finally(() => this.#inProgress.delete(key));
+    this.#inProgress.set(key, sent);
+    return sent;
+  }
+
+  /** A server lets through what another may apply (rooms/v12, "Handling redactions"); our users get to do what they may. */
+  async #checkRedaction(draft: RoomDraft, sender: UserId, redacts: unknown): Promise<void> {
+    const id = typeof redacts === 'string' ? parseEventId(redacts) : undefined;
+    if (!id?.ok) throw badJson('content.redacts is not an event id');
+    if (await hasRedactPower(draft, sender, draft.current)) return;
+    const target = await this.#writer.events.get(id.value);
+    if (target === undefined || target.event.room !== draft.room) throw notFound('There is no such event');
+    if (target.event.pdu.sender !== sender) throw forbidden('You may not redact what others have sent');
+  }
+}
+
+function sameJson(a: JsonObject, b: JsonObject): boolean {
+  const [left, right] = [canonicalJson(a), canonicalJson(b)];
+  return left.ok && right.ok && left.value === right.value;
+}

@@ -1,0 +1,207 @@
+import type { Clock } from '../../base/time.ts';
+import { clientEvent } from '../../matrix/client_event.ts';
+import type { EventId, RoomId } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Pdu } from '../../matrix/pdu.ts';
+import type { Reader } from '../../storage/database.ts';
+import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
+import type { Requester } from '../accounts.ts';
+import type { SyncFilter } from '../filter_events.ts';
+import { MembershipHistory } from './membership.ts';
+import { Renderer, withoutRoom } from './render.ts';
+import { loadState, type Summary } from './room_state.ts';
+import type { SentRound } from './sent_members.ts';
+import { loadTimeline, type Timeline } from './timeline.ts';
+import { delivered, formatPoint } from './token.ts';
+import { Visibility } from './visibility.ts';
+
+/** What one sync asks of every room. */
+export interface SectionRequest {
+  readonly requester: Requester;
+  /** The position that the client has; undefined on a first sync. */
+  readonly since: number | undefined;
+  /** The position that it will have. */
+  readonly now: number;
+  readonly filter: SyncFilter;
+  readonly fullState: boolean;
+  readonly useStateAfter: boolean;
+  readonly sent: SentRound;
+}
+
+/** A stretch of a room's history and what the client knows of its state. */
+interface Stretch {
+  readonly room: { readonly id: number; readonly room_id: string };
+  readonly after: number;
+  readonly upTo: number;
+  /** Null: the whole state is sent. */
+  readonly knownSince: number | null;
+  readonly joinedUntil: number;
+  readonly withSummary: boolean;
+}
+
+interface Section {
+  readonly timeline: Timeline;
+  readonly body: JsonObject;
+  readonly empty: boolean;
+}
+
+/** Builds what /sync says of one room that the user is, or was, joined to. */
+export class RoomSections {
+  readonly #reader: Reader;
+  readonly #clock: Clock;
+
+  constructor(reader: Reader, clock: Clock) {
+    this.#reader = reader;
+    this.#clock = clock;
+  }
+
+  /** A room that the user is joined to at `now`; undefined where there is nothing to tell. */
+  async joined(
+    row: SyncRoomRow & { readonly room: number },
+    request: SectionRequest,
+  ): Promise<JsonObject | undefined> {
+    const { since, now } = request;
+    const seen = since ?? -1;
+    if (!request.fullState && Math.max(row.last_event ?? 0, row.last_change ?? 0, row.position) <= seen)
+      return undefined;
+
+    const history =
+      since === undefined || row.position <= since
+        ? undefined
+        : await MembershipHistory.load(this.#reader, row.room, request.requester.user, now);
+    const newly = history !== undefined && !history.joinedAt(since!);
+    const section = await this.#section(
+      {
+        room: { id: row.room, room_id: row.room_id },
+        // Somebody who comes back has seen what was before they left.
+        after: newly ? history.departure(since!) : (since ?? 0),
+        upTo: now,
+        knownSince: newly || request.fullState ? null : (since ?? null),
+        joinedUntil: Number.POSITIVE_INFINITY,
+        withSummary: true,
+      },
+      request,
+    );
+    if (section.empty && !newly && !request.fullState && since !== undefined) return undefined;
+    if (newly) markLimited(section);
+    return {
+      ...section.body,
+      ephemeral: { events: [] },
+      account_data: { events: [] },
+      unread_notifications: { highlight_count: 0, notification_count: 0 },
+    };
+  }
+
+  /** A room that the user has left, was banned from, or whose invite came to nothing. */
+  async left(row: SyncRoomRow, request: SectionRequest): Promise<JsonObject> {
+    const { since } = request;
+    const history =
+      row.room === null || row.event_json !== null
+        ? undefined
+        : await MembershipHistory.load(this.#reader, row.room, request.requester.user, request.now);
+    const departure = history?.departure(request.now) ?? 0;
+    if (row.room === null || history === undefined || departure === 0) return this.#neverJoined(row, request);
+
+    const wasJoined = since !== undefined && history.joinedAt(since);
+    const newly = since !== undefined && !wasJoined && history.joinedSince(since);
+    const section = await this.#section(
+      {
+        room: { id: row.room, room_id: row.room_id },
+        after: newly ? history.departure(since) : (since ?? 0),
+        upTo: departure,
+        knownSince: newly || request.fullState ? null : (since ?? null),
+        joinedUntil: departure,
+        withSummary: false,
+      },
+      request,
+    );
+    if (newly) markLimited(section);
+    // A ban after the leave is not part of what they may see, but it is theirs.
+    if (row.position > departure) await this.#appendMembership(section.body, row);
+    return { ...section.body, account_data: { events: [] } };
+  }
+
+  async #section(stretch: Stretch, request: SectionRequest): Promise<Section> {
+    const { room, upTo } = stretch;
+    const { requester, filter, useStateAfter } = request;
+    const visibility = new Visibility(this.#reader, requester.user, stretch.joinedUntil);
+    const timeline = await loadTimeline(this.#reader, room, stretch, filter.timeline, visibility);
+    const { state, summary } = await loadState(this.#reader, {
+      room,
+      user: requester.user,
+      since: stretch.knownSince,
+      upTo,
+      timeline,
+      stateAfter: useStateAfter,
+      withSummary: stretch.withSummary,
+      filter: filter.state,
+      sent: request.sent,
+    });
+
+    const renderer = new Renderer({
+      reader: this.#reader,
+      clock: this.#clock,
+      requester,
+      room: room.room_id as RoomId,
+    });
+    const events: JsonObject[] = [];
+    for (const row of timeline.events)
+      events.push(withoutRoom(await renderer.timelineEvent(row, visibility)));
+    const stateEvents = state.map((row) => withoutRoom(renderer.stateEvent(row)));
+    return {
+      timeline,
+      body: {
+        ...(summary === undefined ? {} : { summary: summaryBody(summary) }),
+        [useStateAfter ? 'state_after' : 'state']: { events: stateEvents },
+        timeline: {
+          events,
+          limited: timeline.limited,
+          prev_batch: formatPoint(delivered(timeline.start)),
+        },
+      },
+      empty: events.length === 0 && stateEvents.length === 0 && summary === undefined && !timeline.limited,
+    };
+  }
+
+  async #neverJoined(row: SyncRoomRow, request: SectionRequest): Promise<JsonObject> {
+    const body: JsonObject = {
+      [request.useStateAfter ? 'state_after' : 'state']: { events: [] },
+      timeline: { events: [], limited: false },
+      account_data: { events: [] },
+    };
+    await this.#appendMembership(body, row);
+    return body;
+  }
+
+  /** Puts the user's own membership event, as it is now, at the end of a timeline. */
+  async #appendMembership(body: JsonObject, row: SyncRoomRow): Promise<void> {
+    const json = row.event_json ?? (await eventById(this.#reader, row.event_id))?.json;
+    if (json === undefined) return;
+    const pdu = JSON.parse(json) as Pdu;
+    const event = clientEvent(
+      { id: row.event_id as EventId, room: row.room_id as RoomId, pdu },
+      { age: this.#clock.wall() - pdu.origin_server_ts },
+    );
+    for (const part of ['timeline', 'state_after']) {
+      const { events } = (body[part] ?? {}) as { events?: JsonObject[] };
+      events?.push(withoutRoom(event));
+    }
+  }
+}
+
+/**
+ * What happened while the user was away may not all be known here yet, and a client may not have what it was sent
+ * before; so the timeline of somebody who comes, or comes back, counts as cut off unless it starts with the room.
+ */
+function markLimited({ timeline, body }: Section): void {
+  if (timeline.events[0]?.type === 'm.room.create') return;
+  (body.timeline as JsonObject).limited = true;
+}
+
+function summaryBody({ heroes, joined, invited }: Summary): JsonObject {
+  return {
+    ...(heroes === undefined ? {} : { 'm.heroes': [...heroes] }),
+    'm.joined_member_count': joined,
+    'm.invited_member_count': invited,
+  };
+}

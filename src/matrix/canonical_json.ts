@@ -1,0 +1,110 @@
+import { assert } from '../base/assert.ts';
+import { utf8 } from '../base/bytes.ts';
+import { bad, ok, type Result } from '../base/result.ts';
+
+// Ours: what keeps the recursion off the end of the stack, whoever wrote the JSON.
+const MAX_DEPTH = 1_000;
+
+/** Text, or what is wrong with the value. An object is what tells the two apart. */
+type Written = string | { readonly problem: string };
+
+/** A code unit from which on UTF-16 order and code point order may differ. */
+const FIRST_SURROGATE = 0xd800;
+
+const LONE_SURROGATE = { problem: 'a string has a lone surrogate, which UTF-8 cannot carry' };
+const TOO_DEEP = { problem: `nested deeper than ${MAX_DEPTH} levels` };
+
+/**
+ * The canonical JSON of a value (appendices, "Canonical JSON"): shortest encoding, keys in code point order, integers
+ * within ±(2^53 - 1) only. Negative zero is written as 0, as in the specification's example.
+ * A problem where the value has no such encoding: a fraction, a number out of range, a lone surrogate, something
+ * that is not JSON, or nesting past our limit.
+ */
+export function canonicalJson(value: unknown): Result<string> {
+  const written = write(value, 0);
+  return typeof written === 'string' ? ok(written) : bad(written.problem);
+}
+
+/** The UTF-8 of `canonicalJson` for a value that is known to have one. */
+export function canonicalBytes(value: unknown): Uint8Array {
+  return utf8(canonicalText(value));
+}
+
+/** The text of `canonicalJson` for a value that is known to have one. */
+export function canonicalText(value: unknown): string {
+  const written = write(value, 0);
+  assert(typeof written === 'string', 'the value has a canonical form');
+  return written;
+}
+
+function write(value: unknown, depth: number): Written {
+  switch (typeof value) {
+    case 'string':
+      return writeString(value);
+    case 'number':
+      // String() of -0 is "0".
+      return Number.isSafeInteger(value)
+        ? String(value)
+        : { problem: 'a number is not an integer within ±(2^53 - 1)' };
+    case 'boolean':
+      return value ? 'true' : 'false';
+    case 'object':
+      if (value === null) return 'null';
+      if (depth === MAX_DEPTH) return TOO_DEEP;
+      return Array.isArray(value) ? writeArray(value, depth + 1) : writeObject(value, depth + 1);
+    default:
+      return { problem: `a ${typeof value} is not JSON` };
+  }
+}
+
+/** JSON.stringify escapes exactly what the grammar wants escaped, as the grammar wants it, once surrogates are paired. */
+function writeString(text: string): Written {
+  return text.isWellFormed() ? JSON.stringify(text) : LONE_SURROGATE;
+}
+
+function writeArray(values: readonly unknown[], depth: number): Written {
+  let text = '[';
+  for (let i = 0; i < values.length; i++) {
+    const written = write(values[i], depth);
+    if (typeof written !== 'string') return written;
+    text += i === 0 ? written : `,${written}`;
+  }
+  return `${text}]`;
+}
+
+function writeObject(object: object, depth: number): Written {
+  const keys = sortByCodePoint(Object.keys(object));
+  let text = '{';
+  for (let i = 0; i < keys.length; i++) {
+    const key = writeString(keys[i]!);
+    if (typeof key !== 'string') return key;
+    const value = write((object as Record<string, unknown>)[keys[i]!], depth);
+    if (typeof value !== 'string') return value;
+    text += i === 0 ? `${key}:${value}` : `,${key}:${value}`;
+  }
+  return `${text}}`;
+}
+
+function sortByCodePoint(keys: string[]): string[] {
+  // The built-in order is that of UTF-16 code units: the same unless a key has a character from U+D800 up.
+  keys.sort();
+  return keys.some(reachesSurrogates) ? keys.sort(compareCodePoints) : keys;
+}
+
+function reachesSurrogates(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= FIRST_SURROGATE) return true;
+  return false;
+}
+
+/** Below, at or above zero as `a` comes before, with or after `b` in the order of their code points. */
+export function compareCodePoints(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)];
+    if (x === y) continue;
+    const surrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff;
+    // A surrogate stands for a code point past U+FFFF, so past every unit that is none.
+    return surrogate(x) === surrogate(y) ? x - y : surrogate(x) ? 1 : -1;
+  }
+  return a.length - b.length;
+}

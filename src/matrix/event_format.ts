@@ -1,0 +1,97 @@
+import { bad, ok, type Result } from '../base/result.ts';
+import { canonicalJson } from './canonical_json.ts';
+import { identify } from './hashes.ts';
+import { fitsIdLimit, MAX_ID_BYTES, parseEventId, parseRoomId, parseUserId } from './ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
+import type { Event, Pdu } from './pdu.ts';
+import type { RoomVersion } from './room_version.ts';
+
+/** Client-server API, "Size limits": of the whole event as canonical JSON, signatures included. */
+export const MAX_PDU_BYTES = 65_536;
+/** Room versions 4 and up, "Event format". */
+export const MAX_PREV_EVENTS = 20;
+export const MAX_AUTH_EVENTS = 10;
+/** Room versions 6 and up, "Event format": an event past it stays at it. */
+export const MAX_DEPTH = Number.MAX_SAFE_INTEGER;
+
+/**
+ * Takes a PDU that another server sent (server-server API, "Checks performed on receipt of a PDU", 1): right shape,
+ * within the limits, with a canonical form. What comes back has its id and room computed; signatures, hash and
+ * authorisation are still to be checked. A problem means that the event has to be dropped.
+ */
+export function parsePdu(value: unknown, version: RoomVersion): Result<Event> {
+  if (!isJsonObject(value)) return bad('a PDU is an object');
+  const problem = fieldProblem(value) ?? idsProblem(value) ?? signaturesProblem(value) ?? sizeProblem(value);
+  return problem === undefined ? ok(identify(value as unknown as Pdu, version)) : bad(problem);
+}
+
+/**
+ * Size of an event as the limit counts it: canonical JSON, without `unsigned`, which every server fills for itself,
+ * so that all agree on whether an event id is too large. A problem where there is no canonical form.
+ */
+export function pduBytes(pdu: JsonObject): Result<number> {
+  const { unsigned: _unsigned, ...event } = pdu;
+  const text = canonicalJson(event);
+  return text.ok ? ok(Buffer.byteLength(text.value)) : text;
+}
+
+function sizeProblem(pdu: JsonObject): string | undefined {
+  const size = pduBytes(pdu);
+  if (!size.ok) return size.problem;
+  return size.value <= MAX_PDU_BYTES ? undefined : `the event is larger than ${MAX_PDU_BYTES} bytes`;
+}
+
+function fieldProblem(pdu: JsonObject): string | undefined {
+  const type = own(pdu, 'type');
+  if (typeof type !== 'string' || !fitsIdLimit(type))
+    return `type is not text of at most ${MAX_ID_BYTES} bytes`;
+  const key = own(pdu, 'state_key');
+  if (key !== undefined && (typeof key !== 'string' || !fitsIdLimit(key))) {
+    return `state_key is not text of at most ${MAX_ID_BYTES} bytes`;
+  }
+  if (!isJsonObject(own(pdu, 'content'))) return 'content is not an object';
+  const unsigned = own(pdu, 'unsigned');
+  if (unsigned !== undefined && !isJsonObject(unsigned)) return 'unsigned is not an object';
+  if (!Number.isSafeInteger(own(pdu, 'origin_server_ts'))) return 'origin_server_ts is not an integer';
+  const depth = own(pdu, 'depth');
+  if (typeof depth !== 'number' || !Number.isSafeInteger(depth) || depth < 0) {
+    return `depth is not an integer from 0 to ${MAX_DEPTH}`;
+  }
+  return undefined;
+}
+
+function idsProblem(pdu: JsonObject): string | undefined {
+  const sender = own(pdu, 'sender');
+  if (typeof sender !== 'string') return 'sender is not text';
+  const user = parseUserId(sender);
+  if (!user.ok) return `sender: ${user.problem}`;
+  const room = own(pdu, 'room_id');
+  if (room === undefined) {
+    if (own(pdu, 'type') !== 'm.room.create') return 'room_id is missing';
+  } else if (typeof room !== 'string' || !parseRoomId(room).ok) return 'room_id is not a room id';
+  if (!isEventIds(own(pdu, 'prev_events'), MAX_PREV_EVENTS)) {
+    return `prev_events is not a list of at most ${MAX_PREV_EVENTS} event ids`;
+  }
+  if (!isEventIds(own(pdu, 'auth_events'), MAX_AUTH_EVENTS)) {
+    return `auth_events is not a list of at most ${MAX_AUTH_EVENTS} event ids`;
+  }
+  return undefined;
+}
+
+function signaturesProblem(pdu: JsonObject): string | undefined {
+  const hashes = own(pdu, 'hashes');
+  if (!isJsonObject(hashes) || typeof own(hashes, 'sha256') !== 'string') return 'hashes has no sha256';
+  const signatures = own(pdu, 'signatures');
+  const valid =
+    isJsonObject(signatures) &&
+    Object.values(signatures).every(
+      (ofServer) =>
+        isJsonObject(ofServer) && Object.values(ofServer).every((text) => typeof text === 'string'),
+    );
+  return valid ? undefined : 'signatures is not an object of objects of text';
+}
+
+const isEventIds = (value: JsonValue | undefined, most: number): boolean =>
+  Array.isArray(value) &&
+  value.length <= most &&
+  value.every((id) => typeof id === 'string' && parseEventId(id).ok);

@@ -1,0 +1,149 @@
+import { assert } from '../base/assert.ts';
+import { compareCodePoints } from './canonical_json.ts';
+import type { EventId } from './ids.ts';
+import type { Event } from './pdu.ts';
+import { powerLevels } from './power_levels.ts';
+
+/** The events that a resolution has at hand: those of the full conflicted set and of their auth chains. */
+export type EventGraph = ReadonlyMap<EventId, { readonly event: Event; readonly rejected: boolean }>;
+
+/** Below zero where `a` comes first. */
+type Order<Item> = (a: Item, b: Item) => number;
+
+/** The last two criteria of both orderings: `origin_server_ts`, then `event_id`. */
+const byTimeAndId: Order<Event> = (x, y) =>
+  x.pdu.origin_server_ts - y.pdu.origin_server_ts || compareCodePoints(x.id, y.id);
+
+/**
+ * The reverse topological power ordering of `events` (rooms/v12, "State resolution", "Definitions"): Kahn's algorithm
+ * over the edges of `auth_events`, which takes the smallest of the candidates at each step.
+ *
+ * Only the edges between two of the `events` are followed. That loses no order: the full conflicted set holds every
+ * event on an auth path between two of its own. For let P -> Y -> Z be such a path. P is a conflicted event or in the
+ * auth chain of one, so there is a conflicted C with C -> .. -> P. If some auth chain lacks Z then it lacks Y,
+ * while the one of C's state has Y: Y is in the auth difference. Otherwise Z is conflicted, or leads to a conflicted
+ * event: Y is on a path from C to it, thus in the conflicted state subgraph.
+ */
+export function reverseTopologicalPowerOrder(
+  events: ReadonlySet<EventId>,
+  create: Event,
+  graph: EventGraph,
+): Event[] {
+  const levels = new Map<EventId, number>();
+  const waitsFor = new Map<EventId, number>();
+  const waiting = new Map<EventId, Event[]>();
+  const candidates = new Heap<Event>((x, y) => {
+    const [levelX, levelY] = [levels.get(x.id)!, levels.get(y.id)!];
+    // Not a subtraction: Infinity - Infinity is not a number.
+    return levelX === levelY ? byTimeAndId(x, y) : levelX > levelY ? -1 : 1;
+  });
+  for (const id of events) {
+    const { event } = graph.get(id)!;
+    levels.set(id, powerLevels(create, powerEventOf(event, graph)).user(event.pdu.sender));
+    const before = new Set(event.pdu.auth_events.filter((auth) => events.has(auth)));
+    waitsFor.set(id, before.size);
+    for (const auth of before) push(waiting, auth, event);
+    if (before.size === 0) candidates.push(event);
+  }
+  const order: Event[] = [];
+  for (let next = candidates.pop(); next !== undefined; next = candidates.pop()) {
+    order.push(next);
+    for (const event of waiting.get(next.id) ?? []) {
+      const left = waitsFor.get(event.id)! - 1;
+      waitsFor.set(event.id, left);
+      if (left === 0) candidates.push(event);
+    }
+  }
+  assert(order.length === events.size, 'auth events make no cycle, since ids are hashes');
+  return order;
+}
+
+/**
+ * The mainline ordering of `events` based on the power levels event `power` (rooms/v12, "State resolution",
+ * "Definitions"). Without one the mainline is empty, and time and id alone decide.
+ */
+export function mainlineOrder(events: readonly Event[], power: Event | undefined, graph: EventGraph): Event[] {
+  const positions = new Map<EventId, number>();
+  for (let event = power; event !== undefined; event = powerEventOf(event, graph)) {
+    positions.set(event.id, positions.size);
+  }
+  const positionOf = new Map(events.map((event) => [event.id, mainlinePosition(event, positions, graph)]));
+  return [...events].sort((x, y) => {
+    const [positionX, positionY] = [positionOf.get(x.id)!, positionOf.get(y.id)!];
+    return positionX === positionY ? byTimeAndId(x, y) : positionX > positionY ? -1 : 1;
+  });
+}
+
+/**
+ * The index of the first event of the mainline that is met on the way along power levels events from `event`, which
+ * itself does not count; Infinity where none is. What is found is noted in `positions` for all on the way.
+ */
+function mainlinePosition(event: Event, positions: Map<EventId, number>, graph: EventGraph): number {
+  const passed: EventId[] = [];
+  let position = Infinity;
+  for (let at = powerEventOf(event, graph); at !== undefined; at = powerEventOf(at, graph)) {
+    const known = positions.get(at.id);
+    if (known !== undefined) {
+      position = known;
+      break;
+    }
+    passed.push(at.id);
+  }
+  for (const id of passed) positions.set(id, position);
+  return position;
+}
+
+/** The m.room.power_levels event among an event's `auth_events`. */
+function powerEventOf(event: Event, graph: EventGraph): Event | undefined {
+  for (const id of event.pdu.auth_events) {
+    const auth = graph.get(id)?.event;
+    if (auth?.pdu.type === 'm.room.power_levels' && auth.pdu.state_key === '') return auth;
+  }
+  return undefined;
+}
+
+function push<Key, Item>(lists: Map<Key, Item[]>, key: Key, item: Item): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [item]);
+  else list.push(item);
+}
+
+/** A binary heap: `pop` takes the smallest item. */
+class Heap<Item> {
+  readonly #items: Item[] = [];
+  readonly #order: Order<Item>;
+
+  constructor(order: Order<Item>) {
+    this.#order = order;
+  }
+
+  push(item: Item): void {
+    const items = this.#items;
+    let at = items.push(item) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (this.#order(items[parent]!, item) <= 0) break;
+      items[at] = items[parent]!;
+      at = parent;
+    }
+    items[at] = item;
+  }
+
+  pop(): Item | undefined {
+    const items = this.#items;
+    const smallest = items[0];
+    const last = items.pop();
+    if (last === undefined || items.length === 0) return smallest;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= items.length) break;
+      if (child + 1 < items.length && this.#order(items[child + 1]!, items[child]!) < 0) child++;
+      if (this.#order(last, items[child]!) <= 0) break;
+      items[at] = items[child]!;
+      at = child;
+    }
+    items[at] = last;
+    return smallest;
+  }
+}

@@ -1,0 +1,99 @@
+import { assert } from '../base/assert.ts';
+import { concat, utf8 } from '../base/bytes.ts';
+import { publicKeyOf, sign, verify } from '../crypto/ed25519.ts';
+import { keyPairOf } from '../crypto/x25519.ts';
+
+// docs/protocol.md, "Identity".
+const CONTEXT = utf8('ravine pipe identity 1\0');
+export const SERIAL_BYTES = 6;
+export const MAX_SERVER_NAME_BYTES = 255;
+export const MAX_KEY_VERSION_BYTES = 32;
+const ALGORITHM = 'ed25519:';
+const SERVER_NAME = /^[\x21-\x7e]{1,255}$/;
+const KEY_VERSION = /^[A-Za-z0-9_]{1,32}$/;
+
+/** Who this server is, with the secret that proves it. */
+export interface LocalIdentity {
+  readonly serverName: string;
+  /** 32 bytes. */
+  readonly noiseSecret: Uint8Array;
+  readonly noisePublic: Uint8Array;
+  /** `ed25519:` and a version of 1 to 32 letters, digits and underscores. */
+  readonly signingKeyId: string;
+  readonly signingPublic: Uint8Array;
+  /** 64 bytes: the signing key's signature that binds the Noise key to the name. */
+  readonly binding: Uint8Array;
+  /** Grows with each new Noise key under one signing key; below 2^48. */
+  readonly serial: number;
+}
+
+/**
+ * Who a peer says it is. The Noise handshake has proved that it holds the secret of `noisePublic`, and `signingPublic`
+ * has signed that this key is `serverName`'s. Whether `signingPublic` is that server's is the driver's decision.
+ */
+export interface IdentityClaim {
+  readonly serverName: string;
+  readonly noisePublic: Uint8Array;
+  readonly signingKeyId: string;
+  readonly signingPublic: Uint8Array;
+  readonly serial: number;
+}
+
+export const isServerName = (name: string): boolean => SERVER_NAME.test(name);
+
+/** The part of a signing key id that is sent, or undefined where it is not an id that this version can send. */
+export function keyVersionOf(signingKeyId: string): string | undefined {
+  const version = signingKeyId.slice(ALGORITHM.length);
+  return signingKeyId.startsWith(ALGORITHM) && KEY_VERSION.test(version) ? version : undefined;
+}
+
+export const keyIdOf = (version: string): string | undefined =>
+  KEY_VERSION.test(version) ? `${ALGORITHM}${version}` : undefined;
+
+/** An integer below 2^48, big-endian. */
+export function encodeSerial(serial: number): Uint8Array {
+  const bytes = new Uint8Array(SERIAL_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, Math.floor(serial / 2 ** 32));
+  view.setUint32(2, serial % 2 ** 32);
+  return bytes;
+}
+
+const withLength = (text: string): Uint8Array => {
+  const bytes = utf8(text);
+  return concat(Uint8Array.of(bytes.length), bytes);
+};
+
+function signedBytes(claim: Omit<IdentityClaim, 'signingPublic'>): Uint8Array {
+  return concat(
+    CONTEXT,
+    withLength(claim.serverName),
+    withLength(claim.signingKeyId),
+    claim.noisePublic,
+    encodeSerial(claim.serial),
+  );
+}
+
+/** Binds a Noise key to a server name with the server's signing key. The arguments are this server's own. */
+export function createIdentity(options: {
+  readonly serverName: string;
+  readonly noiseSecret: Uint8Array;
+  readonly signingKeyId: string;
+  /** The 32-byte seed of the ed25519 key. */
+  readonly signingSecret: Uint8Array;
+  readonly serial: number;
+}): LocalIdentity {
+  const { serverName, noiseSecret, signingKeyId, signingSecret, serial } = options;
+  assert(isServerName(serverName), 'a server name is 1 to 255 printable ASCII characters');
+  assert(keyVersionOf(signingKeyId) !== undefined, 'a signing key id is ed25519: and 1 to 32 of [A-Za-z0-9_]');
+  assert(Number.isSafeInteger(serial) && serial >= 0 && serial < 2 ** 48, 'a serial is below 2^48');
+  const noisePublic = keyPairOf(noiseSecret).public;
+  const signingPublic = publicKeyOf(signingSecret);
+  const binding = sign(signingSecret, signedBytes({ serverName, noisePublic, signingKeyId, serial }));
+  return { serverName, noiseSecret, noisePublic, signingKeyId, signingPublic, binding, serial };
+}
+
+/** Whether `binding` is the claimed signing key's signature over the rest of the claim. */
+export function isBound(claim: IdentityClaim, binding: Uint8Array): boolean {
+  return verify(claim.signingPublic, signedBytes(claim), binding);
+}

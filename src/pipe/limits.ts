@@ -1,0 +1,77 @@
+import type { Millis } from '../base/time.ts';
+
+/** The bound of everything in a pipe that could grow. */
+export interface PipeLimits {
+  /** Peers that are remembered without a session, a handshake or a queue. */
+  readonly peers: number;
+  /** Established sessions; the one that has been silent for longest makes room. */
+  readonly sessions: number;
+  /** Identities that wait for the driver's decision; the oldest makes room. */
+  readonly undecided: number;
+  /** How long an identity may wait for the driver's decision. */
+  readonly undecidedMs: Millis;
+  /** Handshakes that were answered and not finished; the oldest makes room. */
+  readonly halfOpen: number;
+  /** How long an answered handshake may take, and how long its answer is repeated. */
+  readonly halfOpenMs: Millis;
+  /** Different answers to one XX1 that are waiting for a decision at a time. */
+  readonly candidates: number;
+  /** Sends of XX1 under one ephemeral key before a new one is made. */
+  readonly copiesPerKey: number;
+  /** Unanswered timers after which a handshake that nothing waits for is given up. */
+  readonly renewAttempts: number;
+  /** Unanswered copies of XX3 after which a session is given up. */
+  readonly confirmAttempts: number;
+  /** Records that wait for a session, per peer, in number, bytes and time. */
+  readonly queuedRecords: number;
+  readonly queuedBytes: number;
+  readonly queuedMs: Millis;
+  /** Records received on a session before the driver's decision, in number and bytes. */
+  readonly heldRecords: number;
+  readonly heldBytes: number;
+  /** Handshakes answered: a rate per second and what may come at once. */
+  readonly answersPerSecond: number;
+  readonly answersBurst: number;
+  /** Answers to own handshakes, and repetitions asked for: a rate per second and what may come at once. */
+  readonly readsPerSecond: number;
+  readonly readsBurst: number;
+  /** Hints "unknown connection": a rate per second and what may come at once. */
+  readonly hintsPerSecond: number;
+  readonly hintsBurst: number;
+  /** How long a session that has been replaced, or refused, still understands late records. */
+  readonly lingerMs: Millis;
+  /** When a session is replaced by a new one. */
+  readonly renewAfterMs: Millis;
+  readonly renewAfterRecords: number;
+}
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const DAY = 24 * 60 * MINUTE;
+
+export const DEFAULT_LIMITS: PipeLimits = {
+  peers: 4_096,
+  sessions: 1_024,
+  undecided: 64,
+  undecidedMs: 10 * MINUTE,
+  halfOpen: 256,
+  halfOpenMs: 10 * MINUTE,
+  candidates: 4,
+  copiesPerKey: 5,
+  renewAttempts: 6,
+  confirmAttempts: 6,
+  queuedRecords: 64,
+  queuedBytes: 65_536,
+  queuedMs: 15 * MINUTE,
+  heldRecords: 16,
+  heldBytes: 16_384,
+  answersPerSecond: 20,
+  answersBurst: 40,
+  readsPerSecond: 200,
+  readsBurst: 200,
+  hintsPerSecond: 1,
+  hintsBurst: 4,
+  lingerMs: 2 * MINUTE,
+  renewAfterMs: 7 * DAY,
+  renewAfterRecords: 2 ** 31,
+};

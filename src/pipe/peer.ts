@@ -1,0 +1,84 @@
+import { equal, hex } from '../base/bytes.ts';
+import type { Millis } from '../base/time.ts';
+import type { Address } from '../link/link.ts';
+import type { PipeLimits } from './limits.ts';
+import type { Opening } from './opening.ts';
+import { SendQueue } from './send_queue.ts';
+import type { Session } from './session.ts';
+
+/** Generations are 32 bits in the payload. */
+const LAST_GENERATION = 2 ** 32 - 1;
+
+/** A server by name, and everything between it and this side. */
+export class Peer {
+  readonly name: string;
+  readonly queue: SendQueue;
+  readonly sessions: Session[] = [];
+  opening: Opening | undefined;
+  /** Where the configuration says that it is. */
+  configured: Address | undefined;
+  /** When the next handshake begins, where it may not begin at once. */
+  openAt: Millis | undefined;
+  /** No handshake is started because of a hint or a wish to renew before this. */
+  renewNotBefore: Millis = Number.NEGATIVE_INFINITY;
+  /** No handshake is started at all before this: the peer has refused the last ones. */
+  openNotBefore: Millis = Number.NEGATIVE_INFINITY;
+  /** Times in a row that the peer has refused us. */
+  refusals = 0;
+  #bootId: Uint8Array | undefined;
+  #boot = 0;
+  #generation = 0;
+
+  constructor(name: string, limits: PipeLimits) {
+    this.name = name;
+    this.queue = new SendQueue(limits);
+  }
+
+  get isIdle(): boolean {
+    return (
+      this.sessions.length === 0 && this.opening === undefined && this.queue.isEmpty && this.openAt === undefined
+    );
+  }
+
+  /** The generation of a session that this side is about to confirm. */
+  get nextGeneration(): number {
+    return Math.min(this.#generation + 1, LAST_GENERATION);
+  }
+
+  /** Adds an established session. Returns whether the peer has restarted since the last one. */
+  add(session: Session): boolean {
+    const restarted = this.#bootId !== undefined && !equal(this.#bootId, session.terms.bootId);
+    if (restarted) this.#boot++;
+    this.#bootId = session.terms.bootId;
+    session.boot = this.#boot;
+    this.#generation = Math.max(this.#generation, session.terms.generation);
+    this.sessions.push(session);
+    return restarted;
+  }
+
+  remove(session: Session): void {
+    const at = this.sessions.indexOf(session);
+    if (at >= 0) this.sessions.splice(at, 1);
+  }
+
+  /**
+   * The session to send on. Both sides order the sessions that they share alike, whatever each has seen first:
+   * by generation, and of two openings that crossed each other the one of the smaller Noise key wins.
+   * @param ownKey this side's public Noise key
+   */
+  current(ownKey: Uint8Array): Session | undefined {
+    let best: Session | undefined;
+    for (const session of this.sessions) {
+      if (session.retireAt !== undefined || session.usedUp) continue;
+      if (best === undefined || isBetter(session, best, ownKey)) best = session;
+    }
+    return best;
+  }
+}
+
+function isBetter(a: Session, b: Session, ownKey: Uint8Array): boolean {
+  if (a.boot !== b.boot) return a.boot > b.boot;
+  if (a.terms.generation !== b.terms.generation) return a.terms.generation > b.terms.generation;
+  const initiatorKey = ({ terms }: Session): string => hex(terms.initiator ? ownKey : terms.claim.noisePublic);
+  return initiatorKey(a) < initiatorKey(b);
+}

@@ -1,0 +1,68 @@
+import type { Priority } from '../base/priority.ts';
+import type { Millis } from '../base/time.ts';
+
+/** What the driver wants to have sent to a peer. */
+export interface Outgoing {
+  readonly bytes: Uint8Array;
+  readonly priority: Priority;
+  readonly receipt: number | null;
+  readonly label: string;
+}
+
+interface Waiting {
+  readonly item: Outgoing;
+  readonly since: Millis;
+}
+
+/** What waits for a session with one peer. Bounded in number, bytes and time. */
+export class SendQueue {
+  readonly #limits: { readonly queuedRecords: number; readonly queuedBytes: number; readonly queuedMs: Millis };
+  #waiting: Waiting[] = [];
+
+  constructor(limits: { readonly queuedRecords: number; readonly queuedBytes: number; readonly queuedMs: Millis }) {
+    this.#limits = limits;
+  }
+
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** Adds `item`, which replaces an older copy with the same receipt. Returns what had to go for it. */
+  add(item: Outgoing, now: Millis): Outgoing[] {
+    if (item.receipt !== null) this.#waiting = this.#waiting.filter((old) => old.item.receipt !== item.receipt);
+    this.#waiting.push({ item, since: now });
+    const dropped: Outgoing[] = [];
+    while (this.#waiting.length > this.#limits.queuedRecords || this.#bytes() > this.#limits.queuedBytes) {
+      dropped.push(this.#removeLeastUrgent());
+    }
+    return dropped;
+  }
+
+  /** Removes and returns what has waited for too long. */
+  expire(now: Millis): Outgoing[] {
+    const isOld = ({ since }: Waiting): boolean => now - since >= this.#limits.queuedMs;
+    const old = this.#waiting.filter(isOld);
+    this.#waiting = this.#waiting.filter((waiting) => !isOld(waiting));
+    return old.map(({ item }) => item);
+  }
+
+  /** Empties the queue, most urgent first and in order of arrival among equals. */
+  drain(): Outgoing[] {
+    const items = this.#waiting.map(({ item }) => item);
+    this.#waiting = [];
+    return items.sort((a, b) => a.priority - b.priority);
+  }
+
+  #bytes(): number {
+    return this.#waiting.reduce((sum, { item }) => sum + item.bytes.length, 0);
+  }
+
+  /** Of the least urgent class the youngest: what came first has waited for longest. */
+  #removeLeastUrgent(): Outgoing {
+    let worst = 0;
+    this.#waiting.forEach(({ item }, i) => {
+      if (item.priority >= this.#waiting[worst]!.item.priority) worst = i;
+    });
+    return this.#waiting.splice(worst, 1)[0]!.item;
+  }
+}

@@ -1,0 +1,217 @@
+import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
+import type { Event, Pdu } from '../matrix/pdu.ts';
+import type { Reader, Transaction } from './database.ts';
+import { allIn } from './rows.ts';
+
+/** As events.status; see migrations/0002_rooms.sql. */
+export type EventStatus = 'timeline' | 'outlier' | 'withheld' | 'soft_failed' | 'rejected';
+
+/** An event as it is stored: the PDU, and what this server made of it. */
+export interface StoredEvent {
+  readonly row: number;
+  readonly event: Event;
+  readonly status: EventStatus;
+  readonly rejectedBy: RejectedBy | null;
+  /** State groups; null where the event is not part of the DAG with known state. */
+  readonly stateBefore: number | null;
+  readonly stateAfter: number | null;
+  readonly position: number | null;
+  readonly redactedBy: EventId | null;
+}
+
+export type RejectedBy = 'auth_events' | 'state';
+
+interface EventRow {
+  readonly row: number;
+  readonly event_id: string;
+  readonly room_id: string;
+  readonly json: string;
+  readonly status: string;
+  readonly rejected_by: string | null;
+  readonly state_before: number | null;
+  readonly state_after: number | null;
+  readonly position: number | null;
+  readonly redacted_by: string | null;
+}
+
+/** The columns that `storedEvent` reads, of `events e JOIN rooms r ON r.id = e.room`. */
+export const EVENT_COLUMNS =
+  'e.id AS row, e.event_id, r.room_id, e.json, e.status, e.rejected_by, e.state_before, e.state_after, e.position, e.redacted_by';
+
+const FROM_EVENTS = `SELECT ${EVENT_COLUMNS} FROM events e JOIN rooms r ON r.id = e.room`;
+
+/** Turns a row of EVENT_COLUMNS into an event. */
+export function storedEvent(row: EventRow): StoredEvent {
+  return {
+    row: row.row,
+    event: { id: row.event_id as EventId, room: row.room_id as RoomId, pdu: JSON.parse(row.json) as Pdu },
+    status: row.status as EventStatus,
+    rejectedBy: row.rejected_by as RejectedBy | null,
+    stateBefore: row.state_before,
+    stateAfter: row.state_after,
+    position: row.position,
+    redactedBy: row.redacted_by as EventId | null,
+  };
+}
+
+export async function eventById(db: Reader, id: EventId): Promise<StoredEvent | undefined> {
+  const row = await db.get<EventRow>(`${FROM_EVENTS} WHERE e.event_id = ?`, id);
+  return row === undefined ? undefined : storedEvent(row);
+}
+
+/** Those of the events that are stored, in no particular order. */
+export async function eventsById(db: Reader, ids: readonly EventId[]): Promise<StoredEvent[]> {
+  return (await allIn<EventRow>(db, ids, (list) => `${FROM_EVENTS} WHERE e.event_id IN (${list})`)).map(storedEvent);
+}
+
+/** Which of the events are stored, whatever their status. */
+export async function storedIds(db: Reader, ids: readonly EventId[]): Promise<Set<EventId>> {
+  const rows = await allIn<{ id: string }>(
+    db,
+    ids,
+    (list) => `SELECT event_id AS id FROM events WHERE event_id IN (${list})`,
+  );
+  return new Set(rows.map((row) => row.id as EventId));
+}
+
+/** The events of a room with positions in (after, upTo], in order, at most `limit`. */
+export async function eventsByPosition(
+  db: Reader,
+  room: RoomId,
+  range: { readonly after: number; readonly upTo: number; readonly limit: number },
+): Promise<StoredEvent[]> {
+  const rows = await db.all<EventRow>(
+    `${FROM_EVENTS} WHERE r.room_id = ? AND e.position > ? AND e.position <= ? ORDER BY e.position LIMIT ?`,
+    room,
+    range.after,
+    range.upTo,
+    range.limit,
+  );
+  return rows.map(storedEvent);
+}
+
+/**
+ * Stores an event with its edges as one that is known only as a state or auth event, unless it is stored already.
+ * @param redactedBy the redaction that has been applied to `event`
+ * @returns its row
+ */
+export async function putEvent(
+  tx: Transaction,
+  room: number,
+  event: Event,
+  redactedBy: EventId | null,
+): Promise<number> {
+  const { unsigned: _, ...pdu } = event.pdu;
+  const inserted = await tx.get<{ id: number }>(
+    `INSERT INTO events (event_id, room, type, state_key, sender, depth, origin_server_ts, json, status, redacted_by)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'outlier', ?) ON CONFLICT (event_id) DO NOTHING RETURNING id`,
+    event.id,
+    room,
+    pdu.type,
+    pdu.state_key ?? null,
+    pdu.sender,
+    pdu.depth,
+    pdu.origin_server_ts,
+    JSON.stringify(pdu),
+    redactedBy,
+  );
+  if (inserted === undefined) {
+    return (await tx.get<{ id: number }>('SELECT id FROM events WHERE event_id = ?', event.id))!.id;
+  }
+  for (const prev of new Set(pdu.prev_events)) {
+    await tx.run('INSERT INTO event_prev (event, prev) VALUES (?, ?)', inserted.id, prev);
+  }
+  for (const auth of new Set(pdu.auth_events)) {
+    await tx.run('INSERT INTO event_auth (event, auth) VALUES (?, ?)', inserted.id, auth);
+  }
+  return inserted.id;
+}
+
+/** Says what this server made of an event that is stored. */
+export async function placeEvent(
+  tx: Transaction,
+  row: number,
+  place: Pick<StoredEvent, 'status' | 'rejectedBy' | 'stateBefore' | 'stateAfter' | 'position'>,
+): Promise<void> {
+  await tx.run(
+    'UPDATE events SET status = ?, rejected_by = ?, state_before = ?, state_after = ?, position = ? WHERE id = ?',
+    place.status,
+    place.rejectedBy,
+    place.stateBefore,
+    place.stateAfter,
+    place.position,
+    row,
+  );
+}
+
+/** The events that name one of `ids` among their previous events, with their status, where they have known state. */
+export async function childrenOf(
+  db: Reader,
+  ids: readonly EventId[],
+): Promise<{ readonly id: EventId; readonly status: EventStatus }[]> {
+  return allIn(
+    db,
+    ids,
+    (list) =>
+      `SELECT DISTINCT e.event_id AS id, e.status AS status FROM event_prev p JOIN events e ON e.id = p.event
+       WHERE p.prev IN (${list}) AND e.state_after IS NOT NULL`,
+  );
+}
+
+/** The ids of the auth events of each of `ids` that is stored. */
+export async function authEdges(db: Reader, ids: readonly EventId[]): Promise<EventId[]> {
+  const rows = await allIn<{ auth: string }>(
+    db,
+    ids,
+    (list) =>
+      `SELECT DISTINCT a.auth AS auth FROM event_auth a JOIN events e ON e.id = a.event WHERE e.event_id IN (${list})`,
+  );
+  return rows.map((row) => row.auth as EventId);
+}
+
+/** A redaction that names an event. */
+export interface RedactionRow {
+  readonly id: EventId;
+  readonly sender: UserId;
+  readonly status: EventStatus;
+  readonly byPower: 0 | 1;
+}
+
+/** The redactions in a room that name an event, the first to come first. */
+export async function redactionsOf(db: Reader, room: RoomId, redacts: EventId): Promise<RedactionRow[]> {
+  return db.all<RedactionRow>(
+    `SELECT e.event_id AS id, e.sender AS sender, e.status AS status, x.by_power AS "byPower"
+     FROM redactions x JOIN events e ON e.id = x.redaction JOIN rooms r ON r.id = e.room
+     WHERE x.redacts = ? AND r.room_id = ? ORDER BY x.redaction`,
+    redacts,
+    room,
+  );
+}
+
+export async function putRedaction(
+  tx: Transaction,
+  redaction: { readonly row: number; readonly redacts: EventId; readonly byPower: boolean },
+): Promise<void> {
+  await tx.run(
+    'INSERT INTO redactions (redacts, redaction, by_power) VALUES (?, ?, ?) ON CONFLICT DO NOTHING',
+    redaction.redacts,
+    redaction.row,
+    redaction.byPower ? 1 : 0,
+  );
+}
+
+/** Replaces an event by what redaction leaves of it. */
+export async function putRedacted(tx: Transaction, redacted: Event, by: EventId): Promise<void> {
+  const { unsigned: _, ...pdu } = redacted.pdu;
+  await tx.run(
+    'UPDATE events SET json = ?, redacted_by = COALESCE(redacted_by, ?) WHERE event_id = ?',
+    JSON.stringify(pdu),
+    by,
+    redacted.id,
+  );
+}
+
+/** Shows a redaction that was withheld. */
+export async function showWithheld(tx: Transaction, id: EventId, position: number): Promise<void> {
+  await tx.run("UPDATE events SET status = 'timeline', position = ? WHERE event_id = ?", position, id);
+}

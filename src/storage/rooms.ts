@@ -1,0 +1,65 @@
+import type { EventId, RoomId } from '../matrix/ids.ts';
+import type { Reader, Transaction } from './database.ts';
+
+/** A room that this server has or had a copy of. */
+export interface RoomRow {
+  readonly row: number;
+  readonly version: string;
+  /** The state group that current_state holds. */
+  readonly currentGroup: number | null;
+}
+
+export interface ExtremityRow {
+  readonly id: EventId;
+  readonly depth: number;
+  readonly stateAfter: number;
+}
+
+export async function findRoom(db: Reader, room: RoomId): Promise<RoomRow | undefined> {
+  return db.get<RoomRow>(
+    'SELECT id AS row, version, current_group AS "currentGroup" FROM rooms WHERE room_id = ?',
+    room,
+  );
+}
+
+/** Records a room, once. Answers its row. */
+export async function ensureRoom(tx: Transaction, room: RoomId, version: string): Promise<number> {
+  await tx.run('INSERT INTO rooms (room_id, version) VALUES (?, ?) ON CONFLICT (room_id) DO NOTHING', room, version);
+  return (await findRoom(tx, room))!.row;
+}
+
+export async function setCurrentGroup(tx: Transaction, room: number, group: number): Promise<void> {
+  await tx.run('UPDATE rooms SET current_group = ? WHERE id = ?', group, room);
+}
+
+/** A room's forward extremities, the deepest first. */
+export async function forwardExtremities(db: Reader, room: number): Promise<ExtremityRow[]> {
+  return db.all<ExtremityRow>(
+    `SELECT e.event_id AS id, e.depth AS depth, e.state_after AS "stateAfter"
+     FROM forward_extremities x JOIN events e ON e.id = x.event
+     WHERE x.room = ? ORDER BY e.depth DESC, e.event_id`,
+    room,
+  );
+}
+
+/** Adds and removes forward extremities. */
+export async function changeExtremities(
+  tx: Transaction,
+  room: number,
+  change: { readonly added: Iterable<EventId>; readonly removed: Iterable<EventId> },
+): Promise<void> {
+  for (const id of change.removed) {
+    await tx.run(
+      'DELETE FROM forward_extremities WHERE room = ? AND event = (SELECT id FROM events WHERE event_id = ?)',
+      room,
+      id,
+    );
+  }
+  for (const id of change.added) {
+    await tx.run(
+      'INSERT INTO forward_extremities (room, event) SELECT ?, id FROM events WHERE event_id = ?',
+      room,
+      id,
+    );
+  }
+}

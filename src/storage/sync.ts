@@ -1,0 +1,319 @@
+import type { Reader } from './database.ts';
+
+/**
+ * What /sync and /messages read. Every read is bounded by a stream position, so that a response made of many
+ * statements describes one moment although the write lane goes on meanwhile.
+ */
+
+/** An event as the reading services need it. */
+export interface EventRow {
+  readonly id: number;
+  readonly event_id: string;
+  readonly type: string;
+  readonly state_key: string | null;
+  readonly sender: string;
+  readonly depth: number;
+  /** The PDU, JSON text without "unsigned". */
+  readonly json: string;
+  readonly state_before: number | null;
+  readonly state_after: number | null;
+  readonly position: number | null;
+  readonly redacted_by: string | null;
+}
+
+const EVENT_COLUMNS =
+  'e.id, e.event_id, e.type, e.state_key, e.sender, e.depth, e.json, e.state_before, e.state_after, e.position, e.redacted_by';
+
+/** A user's membership in one room, with what tells whether a sync has to look into the room. */
+export interface SyncRoomRow {
+  readonly room_id: string;
+  readonly membership: string;
+  readonly event_id: string;
+  readonly position: number;
+  readonly invite_state: string | null;
+  readonly event_json: string | null;
+  readonly forgotten: number;
+  /** The room's row; null where only the membership is known here. */
+  readonly room: number | null;
+  readonly version: string | null;
+  /** The position of the last event, and of the last change of state; null where there is none. */
+  readonly last_event: number | null;
+  readonly last_change: number | null;
+}
+
+/** The stream's position and the user's rooms at that very position, by room id: one statement, one snapshot. */
+export async function syncRooms(
+  reader: Reader,
+  user: string,
+): Promise<{ readonly now: number; readonly rooms: readonly SyncRoomRow[] }> {
+  const rows = await reader.all<(SyncRoomRow | { readonly room_id: null }) & { readonly now: number }>(
+    `SELECT s.position AS now, m.room AS room_id, m.membership, m.event_id, m.position, m.invite_state,
+       m.event_json, m.forgotten, r.id AS room, r.version,
+       (SELECT MAX(e.position) FROM events e WHERE e.room = r.id) AS last_event,
+       (SELECT MAX(c.position) FROM current_state_changes c WHERE c.room = r.id) AS last_change
+     FROM stream s LEFT JOIN memberships m ON m.user_id = ? LEFT JOIN rooms r ON r.room_id = m.room
+     ORDER BY m.room`,
+    user,
+  );
+  return { now: rows[0]?.now ?? 0, rooms: rows.filter((row) => row.room_id !== null) };
+}
+
+export async function streamPosition(reader: Reader): Promise<number> {
+  return (await reader.get<{ position: number }>('SELECT position FROM stream'))?.position ?? 0;
+}
+
+export interface RoomRow {
+  readonly id: number;
+  readonly room_id: string;
+  readonly version: string;
+}
+
+export function roomRow(reader: Reader, roomId: string): Promise<RoomRow | undefined> {
+  return reader.get<RoomRow>('SELECT id, room_id, version FROM rooms WHERE room_id = ?', roomId);
+}
+
+/** Delivered events with `after` < position <= `upTo`, newest first. */
+export function deliveredBackwards(
+  reader: Reader,
+  room: number,
+  range: { readonly after: number; readonly upTo: number; readonly limit: number },
+): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `SELECT ${EVENT_COLUMNS} FROM events e
+     WHERE e.room = ? AND e.position > ? AND e.position <= ? AND e.status = 'timeline'
+     ORDER BY e.position DESC LIMIT ?`,
+    room,
+    range.after,
+    range.upTo,
+    range.limit,
+  );
+}
+
+/** Delivered events with `after` < position <= `upTo`, oldest first. */
+export function deliveredForwards(
+  reader: Reader,
+  room: number,
+  range: { readonly after: number; readonly upTo: number; readonly limit: number },
+): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `SELECT ${EVENT_COLUMNS} FROM events e
+     WHERE e.room = ? AND e.position > ? AND e.position <= ? AND e.status = 'timeline'
+     ORDER BY e.position LIMIT ?`,
+    room,
+    range.after,
+    range.upTo,
+    range.limit,
+  );
+}
+
+/** A place among the events that were never delivered, which are ordered by depth, then by row. */
+export interface HistoricPlace {
+  readonly depth: number;
+  readonly id: number;
+}
+
+/** Events that were never delivered (backfilled), `after` < (depth, id) <= `upTo`, newest first. */
+export function historicBackwards(
+  reader: Reader,
+  room: number,
+  range: { readonly after: HistoricPlace; readonly upTo: HistoricPlace; readonly limit: number },
+): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `SELECT ${EVENT_COLUMNS} FROM events e
+     WHERE e.room = ? AND e.position IS NULL AND e.status = 'timeline'
+       AND (e.depth, e.id) > (?, ?) AND (e.depth, e.id) <= (?, ?)
+     ORDER BY e.depth DESC, e.id DESC LIMIT ?`,
+    room,
+    range.after.depth,
+    range.after.id,
+    range.upTo.depth,
+    range.upTo.id,
+    range.limit,
+  );
+}
+
+/** As historicBackwards, oldest first. */
+export function historicForwards(
+  reader: Reader,
+  room: number,
+  range: { readonly after: HistoricPlace; readonly upTo: HistoricPlace; readonly limit: number },
+): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `SELECT ${EVENT_COLUMNS} FROM events e
+     WHERE e.room = ? AND e.position IS NULL AND e.status = 'timeline'
+       AND (e.depth, e.id) > (?, ?) AND (e.depth, e.id) <= (?, ?)
+     ORDER BY e.depth, e.id LIMIT ?`,
+    room,
+    range.after.depth,
+    range.after.id,
+    range.upTo.depth,
+    range.upTo.id,
+    range.limit,
+  );
+}
+
+/** One event of a room's timeline; not an outlier, not rejected, not soft-failed. */
+export function timelineEvent(reader: Reader, room: number, eventId: string): Promise<EventRow | undefined> {
+  return reader.get<EventRow>(
+    `SELECT ${EVENT_COLUMNS} FROM events e WHERE e.event_id = ? AND e.room = ? AND e.status = 'timeline'`,
+    eventId,
+    room,
+  );
+}
+
+export function eventById(reader: Reader, eventId: string): Promise<EventRow | undefined> {
+  return reader.get<EventRow>(`SELECT ${EVENT_COLUMNS} FROM events e WHERE e.event_id = ?`, eventId);
+}
+
+/** The transaction id with which this device sent an event, if it did. */
+export async function transactionIdOf(
+  reader: Reader,
+  user: string,
+  device: string,
+  eventId: string,
+): Promise<string | undefined> {
+  const row = await reader.get<{ txn_id: string }>(
+    'SELECT txn_id FROM client_transactions WHERE event_id = ? AND user_id = ? AND device_id = ?',
+    eventId,
+    user,
+    device,
+  );
+  return row?.txn_id;
+}
+
+/** What holds each place of the state that changed in `after` < position <= `upTo`, at `upTo`. */
+export async function stateChanges(
+  reader: Reader,
+  room: number,
+  range: { readonly after: number; readonly upTo: number; readonly members: boolean },
+): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `SELECT ${EVENT_COLUMNS}
+     FROM (
+       SELECT type, state_key, MAX(position) AS position FROM current_state_changes
+       WHERE room = ? AND position > ? AND position <= ?${range.members ? '' : " AND type <> 'm.room.member'"}
+       GROUP BY type, state_key
+     ) l
+     JOIN current_state_changes c
+       ON c.room = ? AND c.position = l.position AND c.type = l.type AND c.state_key = l.state_key
+     JOIN events e ON e.id = c.event
+     ORDER BY e.type, e.state_key`,
+    room,
+    range.after,
+    range.upTo,
+    room,
+  );
+}
+
+/** The event that held one place of the state at `upTo`, where that changed after `after`. */
+export function stateEntry(
+  reader: Reader,
+  room: number,
+  place: { readonly type: string; readonly key: string },
+  range: { readonly after: number; readonly upTo: number },
+): Promise<EventRow | undefined> {
+  return reader.get<EventRow>(
+    `SELECT ${EVENT_COLUMNS}
+     FROM (
+       SELECT event FROM current_state_changes
+       WHERE room = ? AND type = ? AND state_key = ? AND position > ? AND position <= ?
+       ORDER BY position DESC LIMIT 1
+     ) c
+     JOIN events e ON e.id = c.event`,
+    room,
+    place.type,
+    place.key,
+    range.after,
+    range.upTo,
+  );
+}
+
+/** How a user's membership changed up to a position, oldest first; `json` null where the entry went away. */
+export function membershipChanges(
+  reader: Reader,
+  room: number,
+  user: string,
+  upTo: number,
+): Promise<{ readonly position: number; readonly json: string | null }[]> {
+  return reader.all(
+    `SELECT c.position, e.json FROM current_state_changes c LEFT JOIN events e ON e.id = c.event
+     WHERE c.room = ? AND c.type = 'm.room.member' AND c.state_key = ? AND c.position <= ?
+     ORDER BY c.position`,
+    room,
+    user,
+    upTo,
+  );
+}
+
+const CHAIN = `WITH RECURSIVE chain (id, parent, distance) AS (
+    SELECT id, parent, 0 FROM state_groups WHERE id = ?
+    UNION ALL
+    SELECT g.id, g.parent, chain.distance + 1 FROM state_groups g JOIN chain ON g.id = chain.parent
+  )`;
+
+/** One place of the state in a state group. */
+export function stateGroupEntry(
+  reader: Reader,
+  group: number,
+  type: string,
+  key: string,
+): Promise<EventRow | undefined> {
+  return reader.get<EventRow>(
+    `${CHAIN}
+     SELECT ${EVENT_COLUMNS} FROM chain
+     JOIN state_group_entries s ON s.state_group = chain.id AND s.type = ? AND s.state_key = ?
+     JOIN events e ON e.id = s.event
+     ORDER BY chain.distance LIMIT 1`,
+    group,
+    type,
+    key,
+  );
+}
+
+/** The whole state in a state group, with or without the members. */
+export function stateGroupState(reader: Reader, group: number, members: boolean): Promise<EventRow[]> {
+  return reader.all<EventRow>(
+    `${CHAIN}, ranked AS (
+       SELECT s.event, ROW_NUMBER() OVER (PARTITION BY s.type, s.state_key ORDER BY chain.distance) AS rank
+       FROM chain JOIN state_group_entries s ON s.state_group = chain.id
+       ${members ? '' : "WHERE s.type <> 'm.room.member'"}
+     )
+     SELECT ${EVENT_COLUMNS} FROM ranked JOIN events e ON e.id = ranked.event WHERE ranked.rank = 1
+     ORDER BY e.type, e.state_key`,
+    group,
+  );
+}
+
+/** How many members are joined and how many invited. */
+export async function memberCounts(
+  reader: Reader,
+  roomId: string,
+): Promise<{ readonly joined: number; readonly invited: number }> {
+  const rows = await reader.all<{ membership: string; members: number }>(
+    `SELECT membership, COUNT(*) AS members FROM memberships
+     WHERE room = ? AND membership IN ('join', 'invite') GROUP BY membership`,
+    roomId,
+  );
+  const count = (membership: string): number =>
+    rows.find((row) => row.membership === membership)?.members ?? 0;
+  return { joined: count('join'), invited: count('invite') };
+}
+
+/** The first members by the time at which they became so, apart from one; `present`: joined or invited, else gone. */
+export async function firstMembers(
+  reader: Reader,
+  roomId: string,
+  who: { readonly apartFrom: string; readonly present: boolean; readonly limit: number },
+): Promise<string[]> {
+  const [one, other] = who.present ? ['join', 'invite'] : ['leave', 'ban'];
+  const rows = await reader.all<{ user_id: string }>(
+    `SELECT user_id FROM memberships WHERE room = ? AND membership IN (?, ?) AND user_id <> ?
+     ORDER BY position, user_id LIMIT ?`,
+    roomId,
+    one!,
+    other!,
+    who.apartFrom,
+    who.limit,
+  );
+  return rows.map((row) => row.user_id);
+}
