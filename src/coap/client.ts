@@ -158,38 +158,57 @@ export class Client {
 
   #uploadAnswered(outgoing: Outgoing, response: CoapResponse, now: Millis): void {
     const block1 = blockOf(response.options, OPTION.block1);
-    if (!block1.ok) return this.fail(outgoing, 'bad_response', now);
+    if (!block1.ok) {
+      this.fail(outgoing, 'bad_response', now);
+      return;
+    }
     const { uploadSize, uploaded, request } = outgoing;
     const offered = block1.value;
     if (response.code === TOO_LARGE && uploaded === 0 && offered !== undefined) {
       const size = Math.min(request.payload.length, uploadSize ?? Number.POSITIVE_INFINITY);
       if (offered.size < size) {
         outgoing.uploadSize = offered.size;
-        return this.#startOver(outgoing, now);
+        this.#startOver(outgoing, now);
+        return;
       }
     }
     if (response.code === INCOMPLETE && uploadSize !== null && outgoing.restarts < MOST_RESTARTS) {
-      return this.#startOver(outgoing, now);
+      this.#startOver(outgoing, now);
+      return;
     }
     const last = uploadSize === null || uploaded + uploadSize >= request.payload.length;
     if (last || !isSuccess(response.code)) {
-      if (response.code === CONTINUE) return this.fail(outgoing, 'bad_response', now);
-      return this.#firstOfResponse(outgoing, response, now);
+      if (response.code === CONTINUE) {
+        this.fail(outgoing, 'bad_response', now);
+        return;
+      }
+      this.#firstOfResponse(outgoing, response, now);
+      return;
     }
     // A server that acts on each block answers 2.04 instead of 2.31; the body still has to go to its end.
     if (offered === undefined || offered.num !== uploaded / uploadSize) {
-      return this.fail(outgoing, 'bad_response', now);
+      this.fail(outgoing, 'bad_response', now);
+      return;
     }
     outgoing.uploaded = uploaded + uploadSize;
     outgoing.uploadSize = smaller(uploadSize, offered.size);
-    if (outgoing.uploaded / outgoing.uploadSize >= MOST_BLOCKS) return this.fail(outgoing, 'too_large', now);
+    if (outgoing.uploaded / outgoing.uploadSize >= MOST_BLOCKS) {
+      this.fail(outgoing, 'too_large', now);
+      return;
+    }
     this.#sendNext(outgoing, now);
   }
 
   #firstOfResponse(outgoing: Outgoing, response: CoapResponse, now: Millis): void {
     const block2 = blockOf(response.options, OPTION.block2);
-    if (!block2.ok || (block2.value?.num ?? 0) !== 0) return this.fail(outgoing, 'bad_response', now);
-    if (block2.value?.more !== true) return this.#complete(outgoing, response, response.payload, now);
+    if (!block2.ok || (block2.value?.num ?? 0) !== 0) {
+      this.fail(outgoing, 'bad_response', now);
+      return;
+    }
+    if (block2.value?.more !== true) {
+      this.#complete(outgoing, response, response.payload, now);
+      return;
+    }
     outgoing.head = response;
     outgoing.downloadSize = block2.value.size;
     this.#addBlock(outgoing, response, true, now);
@@ -203,13 +222,16 @@ export class Client {
     if (response.code !== head.code || !sameTag) {
       // The representation has changed, or the server has forgotten it: only what is safe may be asked again.
       if (!isSafe(outgoing.request.code) || outgoing.restarts >= MOST_RESTARTS) {
-        return this.fail(outgoing, 'bad_response', now);
+        this.fail(outgoing, 'bad_response', now);
+        return;
       }
-      return this.#startOver(outgoing, now);
+      this.#startOver(outgoing, now);
+      return;
     }
     const block = block2.ok ? block2.value : undefined;
     if (block === undefined || block.num * block.size !== outgoing.body.length) {
-      return this.fail(outgoing, 'bad_response', now);
+      this.fail(outgoing, 'bad_response', now);
+      return;
     }
     outgoing.downloadSize = smaller(outgoing.downloadSize, block.size);
     this.#addBlock(outgoing, response, block.more, now);
@@ -219,12 +241,21 @@ export class Client {
     const { payload } = response;
     this.#core.counters.blocksIn++;
     if (more ? payload.length !== outgoing.downloadSize : payload.length > outgoing.downloadSize) {
-      return this.fail(outgoing, 'bad_response', now);
+      this.fail(outgoing, 'bad_response', now);
+      return;
     }
-    if (!outgoing.body.add(payload)) return this.fail(outgoing, 'too_large', now);
-    if (!more) return this.#complete(outgoing, outgoing.head!, outgoing.body.take(), now);
-    if (outgoing.body.length / outgoing.downloadSize >= MOST_BLOCKS)
-      return this.fail(outgoing, 'too_large', now);
+    if (!outgoing.body.add(payload)) {
+      this.fail(outgoing, 'too_large', now);
+      return;
+    }
+    if (!more) {
+      this.#complete(outgoing, outgoing.head!, outgoing.body.take(), now);
+      return;
+    }
+    if (outgoing.body.length / outgoing.downloadSize >= MOST_BLOCKS) {
+      this.fail(outgoing, 'too_large', now);
+      return;
+    }
     this.#sendNext(outgoing, now);
   }
 

@@ -318,6 +318,8 @@ export class CoapEndpoint {
       return;
     }
     const outgoing = peer.awaited.get(hex(message.token));
+    // The reply leaves before what the response leads to, which may be a long message.
+    const earlier = this.#core.datagrams.length;
     const accepted = outgoing !== undefined && this.#client.answered(outgoing, message, now);
     if (!accepted) this.#core.counters.ignored++;
     if (message.type !== 'CON') return;
@@ -325,7 +327,9 @@ export class CoapEndpoint {
     if (!accepted) this.#core.counters.resetsOut++;
     const reply = emptyMessage(type, message.id);
     this.#memory.keep(entry, reply, type);
+    const next = this.#core.datagrams.splice(earlier);
     this.#transmitter.reply(name, reply, type);
+    this.#core.datagrams.push(...next);
   }
 
   #malformed(peer: string, { header }: MessageProblem): void {
@@ -344,15 +348,19 @@ export class CoapEndpoint {
         if (this.#transmitter.fire(target, now) && target.request !== null) {
           this.#client.fail(target.request, 'timeout', now);
         }
-        return;
+        break;
       case 'request':
-        return this.#client.fail(target, 'timeout', now);
+        this.#client.fail(target, 'timeout', now);
+        break;
       case 'exchange':
-        return this.#server.acknowledge(target);
+        this.#server.acknowledge(target);
+        break;
       case 'peer':
-        return this.#transmitter.pump(target, now);
+        this.#transmitter.pump(target, now);
+        break;
       case 'sweep':
-        return this.#clearExpired(now);
+        this.#clearExpired(now);
+        break;
     }
   }
 

@@ -100,21 +100,33 @@ export class Server {
     };
     const answer = (response: CoapResponse): void => this.#send(exchange, response, 1, now);
     if (firstOption(message.options, OPTION.proxyUri) ?? firstOption(message.options, OPTION.proxyScheme)) {
-      return answer(plain(code(5, 5)));
+      answer(plain(code(5, 5)));
+      return;
     }
     if (!options.ok) {
       // RFC 7252, section 5.4.1: a non-confirmable message is rejected, which may be done in silence.
       if (message.type === 'NON') return;
-      return answer({ ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) });
+      answer({ ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) });
+      return;
     }
-    if (!isKnownMethod(message.code)) return answer(plain(code(4, 5)));
-    if (hasReservedBlock(options.value)) return answer(plain(code(4, 0)));
+    if (!isKnownMethod(message.code)) {
+      answer(plain(code(4, 5)));
+      return;
+    }
+    if (hasReservedBlock(options.value)) {
+      answer(plain(code(4, 0)));
+      return;
+    }
     const response = this.#fromTransfer(exchange, message, options.value, now);
-    if (response.kind === 'answer') return answer(response.response);
+    if (response.kind === 'answer') {
+      answer(response.response);
+      return;
+    }
     const { exchanges, exchangesPerPeer } = this.#core.limits;
     if (this.#open.size >= exchanges || peer.exchanges.size >= exchangesPerPeer) {
       this.#core.counters.refused++;
-      return answer(plain(code(5, 3)));
+      answer(plain(code(5, 3)));
+      return;
     }
     this.#deliver(exchange, { ...message, options: options.value, payload: response.payload }, now);
   }
@@ -181,7 +193,9 @@ export class Server {
     this.#core.counters.blocksIn++;
     const { bodyBytes } = this.#core.limits;
     const tooLarge = { ...plain(code(4, 13)), options: [uintOption(OPTION.size1, bodyBytes)] };
-    if ((firstUint(options, OPTION.size1) ?? 0) > bodyBytes) return answer(tooLarge);
+    if ((firstUint(options, OPTION.size1) ?? 0) > bodyBytes) {
+      return answer(tooLarge);
+    }
     const progress = this.#uploads.add(peer, key, block1, message.payload, now);
     if (progress.kind === 'complete') return { kind: 'deliver', payload: progress.body };
     if (progress.kind === 'refused') {

@@ -2,6 +2,9 @@ import { BLOCK_SIZES } from '../coap/block.ts';
 import { modelledTiming, rfc7252Timing, type Timing } from '../coap/timing.ts';
 import type { LinkProfile } from '../link/link.ts';
 
+/** What a data record adds to a message: flags, connection id of one byte, packet number and tag (docs/protocol.md). */
+export const RECORD_BYTES = 1 + 1 + 8 + 16;
+
 /** What a message has beside a block: header, token, options of a long path. */
 const MESSAGE_HEAD_BYTES = 128;
 

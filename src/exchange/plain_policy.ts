@@ -14,8 +14,7 @@ export const isAllowed = (policy: PlainPolicy, from: Address): boolean =>
 
 /** An address of 127.0.0.0/8 or ::1, in the forms in which sockets give it. */
 const isLoopback = (address: Address): boolean =>
-  /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}:\d+$/.test(address) ||
-  /^\[(::1|::ffff:127\.\d{1,3}\.\d{1,3}\.\d{1,3})\]:\d+$/.test(address);
+  /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}:\d+$/.test(address) || /^\[::1\]:\d+$/.test(address);
 
 const SENTENCE = utf8('plain CoAP is not served here');
 /** Whoever asks from a forged address must not be able to send its owner more than this times what he spends. */

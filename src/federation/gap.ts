@@ -60,7 +60,10 @@ async function receive(
   if (received.kind !== 'missing_auth') return received;
   const chain = budget.take() ? await helpful(() => remote.authChain(origin, room, event.id)) : undefined;
   if (chain === undefined || chain.length === 0) return received;
-  return rooms.receive(event, { state: before?.state ?? [], authChain: [...(before?.authChain ?? []), ...chain] });
+  return rooms.receive(event, {
+    state: before?.state ?? [],
+    authChain: [...(before?.authChain ?? []), ...chain],
+  });
 }
 
 /** The unknown events that lie before `event`, as far as its server tells them within the bounds. */
@@ -73,7 +76,11 @@ async function eventsBetween(
   const told = new Map<EventId, Event>();
   let between: readonly Event[] = [];
   let latest: readonly EventId[] = [event.id];
-  for (let round = 0; round < MAX_GAP_ROUNDS && latest.length > 0 && between.length < MAX_GAP_EVENTS; round++) {
+  for (
+    let round = 0;
+    round < MAX_GAP_ROUNDS && latest.length > 0 && between.length < MAX_GAP_EVENTS;
+    round++
+  ) {
     if (!budget.take()) break;
     const request = { earliest, latest, limit: GAP_EVENTS_PER_ROUND };
     const events = (await helpful(() => remote.missingEvents(origin, room, request))) ?? [];
@@ -94,7 +101,11 @@ async function eventsBetween(
 }
 
 /** Those of `told`, less the known ones, that can be reached from `event` along previous events; nearest first. */
-function ancestors(event: Event, told: ReadonlyMap<EventId, Event>, known: ReadonlySet<EventId>): readonly Event[] {
+function ancestors(
+  event: Event,
+  told: ReadonlyMap<EventId, Event>,
+  known: ReadonlySet<EventId>,
+): readonly Event[] {
   const reached = new Map<EventId, Event>();
   const queue: Event[] = [event];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
@@ -115,8 +126,8 @@ export function inOrder(events: readonly Event[]): readonly Event[] {
   const place = (start: Event): void => {
     const stack = [start];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
-      const prev = top.pdu.prev_events.map((id) => left.get(id)).find((one) => one !== undefined && one !== top);
-      if (prev !== undefined && !stack.includes(prev)) {
+      const prev = top.pdu.prev_events.map((id) => left.get(id)).find((one) => one !== undefined);
+      if (prev !== undefined) {
         stack.push(prev);
         continue;
       }
@@ -134,7 +145,11 @@ export function inOrder(events: readonly Event[]): readonly Event[] {
  * Admits an event by the state that its server gives for the point before it. The event itself is asked about, not its
  * previous events one by one: that is one request, and the server has resolved them already.
  */
-async function bridge(options: GapOptions, admission: Admission, event: Event): Promise<Received | undefined> {
+async function bridge(
+  options: GapOptions,
+  admission: Admission,
+  event: Event,
+): Promise<Received | undefined> {
   const before = await stateBefore(options, admission, event.id);
   return before && receive(options, admission, event, before);
 }
@@ -153,7 +168,8 @@ async function stateBefore(
   const events = new Map<EventId, Event>();
   if (unknown.length > MAX_SINGLE_FETCHES) {
     if (!budget.take()) return undefined;
-    for (const event of (await helpful(() => remote.state(origin, room, at))) ?? []) events.set(event.id, event);
+    for (const event of (await helpful(() => remote.state(origin, room, at))) ?? [])
+      events.set(event.id, event);
   } else {
     if (!budget.take(unknown.length)) return undefined;
     await mapBounded(unknown, PARALLEL_FETCHES, async (id) => {

@@ -71,9 +71,14 @@ export class HttpsTransport implements FederationTransport {
           ? (await this.#resolver.resolve(destination)).filter(({ host }) => mayConnect(host))
           : [override];
       const dispatcher = override === undefined ? this.#outside : this.#configured;
-      const { status, body } = await this.#firstAnswer(destination, call, { targets, dispatcher, signal: timeout.signal });
+      const { status, body } = await this.#firstAnswer(destination, call, {
+        targets,
+        dispatcher,
+        signal: timeout.signal,
+      });
       if (status >= 200 && status <= 299) {
-        if (body === undefined) throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
+        if (body === undefined)
+          throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
         return { status, body };
       }
       throw remoteError(status, body ?? null);
@@ -86,7 +91,11 @@ export class HttpsTransport implements FederationTransport {
   async #firstAnswer(
     destination: ServerName,
     call: FederationCall,
-    way: { readonly targets: readonly Target[]; readonly dispatcher: Dispatcher; readonly signal: AbortSignal },
+    way: {
+      readonly targets: readonly Target[];
+      readonly dispatcher: Dispatcher;
+      readonly signal: AbortSignal;
+    },
   ): Promise<{ status: number; body: JsonValue | undefined }> {
     const uri = call.query === undefined || call.query === '' ? call.path : `${call.path}?${call.query}`;
     const authorization = authorizationHeader(
@@ -107,7 +116,10 @@ export class HttpsTransport implements FederationTransport {
           },
           ...(call.body !== undefined && { body: JSON.stringify(call.body) }),
         });
-        return { status: answer.statusCode, body: parseJson(await readBounded(answer.body, MAX_ANSWER_BYTES)) };
+        return {
+          status: answer.statusCode,
+          body: parseJson(await readBounded(answer.body, MAX_ANSWER_BYTES)),
+        };
       } catch (error) {
         problem = asFederationError(destination, error, way.signal);
         if (!hasNotArrived(error)) throw problem;
@@ -242,7 +254,15 @@ function parseJson(bytes: Uint8Array): JsonValue | undefined {
 }
 
 /** Errors after which the request cannot have reached the server, so that another address may be tried. */
-const NOT_ARRIVED = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'EACCES', 'ETIMEDOUT']);
+const NOT_ARRIVED = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EACCES',
+  'ETIMEDOUT',
+]);
 
 function hasNotArrived(error: unknown): boolean {
   return error instanceof Error && 'code' in error && NOT_ARRIVED.has(String(error.code));

@@ -34,20 +34,26 @@ export function ownKeyDocument(serverName: ServerName, key: SigningKey, now: Mil
  * The keys in another server's key document, which has to be signed by at least one of the keys in use, and wrongly by
  * none of them. Keys of algorithms that we do not know are left out.
  */
-export function parseKeyDocument(document: JsonValue, server: ServerName, now: Millis): Result<readonly StoredKey[]> {
+export function parseKeyDocument(
+  document: JsonValue,
+  server: ServerName,
+  now: Millis,
+): Result<readonly StoredKey[]> {
   if (!isJsonObject(document)) return bad('not an object');
   if (own(document, 'server_name') !== server) return bad('the keys of another server');
   const validUntil = own(document, 'valid_until_ts');
   if (!isInstant(validUntil)) return bad('valid_until_ts is not an instant');
   const current = keysIn(own(document, 'verify_keys'));
   const retired = keysIn(own(document, 'old_verify_keys') ?? {});
-  if (current === undefined || retired === undefined) return bad('verify_keys or old_verify_keys is malformed');
+  if (current === undefined || retired === undefined)
+    return bad('verify_keys or old_verify_keys is malformed');
   if (!canonicalJson(document).ok) return bad('not canonical JSON, so nobody can sign it');
   const signatures = own(document, 'signatures');
   const ours = isJsonObject(signatures) ? own(signatures, server) : undefined;
   const signers = current.filter(({ keyId }) => isJsonObject(ours) && own(ours, keyId) !== undefined);
   if (signers.length === 0) return bad('not signed by any of its keys');
-  if (!signers.every(({ keyId, bytes }) => verifyJson(document, server, keyId, bytes))) return bad('a wrong signature');
+  if (!signers.every(({ keyId, bytes }) => verifyJson(document, server, keyId, bytes)))
+    return bad('a wrong signature');
   const until = Math.min(validUntil, now + MAX_KEY_VALIDITY_MS);
   return ok([
     ...current.map(({ keyId, bytes }) => storedKey(keyId, bytes, until, false)),
@@ -86,4 +92,5 @@ function storedKey(keyId: KeyId, bytes: Uint8Array, validUntil: Millis, retired:
   return { keyId, publicKey: base64(bytes), validUntil, retired, confirmedUntil: 0 };
 }
 
-const isInstant = (value: JsonValue | undefined): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
+const isInstant = (value: JsonValue | undefined): value is number =>
+  Number.isSafeInteger(value) && Number(value) >= 0;

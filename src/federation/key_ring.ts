@@ -8,7 +8,12 @@ import type { JsonObject } from '../matrix/json.ts';
 import type { Event } from '../matrix/pdu.ts';
 import { redact } from '../matrix/redaction.ts';
 import { type RoomVersion, roomVersion } from '../matrix/room_version.ts';
-import { contentHashMatches, requiredSigners, type SigningKey, verifyEventSignature } from '../matrix/signing.ts';
+import {
+  contentHashMatches,
+  requiredSigners,
+  type SigningKey,
+  verifyEventSignature,
+} from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
 import { pipePeer } from '../storage/pipe_peers.ts';
 import { keysOf, putKey, type StoredKey } from '../storage/server_keys.ts';
@@ -74,14 +79,21 @@ export class KeyRing implements EventVerifier, RequestKeys {
     return checked.ok ? checked : bad(checked.problem.reason);
   }
 
-  /** As `verify`, telling a bad event from one whose keys could not be had. */
-  async check(pdu: unknown, versionId: string): Promise<Result<Event, VerificationProblem>> {
+  /**
+   * As `verify`, telling a bad event from one whose keys could not be had.
+   * @param signers the servers that must have signed it, where these are not those that the room version says
+   */
+  async check(
+    pdu: unknown,
+    versionId: string,
+    signers?: readonly ServerName[],
+  ): Promise<Result<Event, VerificationProblem>> {
     const version = roomVersion(versionId);
     if (version === undefined) return invalid(`room version ${versionId} is not supported`);
     const parsed = parsePdu(pdu, version);
     if (!parsed.ok) return invalid(parsed.problem);
     const event = parsed.value;
-    for (const server of requiredSigners(event.pdu, version)) {
+    for (const server of signers ?? requiredSigners(event.pdu, version)) {
       const signed = await this.#isSignedBy(event, version, server);
       if (!signed.ok) return signed;
     }
@@ -96,7 +108,9 @@ export class KeyRing implements EventVerifier, RequestKeys {
     const text = base64(publicKey);
     const confirms = (keys: readonly StoredKey[]): boolean => {
       const now = this.#options.clock.wall();
-      return keys.some((key) => key.keyId === keyId && key.publicKey === text && !key.retired && key.confirmedUntil >= now);
+      return keys.some(
+        (key) => key.keyId === keyId && key.publicKey === text && !key.retired && key.confirmedUntil >= now,
+      );
     };
     if (confirms(await this.#stored(server))) return true;
     return (await this.#fetch(server, 'https')) && confirms(await this.#stored(server));
@@ -128,8 +142,14 @@ export class KeyRing implements EventVerifier, RequestKeys {
   }
 
   /** All signatures of `server` by known keys that were valid then have to be right, and one there has to be. */
-  async #isSignedBy(event: Event, version: RoomVersion, server: ServerName): Promise<Result<Event, VerificationProblem>> {
-    const signatures = Object.hasOwn(event.pdu.signatures, server) ? Object.keys(event.pdu.signatures[server]!) : [];
+  async #isSignedBy(
+    event: Event,
+    version: RoomVersion,
+    server: ServerName,
+  ): Promise<Result<Event, VerificationProblem>> {
+    const signatures = Object.hasOwn(event.pdu.signatures, server)
+      ? Object.keys(event.pdu.signatures[server]!)
+      : [];
     let good = 0;
     let unavailable = false;
     for (const id of signatures.slice(0, MAX_SIGNATURES)) {
@@ -236,7 +256,9 @@ export class KeyRing implements EventVerifier, RequestKeys {
       }
       await this.#store(
         server,
-        keys.value.map((key) => (kind === 'https' && !key.retired ? { ...key, confirmedUntil: key.validUntil } : key)),
+        keys.value.map((key) =>
+          kind === 'https' && !key.retired ? { ...key, confirmedUntil: key.validUntil } : key,
+        ),
       );
       return '';
     } catch (error) {

@@ -3,6 +3,7 @@ import type { ServerName } from '../matrix/ids.ts';
 import type { Event } from '../matrix/pdu.ts';
 import type { Transaction } from '../storage/database.ts';
 import { enqueuePdu } from '../storage/outbox.ts';
+import { pduJson } from './pdu_json.ts';
 
 /** The queues in the database: an event is in them from the moment that the transaction which persists it commits. */
 export class LocalOutbox implements Outbox {
@@ -15,8 +16,7 @@ export class LocalOutbox implements Outbox {
 
   async enqueue(tx: Transaction, event: Event, destinations: ReadonlySet<ServerName>): Promise<void> {
     if (destinations.size === 0) return;
-    const { unsigned: _, ...pdu } = event.pdu;
-    await enqueuePdu(tx, { eventId: event.id, json: JSON.stringify(pdu) }, destinations);
+    await enqueuePdu(tx, { eventId: event.id, json: JSON.stringify(pduJson(event.pdu)) }, destinations);
     tx.afterCommit(() => this.#wake(destinations));
   }
 }

@@ -57,7 +57,15 @@ export class Peers {
   readonly #clock: Clock;
   readonly #log: Log;
 
-  constructor({ serverName, peers, defaultTrust, keys, database, clock, log }: {
+  constructor({
+    serverName,
+    peers,
+    defaultTrust,
+    keys,
+    database,
+    clock,
+    log,
+  }: {
     readonly serverName: ServerName;
     readonly peers: readonly PeerEntry[];
     readonly defaultTrust: 'verified' | 'tofu';
@@ -67,7 +75,9 @@ export class Peers {
     readonly log: Log;
   }) {
     this.#serverName = serverName;
-    this.#trust = new Map(peers.flatMap((peer) => (peer.trust === undefined ? [] : [[peer.serverName, peer.trust]])));
+    this.#trust = new Map(
+      peers.flatMap((peer) => (peer.trust === undefined ? [] : [[peer.serverName, peer.trust]])),
+    );
     this.#defaultTrust = defaultTrust;
     this.#keys = keys;
     this.#database = database;
@@ -92,7 +102,12 @@ export class Peers {
     const verdict = await this.#judge(parsed);
     if (!verdict.trusted) {
       this.#log.warn(
-        { server: parsed.server, keyId: parsed.keyId, fingerprint: fingerprint(parsed.signingPublic), reason: verdict.reason },
+        {
+          server: parsed.server,
+          keyId: parsed.keyId,
+          fingerprint: fingerprint(parsed.signingPublic),
+          reason: verdict.reason,
+        },
         'the identity of a pipe was refused',
       );
     }
@@ -107,7 +122,8 @@ export class Peers {
     const kind = typeof trust === 'string' ? trust : 'pinned';
     const stored = await this.#database.transaction((tx) => this.#accept(tx, claim, kind, known));
     if (!stored.trusted) return stored;
-    if (kind !== 'verified') await this.#keys.acceptClaimedKey(claim.server, claim.keyId, claim.signingPublic);
+    if (kind !== 'verified')
+      await this.#keys.acceptClaimedKey(claim.server, claim.keyId, claim.signingPublic);
     return TRUSTED;
   }
 
@@ -117,7 +133,9 @@ export class Peers {
     known: PipePeer | undefined,
   ): Promise<string | undefined> {
     if (typeof trust === 'object') {
-      return matchesPin(trust.pinned, claim.signingPublic) ? undefined : 'the signing key is not the pinned one';
+      return matchesPin(trust.pinned, claim.signingPublic)
+        ? undefined
+        : 'the signing key is not the pinned one';
     }
     if (trust === 'tofu') {
       const isFirst = known === undefined && !(await this.#keys.hasConfirmedKeys(claim.server));
@@ -130,7 +148,12 @@ export class Peers {
   }
 
   /** The check of the Noise key, in the transaction that stores it: two claims at once cannot both be the first. */
-  async #accept(tx: Transaction, claim: Claim, trust: TrustKind, judged: PipePeer | undefined): Promise<Verdict> {
+  async #accept(
+    tx: Transaction,
+    claim: Claim,
+    trust: TrustKind,
+    judged: PipePeer | undefined,
+  ): Promise<Verdict> {
     const known = await pipePeer(tx, claim.server);
     const now = this.#clock.wall();
     const sameSigner = known !== undefined && hasSigningKey(known, claim);
@@ -152,8 +175,14 @@ export class Peers {
       lastSeen: now,
     });
     if (known === undefined || rotated || !sameSigner) {
-      const fields = { server: claim.server, trust, keyId: claim.keyId, fingerprint: fingerprint(claim.signingPublic) };
-      const what = known === undefined ? 'a new pipe peer' : sameSigner ? 'a new Noise key' : 'a new signing key';
+      const fields = {
+        server: claim.server,
+        trust,
+        keyId: claim.keyId,
+        fingerprint: fingerprint(claim.signingPublic),
+      };
+      const what =
+        known === undefined ? 'a new pipe peer' : sameSigner ? 'a new Noise key' : 'a new signing key';
       tx.afterCommit(() => this.#log.info({ ...fields, serial: claim.serial }, `${what} was accepted`));
     }
     return TRUSTED;

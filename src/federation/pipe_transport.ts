@@ -10,7 +10,11 @@ export interface PipeRequester {
     peer: ServerName,
     address: string,
     request: ExchangeRequest,
-    options: { readonly timeoutMs: Millis; readonly priority: FederationCall['priority']; readonly signal?: AbortSignal },
+    options: {
+      readonly timeoutMs: Millis;
+      readonly priority: FederationCall['priority'];
+      readonly signal?: AbortSignal;
+    },
   ): Promise<ExchangeResponse>;
 }
 
@@ -29,7 +33,11 @@ export class PipeTransport implements FederationTransport {
   readonly #leastTimeoutMs: Millis;
 
   /** @param addresses where each server behind a pipe is, in the link's own notation */
-  constructor({ socket, profile, addresses }: {
+  constructor({
+    socket,
+    profile,
+    addresses,
+  }: {
     readonly socket: PipeRequester;
     /** The link's rate in bits a second, null where it is not known, and its one-way delay. */
     readonly profile: { readonly rate: number | null; readonly delay: Millis };
@@ -55,7 +63,8 @@ export class PipeTransport implements FederationTransport {
     const { status, body } = await this.#exchange(destination, address, request, call);
     const value = body === undefined ? {} : body.kind === 'json' ? body.value : undefined;
     if (status < 200 || status > 299) throw remoteError(status, value ?? null);
-    if (value === undefined) throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
+    if (value === undefined)
+      throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
     return { status, body: value };
   }
 
@@ -74,7 +83,10 @@ export class PipeTransport implements FederationTransport {
     } catch (error) {
       const reason = error instanceof Error && 'reason' in error ? error.reason : undefined;
       const problem = reason === 'timeout' || reason === 'refused' ? reason : 'unreachable';
-      throw new FederationError(problem, `${destination}: ${error instanceof Error ? error.message : String(error)}`);
+      throw new FederationError(
+        problem,
+        `${destination}: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   }
 }

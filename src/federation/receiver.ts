@@ -29,6 +29,7 @@ const MAX_REQUESTS = 200;
 const MAX_DEFERRALS = 3;
 const MAX_DEFERRED_ORIGINS = 1_000;
 const MAX_ERROR_TEXT = 200;
+const NOT_IN_ROOM = 'This server is not in the room.';
 /** PDUs kept for a room while this server joins it. */
 const MAX_HELD_PDUS = 200;
 /** How long, and how often, a joined room is waited for to be stored. */
@@ -60,7 +61,9 @@ export class Receiver {
   readonly #gap: GapOptions;
   readonly #underWay = new Map<string, Promise<JsonObject>>();
   readonly #lanes = new Map<ServerName, { readonly slots: Slots; users: number }>();
-  readonly #deferrals = new BoundedMap<ServerName, { readonly txnId: string; readonly count: number }>(MAX_DEFERRED_ORIGINS);
+  readonly #deferrals = new BoundedMap<ServerName, { readonly txnId: string; readonly count: number }>(
+    MAX_DEFERRED_ORIGINS,
+  );
   readonly #held = new Map<RoomId, { readonly origin: ServerName; readonly pdu: JsonValue }[]>();
 
   constructor(options: ReceiverOptions) {
@@ -79,7 +82,9 @@ export class Receiver {
       this.counters.repeated++;
       return underWay;
     }
-    const answer = this.#inTurn(origin, () => this.#once(origin, txnId, body)).finally(() => this.#underWay.delete(key));
+    const answer = this.#inTurn(origin, () => this.#once(origin, txnId, body)).finally(() =>
+      this.#underWay.delete(key),
+    );
     this.#underWay.set(key, answer);
     return answer;
   }
@@ -91,7 +96,9 @@ export class Receiver {
     try {
       const answer = await lane.slots.run(task);
       if (answer !== undefined) return answer;
-      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many transactions at a time.', { retry_after_ms: BUSY_RETRY_MS });
+      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many transactions at a time.', {
+        retry_after_ms: BUSY_RETRY_MS,
+      });
     } finally {
       if (--lane.users === 0) this.#lanes.delete(origin);
     }
@@ -126,14 +133,19 @@ export class Receiver {
           const outcome = await this.#one(origin, room, pdu, budget);
           postponed ||= outcome.isTemporary;
           this.counters[outcome.error === undefined ? 'accepted' : 'refused']++;
-          if (outcome.id !== undefined) results[outcome.id] = outcome.error === undefined ? {} : { error: outcome.error };
+          if (outcome.id !== undefined)
+            results[outcome.id] = outcome.error === undefined ? {} : { error: outcome.error };
         }
       }),
     );
     if (postponed && deferred < MAX_DEFERRALS) {
       this.counters.deferred++;
       this.#deferrals.set(origin, { txnId, count: deferred + 1 });
-      throw new MatrixError(503, 'M_UNKNOWN', 'Something that these events need cannot be fetched at the moment.');
+      throw new MatrixError(
+        503,
+        'M_UNKNOWN',
+        'Something that these events need cannot be fetched at the moment.',
+      );
     }
     return results;
   }
@@ -151,20 +163,31 @@ export class Receiver {
       log.info({ origin, id, error: error.slice(0, MAX_ERROR_TEXT) }, 'an event was refused');
       return { id, error: error.slice(0, MAX_ERROR_TEXT), isTemporary };
     };
-    if (room === undefined || version === undefined) {
-      const isHeld = room !== undefined && this.#hold(room, origin, pdu);
-      return isHeld ? { id, error: undefined, isTemporary: false } : refused('This server is not in the room.');
+    const done: Outcome = { id, error: undefined, isTemporary: false };
+    if (room === undefined) return refused('The event has no room.');
+    if (version === undefined) {
+      if (this.#hold(room, origin, pdu)) return done;
+      // An invite of one of our users may be taken back, from a room that this server has never been in.
+      const { type, state_key: user } = parsed.value.pdu;
+      const isOfOurs = type === 'm.room.member' && user?.endsWith(`:${this.#options.serverName}`);
+      if (isOfOurs !== true) return refused(NOT_IN_ROOM);
     }
     try {
-      const event = await checker.check(pdu, version);
+      const event = await checker.check(pdu, version ?? DEFAULT_ROOM_VERSION);
       if (!event.ok) return refused(event.problem.reason, event.problem.kind === 'no_key');
-      const received = await admit(this.#gap, { origin, room: { id: room, version }, budget }, event.value);
+      const received =
+        version === undefined
+          ? await rooms.receive(event.value)
+          : await admit(this.#gap, { origin, room: { id: room, version }, budget }, event.value);
+      if (received.kind === 'unknown_room' && this.#hold(room, origin, pdu)) return done;
       const error = errorOf(received);
-      return error === undefined ? { id, error, isTemporary: false } : refused(error);
+      return error === undefined ? done : refused(error);
     } catch (error) {
-      if (error instanceof FederationError) return refused('What the event needs could not be fetched.', true);
+      if (error instanceof FederationError)
+        return refused('What the event needs could not be fetched.', true);
       // Of one event's own making, such as a full queue of its room; the others go on.
-      if (error instanceof MatrixError) return refused(error.message, error.status >= 500 || error.status === 429);
+      if (error instanceof MatrixError)
+        return refused(error.message, error.status >= 500 || error.status === 429);
       throw error;
     }
   }
@@ -194,9 +217,9 @@ export class Receiver {
   }
 
   async #untilStored(room: RoomId): Promise<void> {
-    const { rooms, clock } = this.#options;
+    const { rooms, clock, serverName } = this.#options;
     for (let checks = 0; checks < MAX_JOINED_CHECKS; checks++) {
-      if ((await rooms.versionOf(room)) !== undefined) return;
+      if (await rooms.isServerInRoom(room, serverName)) return;
       await sleep(clock, JOINED_CHECK_MS);
     }
   }
@@ -223,7 +246,7 @@ function errorOf(received: Received): string | undefined {
     case 'missing_auth':
       return 'Auth events are missing, and their server does not tell them.';
     case 'unknown_room':
-      return 'This server is not in the room.';
+      return NOT_IN_ROOM;
   }
 }
 

@@ -1,20 +1,26 @@
-import { bad, type Result } from '../base/result.ts';
 import type { Priority } from '../base/priority.ts';
+import { bad, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
+import { parsePdu } from '../matrix/event_format.ts';
 import { type EventId, parseEventId, type RoomId, type ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Event } from '../matrix/pdu.ts';
+import { roomVersion } from '../matrix/room_version.ts';
 import { mapBounded } from './bounded.ts';
 import type { VerificationProblem } from './key_ring.ts';
 import { type FederationCall, FederationError, type FederationTransport, path } from './transport.ts';
 
 /** Checks a PDU as the key ring does. */
 export interface EventChecker {
-  check(pdu: unknown, roomVersion: string): Promise<Result<Event, VerificationProblem>>;
+  check(
+    pdu: unknown,
+    roomVersion: string,
+    signers?: readonly ServerName[],
+  ): Promise<Result<Event, VerificationProblem>>;
 }
 
 /** Events checked at a time. */
-export const PARALLEL_CHECKS = 8;
+const PARALLEL_CHECKS = 8;
 /** Events and ids taken from the state that another server tells. */
 export const MAX_STATE_EVENTS = 20_000;
 
@@ -44,7 +50,10 @@ export class RemoteEvents {
   readonly #transport: FederationTransport;
   readonly #checker: EventChecker;
 
-  constructor({ transport, checker }: { readonly transport: FederationTransport; readonly checker: EventChecker }) {
+  constructor({
+    transport,
+    checker,
+  }: { readonly transport: FederationTransport; readonly checker: EventChecker }) {
     this.#transport = transport;
     this.#checker = checker;
   }
@@ -56,7 +65,11 @@ export class RemoteEvents {
   async missingEvents(
     server: ServerName,
     room: RoomVersionOf,
-    request: { readonly earliest: readonly EventId[]; readonly latest: readonly EventId[]; readonly limit: number },
+    request: {
+      readonly earliest: readonly EventId[];
+      readonly latest: readonly EventId[];
+      readonly limit: number;
+    },
   ): Promise<readonly Event[]> {
     const answer = await this.#ask(server, {
       method: 'POST',
@@ -92,7 +105,10 @@ export class RemoteEvents {
       path: path`/_matrix/federation/v1/state/${room.id}`,
       query: `event_id=${encodeURIComponent(at)}`,
     });
-    const pdus = [...listOf(answer, 'pdus', MAX_STATE_EVENTS), ...listOf(answer, 'auth_chain', MAX_STATE_EVENTS)];
+    const pdus = [
+      ...listOf(answer, 'pdus', MAX_STATE_EVENTS),
+      ...listOf(answer, 'auth_chain', MAX_STATE_EVENTS),
+    ];
     return this.goodEvents(room, pdus);
   }
 
@@ -120,17 +136,47 @@ export class RemoteEvents {
 
   /** The events of this room among `pdus` that pass the checks of format, signature and hash; each once. */
   async goodEvents(room: RoomVersionOf, pdus: readonly JsonValue[]): Promise<readonly Event[]> {
-    const checked = await mapBounded(pdus, PARALLEL_CHECKS, (pdu) => this.#checker.check(pdu, room.version));
-    const good = new Map<EventId, Event>();
-    for (const result of checked) {
-      if (result.ok && result.value.room === room.id) good.set(result.value.id, result.value);
-    }
-    return [...good.values()];
+    const [good] = await this.goodLists(room, [pdus]);
+    return good!;
   }
 
-  async #ask(server: ServerName, call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>): Promise<JsonObject> {
-    const { body } = await this.#transport.request(server, { ...call, timeoutMs: TIMEOUT_MS, priority: BACKFILL });
-    if (!isJsonObject(body)) throw new FederationError('bad_answer', `${server} did not answer with an object`);
+  /** As `goodEvents` for several lists; an event that is in more than one is checked once. */
+  async goodLists(
+    room: RoomVersionOf,
+    lists: readonly (readonly JsonValue[])[],
+  ): Promise<readonly Event[][]> {
+    const version = roomVersion(room.version);
+    if (version === undefined) return lists.map(() => []);
+    const first = new Map<EventId, JsonValue>();
+    const idLists = lists.map((pdus) => {
+      const ids = new Set<EventId>();
+      for (const pdu of pdus) {
+        const parsed = parsePdu(pdu, version);
+        if (!parsed.ok || parsed.value.room !== room.id) continue;
+        ids.add(parsed.value.id);
+        if (!first.has(parsed.value.id)) first.set(parsed.value.id, pdu);
+      }
+      return ids;
+    });
+    const good = new Map<EventId, Event>();
+    await mapBounded([...first.values()], PARALLEL_CHECKS, async (pdu) => {
+      const checked = await this.#checker.check(pdu, room.version);
+      if (checked.ok) good.set(checked.value.id, checked.value);
+    });
+    return idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? []));
+  }
+
+  async #ask(
+    server: ServerName,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+  ): Promise<JsonObject> {
+    const { body } = await this.#transport.request(server, {
+      ...call,
+      timeoutMs: TIMEOUT_MS,
+      priority: BACKFILL,
+    });
+    if (!isJsonObject(body))
+      throw new FederationError('bad_answer', `${server} did not answer with an object`);
     return body;
   }
 }

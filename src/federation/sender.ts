@@ -1,5 +1,5 @@
-import type { Random } from '../base/random.ts';
 import { base64url } from '../base/bytes.ts';
+import type { Random } from '../base/random.ts';
 import type { Cancel, Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
@@ -64,7 +64,13 @@ const MAX_LOGGED_ERROR = 200;
 type LaneState =
   | { readonly kind: 'running' }
   /** `attemptedAt` and `at` in monotonic time. */
-  | { readonly kind: 'postponed'; readonly failures: number; readonly attemptedAt: Millis; readonly at: Millis; readonly cancel: Cancel };
+  | {
+      readonly kind: 'postponed';
+      readonly failures: number;
+      readonly attemptedAt: Millis;
+      readonly at: Millis;
+      readonly cancel: Cancel;
+    };
 
 interface Composed {
   readonly transaction: OutgoingTransaction;
@@ -120,7 +126,8 @@ export class Sender {
       const lane = this.#lanes.get(destination);
       if (lane === undefined) this.#run(destination);
       else if (lane.kind === 'running') this.#woken.add(destination);
-      else if (lane.failures <= NEW_EVENT_MAX_FAILURES) this.#bringForward(destination, lane, NEW_EVENT_RETRY_MS);
+      else if (lane.failures <= NEW_EVENT_MAX_FAILURES)
+        this.#bringForward(destination, lane, NEW_EVENT_RETRY_MS);
     }
   }
 
@@ -132,7 +139,11 @@ export class Sender {
     this.#bringForward(server, lane, wait);
   }
 
-  #bringForward(destination: ServerName, lane: LaneState & { kind: 'postponed' }, sinceAttempt: Millis): void {
+  #bringForward(
+    destination: ServerName,
+    lane: LaneState & { kind: 'postponed' },
+    sinceAttempt: Millis,
+  ): void {
     const at = lane.attemptedAt + sinceAttempt;
     if (at >= lane.at) return;
     lane.cancel();
@@ -241,7 +252,10 @@ export class Sender {
     const retryAt = Math.ceil(clock.wall() + wait);
     await database.transaction((tx) => postponeDestination(tx, destination, { failures, retryAt }));
     const reason = error instanceof Error ? error.message.slice(0, MAX_LOGGED_ERROR) : String(error);
-    log.info({ destination, failures, retryInMs: Math.round(wait), reason }, 'a server did not take a transaction');
+    log.info(
+      { destination, failures, retryInMs: Math.round(wait), reason },
+      'a server did not take a transaction',
+    );
     if (this.#stopping !== undefined) this.#postpone(destination, failures, wait);
   }
 

@@ -24,7 +24,9 @@ export interface SrvRecord {
 /** What resolution asks of the outside; the answers are not trusted. */
 export interface ResolutionSources {
   /** GET https://{host}/.well-known/matrix/server, redirects followed; undefined where there is no good answer. */
-  wellKnown(host: string): Promise<{ readonly body: unknown; readonly maxAgeMs: Millis | undefined } | undefined>;
+  wellKnown(
+    host: string,
+  ): Promise<{ readonly body: unknown; readonly maxAgeMs: Millis | undefined } | undefined>;
   /** SRV records; none where the lookup fails. */
   srv(name: string): Promise<readonly SrvRecord[]>;
 }
@@ -55,7 +57,11 @@ export class ServerResolver {
   readonly #random: Random;
   readonly #delegations = new BoundedMap<string, CachedDelegation>(MAX_CACHED_NAMES);
 
-  constructor({ sources, clock, random }: {
+  constructor({
+    sources,
+    clock,
+    random,
+  }: {
     readonly sources: ResolutionSources;
     readonly clock: Clock;
     readonly random: Random;
@@ -69,7 +75,8 @@ export class ServerResolver {
   async resolve(name: ServerName): Promise<readonly Target[]> {
     const { host, port } = splitServerName(name);
     // Steps 1 and 2.
-    if (isIP(host) !== 0 || port !== undefined) return [{ host, port: port ?? DEFAULT_PORT, hostHeader: name }];
+    if (isIP(host) !== 0 || port !== undefined)
+      return [{ host, port: port ?? DEFAULT_PORT, hostHeader: name }];
     // Step 3.
     const delegated = await this.#delegation(host);
     if (delegated === undefined) return this.#bySrv(host);
@@ -98,8 +105,13 @@ export class ServerResolver {
     const ordered: SrvRecord[] = [];
     while (left.length > 0) {
       const group = left.filter((record) => record.priority === left[0]!.priority);
-      let draw = this.#random.fraction() * group.reduce((sum, record) => sum + record.weight, 0);
-      const chosen = group.find((record) => (draw -= record.weight) < 0) ?? group[0]!;
+      const draw = this.#random.fraction() * group.reduce((sum, record) => sum + record.weight, 0);
+      let sum = 0;
+      const chosen =
+        group.find((record) => {
+          sum += record.weight;
+          return draw < sum;
+        }) ?? group[0]!;
       ordered.push(chosen);
       left.splice(left.indexOf(chosen), 1);
     }
@@ -114,7 +126,10 @@ export class ServerResolver {
     const delegated = answer && delegationIn(answer.body);
     if (answer === undefined || delegated === undefined) {
       const failures = (cached?.failures ?? 0) + 1;
-      const lifetime = Math.min(MAX_WELL_KNOWN_ERROR_LIFETIME_MS, FIRST_ERROR_LIFETIME_MS * 2 ** (failures - 1));
+      const lifetime = Math.min(
+        MAX_WELL_KNOWN_ERROR_LIFETIME_MS,
+        FIRST_ERROR_LIFETIME_MS * 2 ** (failures - 1),
+      );
       this.#delegations.set(host, { delegated: undefined, until: now + lifetime, failures });
       return undefined;
     }
@@ -128,7 +143,10 @@ export class ServerResolver {
 }
 
 /** The host of a server name, without the brackets of an IPv6 address, and its port. */
-export function splitServerName(name: ServerName): { readonly host: string; readonly port: number | undefined } {
+export function splitServerName(name: ServerName): {
+  readonly host: string;
+  readonly port: number | undefined;
+} {
   const match = /^(?:\[([^\]]*)\]|([^:]*))(?::([0-9]{1,5}))?$/.exec(name);
   const port = match?.[3] === undefined ? undefined : Number(match[3]);
   return { host: match?.[1] ?? match?.[2] ?? name, port };
@@ -143,7 +161,8 @@ export function maxAge(cacheControl: string | undefined): Millis | undefined {
 }
 
 function delegationIn(body: unknown): ServerName | undefined {
-  const value = typeof body === 'object' && body !== null && 'm.server' in body ? body['m.server'] : undefined;
+  const value =
+    typeof body === 'object' && body !== null && 'm.server' in body ? body['m.server'] : undefined;
   if (typeof value !== 'string') return undefined;
   const name = parseServerName(value);
   return name.ok ? name.value : undefined;

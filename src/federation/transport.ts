@@ -25,7 +25,10 @@ export interface FederationTransport {
    * @throws FederationError where there was no answer that could be used
    * @throws MatrixError as the other server answered
    */
-  request(destination: ServerName, call: FederationCall): Promise<{ readonly status: number; readonly body: JsonValue }>;
+  request(
+    destination: ServerName,
+    call: FederationCall,
+  ): Promise<{ readonly status: number; readonly body: JsonValue }>;
 }
 
 export type FederationProblem =

@@ -37,7 +37,12 @@ export class Transports implements FederationTransport {
   readonly #inPipe: ReadonlySet<ServerName>;
   readonly #transports: Readonly<Partial<Record<TransportKind, FederationTransport>>>;
 
-  constructor({ serverName, peers, https, pipe }: {
+  constructor({
+    serverName,
+    peers,
+    https,
+    pipe,
+  }: {
     readonly serverName: ServerName;
     readonly peers: readonly PeerEntry[];
     /** Without it, only servers behind a pipe can be reached. */
@@ -54,10 +59,12 @@ export class Transports implements FederationTransport {
   }
 
   async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
-    if (destination === this.#own) throw new FederationError('refused', 'a server does not federate with itself');
+    if (destination === this.#own)
+      throw new FederationError('refused', 'a server does not federate with itself');
     const kind = this.kindFor(destination);
     const transport = this.#transports[kind];
-    if (transport === undefined) throw new FederationError('unreachable', `no ${kind} transport for ${destination}`);
+    if (transport === undefined)
+      throw new FederationError('unreachable', `no ${kind} transport for ${destination}`);
     this.counters[kind]++;
     return transport.request(destination, call);
   }

@@ -32,7 +32,8 @@ const SCHEME = /^X-Matrix(?: +|$)/i;
 /** Longest header that is looked at; a server name takes at most 261 characters, a signature 86. */
 const MAX_HEADER_LENGTH = 4096;
 /** One parameter (RFC 9110, section 11.2), unquoted values with the colons that older servers leave in them. */
-const PARAMETER = /([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([!#$%&'*+.^_`|~0-9A-Za-z:/=-]+))/y;
+const PARAMETER =
+  /([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([!#$%&'*+.^_`|~0-9A-Za-z:/=-]+))/y;
 const SEPARATOR = /[ \t]*(?:,[ \t]*)*/y;
 
 /** The value of the Authorization header for a request of ours. */
@@ -85,7 +86,11 @@ export class RequestAuthenticator {
   readonly #keys: RequestKeys;
   readonly #clock: Clock;
 
-  constructor({ serverName, keys, clock }: {
+  constructor({
+    serverName,
+    keys,
+    clock,
+  }: {
     readonly serverName: ServerName;
     readonly keys: RequestKeys;
     readonly clock: Clock;
@@ -110,9 +115,11 @@ export class RequestAuthenticator {
     if (destination !== this.#serverName) throw unauthorized('The request is for another server.');
     if (origin === this.#serverName) throw unauthorized('The request claims to come from this server.');
     const object = signedObject({ ...request, origin, destination }, parsed.value.destination === undefined);
-    if (!canonicalJson(object).ok) throw unauthorized('The body is not canonical JSON, so nobody can sign it.');
+    if (!canonicalJson(object).ok)
+      throw unauthorized('The body is not canonical JSON, so nobody can sign it.');
     const publicKey = await this.#keys.requestKey(origin, key, this.#clock.wall());
-    if (publicKey === undefined) throw unauthorized(`The key ${key} of ${origin} is not known or no longer valid.`);
+    if (publicKey === undefined)
+      throw unauthorized(`The key ${key} of ${origin} is not known or no longer valid.`);
     if (!verifyJson({ ...object, signatures: { [origin]: { [key]: signature } } }, origin, key, publicKey)) {
       throw unauthorized('The signature of the request is wrong.');
     }
@@ -120,7 +127,10 @@ export class RequestAuthenticator {
   }
 }
 
-function signedObject({ method, uri, origin, destination, content }: SignedRequest, bare = false): JsonObject {
+function signedObject(
+  { method, uri, origin, destination, content }: SignedRequest,
+  bare = false,
+): JsonObject {
   return {
     method,
     uri,

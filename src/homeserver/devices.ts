@@ -1,7 +1,12 @@
 import { notFound } from '../matrix/error.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
-import { type DeviceRow, deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+import { deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+
+export interface Device {
+  readonly device: DeviceId;
+  readonly displayName: string | null;
+}
 
 /** The devices of a user, as the user manages them (client-server API, "Device management"). */
 export class Devices {
@@ -11,12 +16,12 @@ export class Devices {
     this.#database = database;
   }
 
-  list(user: UserId): Promise<readonly DeviceRow[]> {
+  list(user: UserId): Promise<readonly Device[]> {
     return listDevices(this.#database, user);
   }
 
   /** @throws MatrixError M_NOT_FOUND */
-  async get(user: UserId, device: DeviceId): Promise<DeviceRow> {
+  async get(user: UserId, device: DeviceId): Promise<Device> {
     const row = await findDevice(this.#database, user, device);
     if (row === undefined) throw unknownDevice();
     return row;

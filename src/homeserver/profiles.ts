@@ -1,10 +1,15 @@
 import { invalidParam, MatrixError } from '../matrix/error.ts';
 import type { UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
-import { findProfile, type ProfileField, setProfileField } from '../storage/profiles.ts';
+import { findProfile, setProfileField } from '../storage/profiles.ts';
 
 /** How a user appears to others; what is not set is not there. */
-export type Profile = { readonly [Field in ProfileField]?: string };
+export interface Profile {
+  readonly displayname?: string;
+  readonly avatar_url?: string;
+}
+
+export type ProfileField = keyof Profile;
 
 export const PROFILE_FIELDS: readonly ProfileField[] = ['displayname', 'avatar_url'];
 

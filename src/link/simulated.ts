@@ -165,11 +165,23 @@ export class SimulatedNetwork {
       this.#observe({ at: this.#clock.monotonic(), from, to, bytes: bytes.length, wire, label, fate });
     };
     const direction = this.#directions.get(directionOf(from, to));
-    if (direction === undefined) return observe('unknown');
+    if (direction === undefined) {
+      observe('unknown');
+      return;
+    }
     const { conditions } = direction;
-    if (bytes.length > conditions.mtu) return observe('too_large');
-    if (conditions.partitioned) return observe('partitioned');
-    if (direction.waiting > conditions.queueLimit) return observe('overflow');
+    if (bytes.length > conditions.mtu) {
+      observe('too_large');
+      return;
+    }
+    if (conditions.partitioned) {
+      observe('partitioned');
+      return;
+    }
+    if (direction.waiting > conditions.queueLimit) {
+      observe('overflow');
+      return;
+    }
     observe('sent');
     const now = this.#clock.monotonic();
     const serialisation = airtime({ ...profile, rate: conditions.rate }, bytes.length);

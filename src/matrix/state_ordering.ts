@@ -62,7 +62,11 @@ export function reverseTopologicalPowerOrder(
  * The mainline ordering of `events` based on the power levels event `power` (rooms/v12, "State resolution",
  * "Definitions"). Without one the mainline is empty, and time and id alone decide.
  */
-export function mainlineOrder(events: readonly Event[], power: Event | undefined, graph: EventGraph): Event[] {
+export function mainlineOrder(
+  events: readonly Event[],
+  power: Event | undefined,
+  graph: EventGraph,
+): Event[] {
   const positions = new Map<EventId, number>();
   for (let event = power; event !== undefined; event = powerEventOf(event, graph)) {
     positions.set(event.id, positions.size);

@@ -64,7 +64,13 @@ export function* resolveState(sets: readonly StateMap[], version: RoomVersion): 
   // The five steps of "Algorithm".
   const powerEvents = withAuthChains([...full].filter(isPowerEvent(store)), full, store);
   const state = new Map<StateKey, Event>();
-  applyAllowed(state, reverseTopologicalPowerOrder(powerEvents, create, store.events), create, store, version);
+  applyAllowed(
+    state,
+    reverseTopologicalPowerOrder(powerEvents, create, store.events),
+    create,
+    store,
+    version,
+  );
 
   const others = [...full].filter((id) => !powerEvents.has(id)).map((id) => store.events.get(id)!.event);
   const power = state.get(stateKey('m.room.power_levels', ''));
@@ -82,7 +88,9 @@ function partition(sets: readonly StateMap[]): { unconflicted: StateMap; conflic
     if (sets.every((set) => set.get(key) === id)) unconflicted.set(key, id);
   }
   const conflicted = sets.map((set) =>
-    set.size === unconflicted.size ? [] : [...set].filter(([key]) => !unconflicted.has(key)).map(([, id]) => id),
+    set.size === unconflicted.size
+      ? []
+      : [...set].filter(([key]) => !unconflicted.has(key)).map(([, id]) => id),
   );
   return { unconflicted, conflicted };
 }
@@ -141,7 +149,10 @@ class EventStore {
 }
 
 /** The create event that the room's id stands for, unless it was rejected. */
-function* loadCreate(store: EventStore, conflicted: ReadonlySet<EventId>): StateResolution<Event | undefined> {
+function* loadCreate(
+  store: EventStore,
+  conflicted: ReadonlySet<EventId>,
+): StateResolution<Event | undefined> {
   for (const id of conflicted) {
     const room = store.events.get(id)?.event.room;
     if (room === undefined) continue;
@@ -219,11 +230,17 @@ const isPowerEvent =
     if (state_key === undefined) return false;
     if (type === 'm.room.power_levels' || type === 'm.room.join_rules') return true;
     const membership = own(content, 'membership');
-    return type === 'm.room.member' && (membership === 'leave' || membership === 'ban') && sender !== state_key;
+    return (
+      type === 'm.room.member' && (membership === 'leave' || membership === 'ban') && sender !== state_key
+    );
   };
 
 /** The events and those of their auth chains that are in the full conflicted set (see reverseTopologicalPowerOrder). */
-function withAuthChains(ids: readonly EventId[], full: ReadonlySet<EventId>, store: EventStore): Set<EventId> {
+function withAuthChains(
+  ids: readonly EventId[],
+  full: ReadonlySet<EventId>,
+  store: EventStore,
+): Set<EventId> {
   const all = new Set(ids);
   const queue = [...ids];
   for (let id = queue.pop(); id !== undefined; id = queue.pop()) {

@@ -155,7 +155,9 @@ export class HandshakeState {
   split(): TransportKeys {
     assert(this.finished, 'the handshake is finished');
     const [first, second] = this.#symmetric.split();
-    return this.#options.role === 'initiator' ? { send: first, receive: second } : { send: second, receive: first };
+    return this.#options.role === 'initiator'
+      ? { send: first, receive: second }
+      : { send: second, receive: first };
   }
 
   #next(): Pattern['messages'][number] {

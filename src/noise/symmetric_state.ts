@@ -22,7 +22,8 @@ export class SymmetricState {
   static initialize(suite: Suite, protocolName: string): SymmetricState {
     const name = utf8(protocolName);
     const { length } = suite.hash;
-    const hash = name.length <= length ? concat(name, new Uint8Array(length - name.length)) : suite.hash.digest(name);
+    const hash =
+      name.length <= length ? concat(name, new Uint8Array(length - name.length)) : suite.hash.digest(name);
     return new SymmetricState(suite, hash, hash, new CipherState(suite.cipher, undefined));
   }
 

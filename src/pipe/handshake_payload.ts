@@ -74,7 +74,9 @@ export function decodeAnswered(bytes: Uint8Array): Result<Answered & SentIdentit
   const connectionId = decodeConnectionId(bytes, 1);
   if (flags === undefined || connectionId === undefined) return bad('too short');
   const identity = decodeIdentity(bytes.subarray(1 + connectionIdLength(connectionId)));
-  return identity.ok ? ok({ connectionId, opening: (flags & FLAG_OPENING) !== 0, ...identity.value }) : identity;
+  return identity.ok
+    ? ok({ connectionId, opening: (flags & FLAG_OPENING) !== 0, ...identity.value })
+    : identity;
 }
 
 export function decodeConfirmed(bytes: Uint8Array): Result<Confirmed & SentIdentity> {
@@ -86,7 +88,10 @@ export function decodeConfirmed(bytes: Uint8Array): Result<Confirmed & SentIdent
 
 function decodeIdentity(bytes: Uint8Array): Result<SentIdentity> {
   let at = 0;
-  const take = (length: number): Uint8Array => bytes.slice(at, (at += length));
+  const take = (length: number): Uint8Array => {
+    at += length;
+    return bytes.slice(at - length, at);
+  };
   const bootId = take(BOOT_ID_BYTES);
   const serialBytes = take(SERIAL_BYTES);
   const signingPublic = take(SIGNING_KEY_BYTES);
@@ -107,6 +112,14 @@ function decodeIdentity(bytes: Uint8Array): Result<SentIdentity> {
 export function longestSecond(nameLength: number): number {
   const longestId = 4;
   const payload =
-    1 + longestId + BOOT_ID_BYTES + SERIAL_BYTES + SIGNING_KEY_BYTES + SIGNATURE_BYTES + 2 + MAX_KEY_VERSION_BYTES + nameLength;
+    1 +
+    longestId +
+    BOOT_ID_BYTES +
+    SERIAL_BYTES +
+    SIGNING_KEY_BYTES +
+    SIGNATURE_BYTES +
+    2 +
+    MAX_KEY_VERSION_BYTES +
+    nameLength;
   return 1 + longestId + 2 * X25519_BYTES + TAG_BYTES + payload + TAG_BYTES;
 }

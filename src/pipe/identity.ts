@@ -85,7 +85,10 @@ export function createIdentity(options: {
 }): LocalIdentity {
   const { serverName, noiseSecret, signingKeyId, signingSecret, serial } = options;
   assert(isServerName(serverName), 'a server name is 1 to 255 printable ASCII characters');
-  assert(keyVersionOf(signingKeyId) !== undefined, 'a signing key id is ed25519: and 1 to 32 of [A-Za-z0-9_]');
+  assert(
+    keyVersionOf(signingKeyId) !== undefined,
+    'a signing key id is ed25519: and 1 to 32 of [A-Za-z0-9_]',
+  );
   assert(Number.isSafeInteger(serial) && serial >= 0 && serial < 2 ** 48, 'a serial is below 2^48');
   const noisePublic = keyPairOf(noiseSecret).public;
   const signingPublic = publicKeyOf(signingSecret);

@@ -3,9 +3,16 @@ import { concat, equal } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import { generateKeyPair, X25519_BYTES } from '../crypto/x25519.ts';
+import type { Address } from '../link/link.ts';
 import { HandshakeState } from '../noise/handshake_state.ts';
 import { XX } from '../noise/pattern.ts';
-import { type Answered, decodeAnswered, encodeConfirmed, longestSecond, type SentIdentity } from './handshake_payload.ts';
+import {
+  type Answered,
+  decodeAnswered,
+  encodeConfirmed,
+  longestSecond,
+  type SentIdentity,
+} from './handshake_payload.ts';
 import { type IdentityClaim, isBound, type LocalIdentity } from './identity.ts';
 import { prologue, SUITE } from './prologue.ts';
 import { type ConnectionId, firstHeader, handshakeHeader } from './record.ts';
@@ -25,6 +32,8 @@ export interface Candidate {
   readonly said: Answered & SentIdentity;
   readonly claim: IdentityClaim;
   readonly second: Uint8Array;
+  /** Where XX3 goes: the source of XX2 is believed only where an XX1 went to. */
+  readonly address: Address;
   readonly createdAt: Millis;
 }
 
@@ -51,7 +60,9 @@ export class Opening {
   copies = 0;
   dueAt: Millis;
   /** Where the last XX1 went. */
-  target: string | undefined;
+  target: Address | undefined;
+  /** Everywhere that XX1 went. */
+  readonly targets = new Set<Address>();
   /** Answers that the driver has not decided about. */
   undecided: Candidate[] = [];
   /** A trusted answer that waits, because the peer's own opening goes first. */
@@ -87,7 +98,7 @@ export class Opening {
   }
 
   /** Reads the Noise message of an XX2 whose datagram is `second`. The opening itself goes on as if it had not come. */
-  read(second: Uint8Array, message: Uint8Array, number: number, now: Millis): ReadAnswer {
+  read(from: Address, second: Uint8Array, message: Uint8Array, number: number, now: Millis): ReadAnswer {
     const ephemeral = message.slice(0, X25519_BYTES);
     // One ephemeral key of a responder, one answer: a second text under it would make XX3 repeat a nonce.
     if (this.#answers.some((known) => equal(known, ephemeral))) return { kind: 'known' };
@@ -108,6 +119,7 @@ export class Opening {
       said: said.value,
       claim,
       second,
+      address: this.targets.has(from) ? from : this.target!,
       createdAt: now,
     };
     return { kind: 'candidate', candidate };
@@ -116,7 +128,10 @@ export class Opening {
   /** The XX3 for `candidate`; once for each, as it uses up the handshake's last nonces. */
   confirm(candidate: Candidate, bootId: Uint8Array, generation: number): Uint8Array {
     const payload = encodeConfirmed(this.#identity, bootId, { generation });
-    return concat(handshakeHeader('XX3', candidate.said.connectionId), candidate.handshake.writeMessage(payload));
+    return concat(
+      handshakeHeader('XX3', candidate.said.connectionId),
+      candidate.handshake.writeMessage(payload),
+    );
   }
 }
 

@@ -36,7 +36,10 @@ export class Peer {
 
   get isIdle(): boolean {
     return (
-      this.sessions.length === 0 && this.opening === undefined && this.queue.isEmpty && this.openAt === undefined
+      this.sessions.length === 0 &&
+      this.opening === undefined &&
+      this.queue.isEmpty &&
+      this.openAt === undefined
     );
   }
 
@@ -79,6 +82,7 @@ export class Peer {
 function isBetter(a: Session, b: Session, ownKey: Uint8Array): boolean {
   if (a.boot !== b.boot) return a.boot > b.boot;
   if (a.terms.generation !== b.terms.generation) return a.terms.generation > b.terms.generation;
-  const initiatorKey = ({ terms }: Session): string => hex(terms.initiator ? ownKey : terms.claim.noisePublic);
+  const initiatorKey = ({ terms }: Session): string =>
+    hex(terms.initiator ? ownKey : terms.claim.noisePublic);
   return initiatorKey(a) < initiatorKey(b);
 }

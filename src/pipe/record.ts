@@ -35,8 +35,14 @@ export type TransportKind = 'data' | 'control';
 
 export type PipeRecord =
   /** `header` goes into the prologue; `message` is Noise's. */
-  | { readonly kind: 'XX1'; readonly source: ConnectionId; readonly header: Uint8Array; readonly message: Uint8Array }
-  | { readonly kind: 'XX2' | 'XX3'; readonly destination: ConnectionId; readonly message: Uint8Array }
+  | {
+      readonly kind: 'XX1';
+      readonly source: ConnectionId;
+      readonly header: Uint8Array;
+      readonly message: Uint8Array;
+    }
+  | { readonly kind: 'XX2'; readonly destination: ConnectionId; readonly message: Uint8Array }
+  | { readonly kind: 'XX3'; readonly destination: ConnectionId; readonly message: Uint8Array }
   | {
       readonly kind: TransportKind;
       readonly destination: ConnectionId;
@@ -69,7 +75,8 @@ export function decodeConnectionId(bytes: Uint8Array, at: number): ConnectionId 
   return value as ConnectionId;
 }
 
-const flags = (kind: keyof typeof KINDS, low = 0): Uint8Array => Uint8Array.of(PIPE_BIT | (KINDS[kind] << 4) | low);
+const flags = (kind: keyof typeof KINDS, low = 0): Uint8Array =>
+  Uint8Array.of(PIPE_BIT | (KINDS[kind] << 4) | low);
 
 /** The clear start of XX1: flags, version and suite, the initiator's connection id. */
 export function firstHeader(source: ConnectionId): Uint8Array {

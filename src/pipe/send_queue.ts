@@ -16,10 +16,18 @@ interface Waiting {
 
 /** What waits for a session with one peer. Bounded in number, bytes and time. */
 export class SendQueue {
-  readonly #limits: { readonly queuedRecords: number; readonly queuedBytes: number; readonly queuedMs: Millis };
+  readonly #limits: {
+    readonly queuedRecords: number;
+    readonly queuedBytes: number;
+    readonly queuedMs: Millis;
+  };
   #waiting: Waiting[] = [];
 
-  constructor(limits: { readonly queuedRecords: number; readonly queuedBytes: number; readonly queuedMs: Millis }) {
+  constructor(limits: {
+    readonly queuedRecords: number;
+    readonly queuedBytes: number;
+    readonly queuedMs: Millis;
+  }) {
     this.#limits = limits;
   }
 
@@ -29,7 +37,8 @@ export class SendQueue {
 
   /** Adds `item`, which replaces an older copy with the same receipt. Returns what had to go for it. */
   add(item: Outgoing, now: Millis): Outgoing[] {
-    if (item.receipt !== null) this.#waiting = this.#waiting.filter((old) => old.item.receipt !== item.receipt);
+    if (item.receipt !== null)
+      this.#waiting = this.#waiting.filter((old) => old.item.receipt !== item.receipt);
     this.#waiting.push({ item, since: now });
     const dropped: Outgoing[] = [];
     while (this.#waiting.length > this.#limits.queuedRecords || this.#bytes() > this.#limits.queuedBytes) {

@@ -1,10 +1,16 @@
 import { assert } from '../base/assert.ts';
+import { concat } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
 import type { TransportKeys } from '../noise/handshake_state.ts';
 import type { IdentityClaim } from './identity.ts';
-import { type ConnectionId, LAST_PACKET_NUMBER, type PipeRecord, type TransportKind, transportHeader } from './record.ts';
-import { concat } from '../base/bytes.ts';
+import {
+  type ConnectionId,
+  LAST_PACKET_NUMBER,
+  type PipeRecord,
+  type TransportKind,
+  transportHeader,
+} from './record.ts';
 import { ReplayWindow } from './replay_window.ts';
 
 /** A hint may name one of the last so many records. */
@@ -55,6 +61,8 @@ export class Session {
   state: 'undecided' | 'established' | 'refused' = 'undecided';
   /** Which of the peer's boots it belongs to, counted by this side. */
   boot = 0;
+  /** Why this side has refused it. */
+  refusal = '';
   /** Records that wait for the driver's decision. */
   held: Uint8Array[] = [];
   heldBytes = 0;

@@ -32,7 +32,8 @@ export function handshakeTimeout(
 ): Millis {
   const { rate, delay, overhead } = timing;
   const bytes = awaited.reduce((sum, length) => sum + length + overhead, 0);
-  const first = 2 * delay + (rate === null ? UNKNOWN_RATE_TIMEOUT_MS : (bytes * 8_000) / rate + PROCESSING_MS);
+  const first =
+    2 * delay + (rate === null ? UNKNOWN_RATE_TIMEOUT_MS : (bytes * 8_000) / rate + PROCESSING_MS);
   const growth = rate === null ? UNKNOWN_RATE_GROWTH : KNOWN_RATE_GROWTH;
   const grown = Math.min(first * growth ** attempt, Math.max(first, MAX_INTERVAL_MS));
   return grown * (1 + JITTER * fraction);

@@ -64,7 +64,11 @@ export async function deleteDevice(tx: Transaction, user: UserId, device: Device
 
 /** Deletes all devices of a user, with their access tokens; `except` stays. */
 export async function deleteAllDevices(tx: Transaction, user: UserId, except?: DeviceId): Promise<void> {
-  await tx.run('DELETE FROM devices WHERE user_id = ? AND device_id IS NOT ?', user, except ?? null);
+  await tx.run(
+    'DELETE FROM devices WHERE user_id = ? AND device_id IS DISTINCT FROM ?',
+    user,
+    except ?? null,
+  );
 }
 
 /** Makes this the only access token of the device. @param hash SHA-256 of the token */

@@ -8,7 +8,11 @@ const MAX_ANSWERS_PER_ORIGIN = 100;
 const ANSWER_LIFETIME_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 
 /** The answer that a transaction got, JSON text, or undefined where it has not been processed. */
-export async function storedAnswer(db: Reader, origin: ServerName, txnId: string): Promise<string | undefined> {
+export async function storedAnswer(
+  db: Reader,
+  origin: ServerName,
+  txnId: string,
+): Promise<string | undefined> {
   const row = await db.get<{ response: string }>(
     'SELECT response FROM federation_transactions WHERE origin = ? AND txn_id = ?',
     origin,
@@ -38,5 +42,8 @@ export async function storeAnswer(
     origin,
     MAX_ANSWERS_PER_ORIGIN,
   );
-  await tx.run('DELETE FROM federation_transactions WHERE received < ?', answer.received - ANSWER_LIFETIME_MS);
+  await tx.run(
+    'DELETE FROM federation_transactions WHERE received < ?',
+    answer.received - ANSWER_LIFETIME_MS,
+  );
 }

@@ -19,8 +19,9 @@ export async function storeFilter(
   );
   if (added === 1) {
     await tx.run(
-      `DELETE FROM filters WHERE user_id = ?1
-       AND id NOT IN (SELECT id FROM filters WHERE user_id = ?1 ORDER BY id DESC LIMIT ?2)`,
+      `DELETE FROM filters WHERE user_id = ?
+       AND id NOT IN (SELECT id FROM filters WHERE user_id = ? ORDER BY id DESC LIMIT ?)`,
+      filter.user,
       filter.user,
       most,
     );

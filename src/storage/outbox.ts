@@ -63,6 +63,8 @@ export async function dequeuePdus(
 
 /** Every destination that something waits for, by name. */
 export async function waitingDestinations(db: Reader): Promise<ServerName[]> {
-  const rows = await db.all<{ destination: string }>('SELECT DISTINCT destination FROM outbox ORDER BY destination');
+  const rows = await db.all<{ destination: string }>(
+    'SELECT DISTINCT destination FROM outbox ORDER BY destination',
+  );
   return rows.map((row) => row.destination as ServerName);
 }

@@ -12,8 +12,8 @@ export async function findProfile(reader: Reader, user: UserId): Promise<Profile
 }
 
 const UPDATE: Readonly<Record<ProfileField, string>> = {
-  displayname: 'UPDATE users SET displayname = ?1 WHERE user_id = ?2 AND displayname IS NOT ?1',
-  avatar_url: 'UPDATE users SET avatar_url = ?1 WHERE user_id = ?2 AND avatar_url IS NOT ?1',
+  displayname: 'UPDATE users SET displayname = ? WHERE user_id = ? AND displayname IS DISTINCT FROM ?',
+  avatar_url: 'UPDATE users SET avatar_url = ? WHERE user_id = ? AND avatar_url IS DISTINCT FROM ?',
 };
 
 /** Sets a field, or removes it with null; answers whether it had another value before. */
@@ -23,5 +23,5 @@ export async function setProfileField(
   field: ProfileField,
   value: string | null,
 ): Promise<boolean> {
-  return (await tx.run(UPDATE[field], value, user)) === 1;
+  return (await tx.run(UPDATE[field], value, user, value)) === 1;
 }

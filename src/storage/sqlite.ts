@@ -19,6 +19,11 @@ export interface SqliteOptions {
   readonly path: string;
   /** `full`: a commit returns when it is on the disk. `off`: never synced, for simulations and tests only. */
   readonly durability: 'full' | 'off';
+  /**
+   * Awaited once before each COMMIT, so that requests which have come in meanwhile share it: a turn of the event loop.
+   * Left out: only what is asked for within the same turn is grouped, and everything settles within microtasks.
+   */
+  readonly gather?: (() => Promise<void>) | undefined;
 }
 
 /** Opens a database file. `migrate` (migrate.ts) has been run on it. */
@@ -44,13 +49,14 @@ interface Job {
 /**
  * The Database over SQLite: one connection for the write lane and one, read only, for everything else, which
  * therefore sees committed data only. Statements run at once and on this thread; nothing here waits for a timer, so a
- * transaction settles within microtasks.
+ * transaction settles within microtasks, or those and `gather`.
  */
 export class SqliteDatabase implements Database {
   readonly #writer: Connection.Database;
   readonly #reader: Connection.Database;
   readonly #write: Statements;
   readonly #read: Statements;
+  readonly #gather: (() => Promise<void>) | undefined;
   readonly #queue: Job[] = [];
   readonly #inside = new AsyncLocalStorage<SqliteTransaction>();
   #lane: Promise<void> | undefined;
@@ -58,7 +64,8 @@ export class SqliteDatabase implements Database {
   /** Transactions that were committed, and the COMMITs that it took. */
   readonly counters = { transactions: 0, commits: 0 };
 
-  constructor({ path, durability }: SqliteOptions) {
+  constructor({ path, durability, gather }: SqliteOptions) {
+    this.#gather = gather;
     protectFile(path);
     this.#writer = new Connection(path, { timeout: BUSY_TIMEOUT_MS });
     this.#writer.pragma('journal_mode = WAL');
@@ -117,10 +124,10 @@ export class SqliteDatabase implements Database {
     const group: Job[] = [];
     try {
       this.#writer.exec('BEGIN IMMEDIATE');
-      while (group.length < MAX_GROUP && this.#queue.length > 0) {
-        const job = this.#queue.shift()!;
-        group.push(job);
-        await this.#runJob(job);
+      await this.#runQueued(group);
+      if (this.#gather !== undefined && group.length < MAX_GROUP) {
+        await this.#gather();
+        await this.#runQueued(group);
       }
       this.#writer.exec('COMMIT');
     } catch (error) {
@@ -132,6 +139,14 @@ export class SqliteDatabase implements Database {
     }
     this.counters.commits++;
     for (const job of group) this.#settle(job);
+  }
+
+  async #runQueued(group: Job[]): Promise<void> {
+    while (group.length < MAX_GROUP && this.#queue.length > 0) {
+      const job = this.#queue.shift()!;
+      group.push(job);
+      await this.#runJob(job);
+    }
   }
 
   /** Runs one body. Throws only where the whole group is lost. */

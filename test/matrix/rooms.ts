@@ -63,7 +63,10 @@ export class TestRoom {
   /** Sends an event after others, authorised by the resolved state; one that the rules reject is kept as rejected. */
   send(prev: readonly Event[], { type, sender, content = {}, state_key, ts }: Sent): Event {
     const before = this.resolve(prev.map((event) => this.stateAfter.get(event.id)!));
-    const selected = authEventKeys({ type, sender, content, ...(state_key === undefined ? {} : { state_key }) }, v12);
+    const selected = authEventKeys(
+      { type, sender, content, ...(state_key === undefined ? {} : { state_key }) },
+      v12,
+    );
     const event = makeEvent({
       type,
       sender,
@@ -116,7 +119,8 @@ export function drive(resolution: StateResolution, events: ReadonlyMap<EventId, 
   let step = resolution.next();
   while (!step.done) {
     const answer = new Map<EventId, ResolvedEvent>();
-    if (step.value.length > MAX_BATCH || step.value.length === 0) throw new Error('a batch of the wrong size');
+    if (step.value.length > MAX_BATCH || step.value.length === 0)
+      throw new Error('a batch of the wrong size');
     for (const id of step.value) {
       if (asked.has(id)) throw new Error('an event was asked for twice');
       asked.add(id);

@@ -16,9 +16,15 @@ const pick = <Item>(random: Random, items: readonly Item[]): Item => items[rando
 function randomPowerLevels(random: Random, creators: readonly UserId[]): JsonObject {
   const users: Record<string, number> = {};
   for (const person of people) {
-    if (!creators.includes(person) && random.fraction() < 0.7) users[person] = pick(random, [0, 25, 50, 75, 100]);
+    if (!creators.includes(person) && random.fraction() < 0.7)
+      users[person] = pick(random, [0, 25, 50, 75, 100]);
   }
-  return { users, state_default: pick(random, [0, 25, 50]), ban: pick(random, [25, 50]), invite: pick(random, [0, 50]) };
+  return {
+    users,
+    state_default: pick(random, [0, 25, 50]),
+    ban: pick(random, [25, 50]),
+    invite: pick(random, [0, 50]),
+  };
 }
 
 /** A room of five quarrelling people whose servers seldom hear of each other's events in time. */
@@ -36,10 +42,20 @@ function randomRoom(random: Random): TestRoom {
     const ts = 2_000 + random.integer(60);
     const next = (): Event => {
       const dice = random.integer(10);
-      if (dice < 3) return room.state(merge, sender, 'm.room.power_levels', randomPowerLevels(random, creators), ts);
-      if (dice < 4) return room.state(merge, sender, 'm.room.join_rules', { join_rule: pick(random, ['public', 'invite', 'knock']) }, ts);
-      if (dice < 6) return room.member(merge, sender, pick(random, people), pick(random, ['ban', 'leave', 'invite']), ts);
-      if (dice < 8) return room.member(merge, sender, sender, pick(random, ['join', 'join', 'leave', 'knock']), ts);
+      if (dice < 3)
+        return room.state(merge, sender, 'm.room.power_levels', randomPowerLevels(random, creators), ts);
+      if (dice < 4)
+        return room.state(
+          merge,
+          sender,
+          'm.room.join_rules',
+          { join_rule: pick(random, ['public', 'invite', 'knock']) },
+          ts,
+        );
+      if (dice < 6)
+        return room.member(merge, sender, pick(random, people), pick(random, ['ban', 'leave', 'invite']), ts);
+      if (dice < 8)
+        return room.member(merge, sender, sender, pick(random, ['join', 'join', 'leave', 'knock']), ts);
       return room.state(merge, sender, pick(random, ['m.room.topic', 'm.room.name']), { i }, ts);
     };
     const event = next();
@@ -56,7 +72,9 @@ function randomRoom(random: Random): TestRoom {
 /** The states after some events, here and there with an entry taken out or another event put in, as a liar's would be. */
 function randomSets(random: Random, room: TestRoom): StateMap[] {
   const states = [...room.stateAfter.values()];
-  const events = [...room.events.values()].map(({ event }) => event).filter(({ pdu }) => pdu.type !== 'm.room.create');
+  const events = [...room.events.values()]
+    .map(({ event }) => event)
+    .filter(({ pdu }) => pdu.type !== 'm.room.create');
   return Array.from({ length: 2 + random.integer(3) }, () => {
     const set = new Map(pick(random, states));
     for (const [key] of [...set]) {

@@ -138,7 +138,9 @@ export function resolveStateLiteral(
     counters.differences += difference.length > 0 ? 1 : 0;
     counters.subgraphOnly += outside.length;
     counters.mainlines += power !== undefined && rest.length > 1 ? 1 : 0;
-    counters.changedByOverlay += [...unconflicted].some(([key, id]) => (result.get(key) ?? id) !== id) ? 1 : 0;
+    counters.changedByOverlay += [...unconflicted].some(([key, id]) => (result.get(key) ?? id) !== id)
+      ? 1
+      : 0;
   }
   for (const [key, id] of unconflicted) result.set(key, id);
   return result;

@@ -21,7 +21,9 @@ function side(vector: Vector, role: Role): HandshakeState {
   const [, pattern, cipher, hash] = NAME.exec(vector.protocol_name)!;
   const prefix = role === 'initiator' ? 'init' : 'resp';
   const bytes = (name: string): Uint8Array | undefined =>
-    typeof vector[`${prefix}_${name}`] === 'string' ? fromHex(vector[`${prefix}_${name}`] as string) : undefined;
+    typeof vector[`${prefix}_${name}`] === 'string'
+      ? fromHex(vector[`${prefix}_${name}`] as string)
+      : undefined;
   const remoteStatic = bytes('remote_static');
   return new HandshakeState({
     pattern: PATTERNS[pattern!]!,

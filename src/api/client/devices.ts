@@ -1,10 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import type { Accounts } from '../../homeserver/accounts.ts';
-import type { Devices } from '../../homeserver/devices.ts';
+import type { Device, Devices } from '../../homeserver/devices.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
 import type { DeviceId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { DeviceRow } from '../../storage/devices.ts';
 import { AUTH_DATA } from './schemas.ts';
 
 /** Of one request. */
@@ -78,7 +77,7 @@ export function deviceRoutes(
   );
 }
 
-const toJson = ({ device, displayName }: DeviceRow): JsonObject => ({
+const toJson = ({ device, displayName }: Device): JsonObject => ({
   device_id: device,
   ...(displayName === null ? {} : { display_name: displayName }),
 });

@@ -1,9 +1,8 @@
 import type { FastifyInstance } from 'fastify';
-import { PROFILE_FIELDS, type Profile, type Profiles } from '../../homeserver/profiles.ts';
+import { PROFILE_FIELDS, type Profile, type ProfileField, type Profiles } from '../../homeserver/profiles.ts';
 import { badJson, forbidden, invalidParam, missingParam, notFound } from '../../matrix/error.ts';
 import { parseUserId, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { ProfileField } from '../../storage/profiles.ts';
 
 interface FieldPath {
   readonly userId: string;

@@ -39,6 +39,11 @@ export interface DraftEntry {
   readonly transaction: ClientTransaction | null;
 }
 
+/** An event that is stored or about to be. */
+export interface FoundEvent extends ResolvedEvent {
+  readonly rejectedBy: RejectedBy | null;
+}
+
 interface Extremity {
   readonly id: EventId;
   readonly depth: number;
@@ -65,7 +70,7 @@ export class RoomDraft implements AuthorisedRoom {
   readonly committed: { readonly current: RoomState; readonly extremities: ReadonlySet<EventId> };
   readonly #stores: DraftStores;
   readonly #extremities: Map<EventId, Extremity>;
-  readonly #pending = new Map<EventId, ResolvedEvent>();
+  readonly #pending = new Map<EventId, FoundEvent>();
   #current: RoomState;
 
   private constructor(
@@ -115,8 +120,8 @@ export class RoomDraft implements AuthorisedRoom {
     return [...this.#extremities.values()].sort((a, b) => b.depth - a.depth || (a.id < b.id ? -1 : 1));
   }
 
-  async find(ids: Iterable<EventId>): Promise<ReadonlyMap<EventId, ResolvedEvent>> {
-    const found = new Map<EventId, ResolvedEvent>();
+  async find(ids: Iterable<EventId>): Promise<ReadonlyMap<EventId, FoundEvent>> {
+    const found = new Map<EventId, FoundEvent>();
     const wanted: EventId[] = [];
     for (const id of ids) {
       const pending = this.#pending.get(id);
@@ -124,7 +129,8 @@ export class RoomDraft implements AuthorisedRoom {
       else found.set(id, pending);
     }
     for (const [id, stored] of await this.#stores.events.load(wanted)) {
-      found.set(id, { event: stored.event, rejected: stored.status === 'rejected' });
+      const { event, status, rejectedBy } = stored;
+      found.set(id, { event, rejected: status === 'rejected', rejectedBy });
     }
     return found;
   }
@@ -164,11 +170,12 @@ export class RoomDraft implements AuthorisedRoom {
 
   /** Adds an event that is known as a state or auth event only. */
   addOutlier(event: Event, rejected: boolean): void {
-    this.#pending.set(event.id, { event, rejected });
+    const rejectedBy = rejected ? 'auth_events' : null;
+    this.#pending.set(event.id, { event, rejected, rejectedBy });
     this.entries.push({
       event,
       status: rejected ? 'rejected' : 'outlier',
-      rejectedBy: rejected ? 'auth_events' : null,
+      rejectedBy,
       before: null,
       after: null,
       current: this.#current,
@@ -192,12 +199,13 @@ export class RoomDraft implements AuthorisedRoom {
     const redaction = accepted ? await redactionBy(this, event, before, this.#stores.events) : null;
     const earlier =
       verdict.status === 'rejected' ? undefined : await earlierRedaction(this.#stores.db, event);
-    this.#pending.set(event.id, { event, rejected: verdict.status === 'rejected' });
+    const rejectedBy = verdict.status === 'rejected' ? verdict.by : null;
+    this.#pending.set(event.id, { event, rejected: rejectedBy !== null, rejectedBy });
     if (accepted) await this.#advance(event, after);
     this.entries.push({
       event,
       status: redaction !== null && redaction.applied === null ? 'withheld' : verdict.status,
-      rejectedBy: verdict.status === 'rejected' ? verdict.by : null,
+      rejectedBy,
       before,
       after,
       current: this.#current,

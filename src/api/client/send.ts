@@ -1,0 +1,33 @@
+import type { FastifyInstance } from 'fastify';
+import type { Rooms } from '../../homeserver/rooms/rooms.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import { emptyBody, eventIdOf, REASON, roomIdOf } from './room_params.ts';
+
+/** Client-server API, "Sending events to a room" and "Redactions". */
+export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
+  app.put<{ Params: { roomId: string; eventType: string; txnId: string }; Body: JsonObject }>(
+    '/_matrix/client/v3/rooms/:roomId/send/:eventType/:txnId',
+    { config: { auth: 'device' }, schema: { body: { type: 'object' } } },
+    async ({ requester, params, body }) => {
+      const { user, device } = requester;
+      const { eventType, txnId } = params;
+      const room = roomIdOf(params.roomId);
+      return { event_id: await rooms.sending.send(room, eventType, body, { user, device, txnId }) };
+    },
+  );
+
+  app.put<{ Params: { roomId: string; eventId: string; txnId: string }; Body: { readonly reason?: string } }>(
+    '/_matrix/client/v3/rooms/:roomId/redact/:eventId/:txnId',
+    {
+      config: { auth: 'device' },
+      preValidation: emptyBody,
+      schema: { body: { type: 'object', properties: { reason: REASON } } },
+    },
+    async ({ requester, params, body }) => {
+      const { user, device } = requester;
+      const room = roomIdOf(params.roomId);
+      const from = { user, device, txnId: params.txnId };
+      return { event_id: await rooms.sending.redact(room, eventIdOf(params.eventId), body.reason, from) };
+    },
+  );
+}

@@ -1,0 +1,173 @@
+import type { FastifyInstance } from 'fastify';
+import { pduJson } from '../../federation/pdu_json.ts';
+import type { EventChecker } from '../../federation/remote_events.ts';
+import type { FederatedRooms } from '../../homeserver/rooms/federated_rooms.ts';
+import { forbidden, invalidParam, MatrixError, notFound } from '../../matrix/error.ts';
+import { type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import { roomVersion } from '../../matrix/room_version.ts';
+import { FEDERATION_BODY_LIMIT } from '../bodies.ts';
+import { eventParameter, roomParameter, userParameter } from './parameters.ts';
+
+interface HandshakeServices {
+  readonly serverName: ServerName;
+  readonly rooms: FederatedRooms;
+  readonly checker: EventChecker;
+}
+
+type MakePath = { Params: { roomId: string; userId: string }; Querystring: { ver?: string | string[] } };
+type SendPath = { Params: { roomId: string; eventId: string }; Body: JsonObject };
+
+const SEND_OPTIONS = {
+  config: { auth: 'server' },
+  bodyLimit: FEDERATION_BODY_LIMIT,
+  schema: { body: { type: 'object' } },
+} as const;
+
+const INVITE_BODY = {
+  type: 'object',
+  required: ['room_version', 'event'],
+  properties: {
+    room_version: { type: 'string' },
+    event: { type: 'object' },
+    invite_room_state: { type: 'array', items: { type: 'object' }, maxItems: 100 },
+  },
+} as const;
+
+/** Server-server API, "Joining Rooms", "Leaving Rooms" and "Inviting to a room": the resident server's part. */
+export function handshakeRoutes(app: FastifyInstance, services: HandshakeServices): void {
+  const { rooms } = services;
+
+  app.get<MakePath>(
+    '/_matrix/federation/v1/make_join/:roomId/:userId',
+    { config: { auth: 'server' } },
+    async ({ origin, params, query }) => {
+      const user = userParameter(params.userId);
+      if (serverOf(user) !== origin) throw forbidden('The user is not one of your server.');
+      const made = await rooms.makeJoin(roomParameter(params.roomId), user, [query.ver ?? '1'].flat());
+      return { room_version: made.roomVersion, event: made.event };
+    },
+  );
+
+  app.put<SendPath>('/_matrix/federation/v2/send_join/:roomId/:eventId', SEND_OPTIONS, async (request) => {
+    const join = await membershipIn(services, request, 'join');
+    const { state, authChain, event } = await rooms.sendJoin(join);
+    return {
+      origin: services.serverName,
+      members_omitted: false,
+      state: state.map(({ pdu }) => pduJson(pdu)),
+      auth_chain: authChain.map(({ pdu }) => pduJson(pdu)),
+      event: pduJson(event.pdu),
+    };
+  });
+
+  app.get<MakePath>(
+    '/_matrix/federation/v1/make_leave/:roomId/:userId',
+    { config: { auth: 'server' } },
+    async ({ origin, params }) => {
+      const user = userParameter(params.userId);
+      if (serverOf(user) !== origin) throw forbidden('The user is not one of your server.');
+      const made = await rooms.makeLeave(roomParameter(params.roomId), user);
+      return { room_version: made.roomVersion, event: made.event };
+    },
+  );
+
+  app.put<SendPath>('/_matrix/federation/v2/send_leave/:roomId/:eventId', SEND_OPTIONS, async (request) => {
+    await rooms.sendLeave(await membershipIn(services, request, 'leave'));
+    return {};
+  });
+
+  app.put<{
+    Params: { roomId: string; eventId: string };
+    Body: { room_version: string; event: JsonObject; invite_room_state?: JsonObject[] };
+  }>(
+    '/_matrix/federation/v2/invite/:roomId/:eventId',
+    { ...SEND_OPTIONS, schema: { body: INVITE_BODY } },
+    async ({ origin, params, body }) => {
+      const { room_version: version, event: pdu, invite_room_state: roomState = [] } = body;
+      if (roomVersion(version) === undefined) {
+        throw new MatrixError(
+          400,
+          'M_INCOMPATIBLE_ROOM_VERSION',
+          'This server does not support the room version.',
+          {
+            room_version: version,
+          },
+        );
+      }
+      const invite = await checkedMembership(services, { origin, params, pdu, version }, 'invite');
+      await checkInviteState(services, invite.room, version, roomState);
+      const { state_key: invited } = invite.pdu;
+      if (invited === undefined || serverOf(userParameter(invited)) !== services.serverName) {
+        throw invalidParam('The invited user is not one of this server.');
+      }
+      const signed = await rooms.receiveInvite(invite, version, roomState);
+      return { event: pduJson(signed) };
+    },
+  );
+}
+
+/** The join or leave that a server sends for one of its users, of a room that is known here. */
+async function membershipIn(
+  services: HandshakeServices,
+  { origin, params, body }: { origin: ServerName; params: SendPath['Params']; body: JsonObject },
+  membership: 'join' | 'leave',
+): Promise<Event> {
+  const version = await services.rooms.versionOf(roomParameter(params.roomId));
+  if (version === undefined) throw notFound('The room is not known here.');
+  const event = await checkedMembership(services, { origin, params, pdu: body, version }, membership);
+  if (event.pdu.state_key !== event.pdu.sender)
+    throw invalidParam('The event is about somebody else than its sender.');
+  return event;
+}
+
+/** The checks that send_join, send_leave and invite share. @throws MatrixError M_INVALID_PARAM */
+async function checkedMembership(
+  { checker }: HandshakeServices,
+  {
+    origin,
+    params,
+    pdu,
+    version,
+  }: {
+    readonly origin: ServerName;
+    readonly params: SendPath['Params'];
+    readonly pdu: JsonObject;
+    readonly version: string;
+  },
+  membership: 'join' | 'leave' | 'invite',
+): Promise<Event> {
+  // A restricted join has to be signed by the server that lets it in as well, which may be this one, and only now.
+  const checked = await checker.check(pdu, version, [origin]);
+  if (!checked.ok) throw invalidParam(`The event is not valid: ${checked.problem.reason}.`);
+  const event = checked.value;
+  const { type, sender, content } = event.pdu;
+  if (event.room !== roomParameter(params.roomId)) throw invalidParam('The event is of another room.');
+  if (event.id !== eventParameter(params.eventId)) throw invalidParam('The event has another id.');
+  if (type !== 'm.room.member' || content.membership !== membership)
+    throw invalidParam(`The event is not a ${membership}.`);
+  if (serverOf(sender) !== origin) throw invalidParam('The sender is not a user of your server.');
+  return event;
+}
+
+/**
+ * Among the state that goes with an invite the create event has to be, whole and of that room. Other entries may be
+ * stripped, as servers sent them before v1.16; a whole one has to be of that room.
+ */
+async function checkInviteState(
+  { checker }: HandshakeServices,
+  room: RoomId,
+  version: string,
+  roomState: readonly JsonObject[],
+): Promise<void> {
+  let hasCreate = false;
+  for (const pdu of roomState) {
+    if (pdu.type !== 'm.room.create' && pdu.signatures === undefined) continue;
+    const checked = await checker.check(pdu, version);
+    if (!checked.ok) throw invalidParam(`invite_room_state: ${checked.problem.reason}.`);
+    if (checked.value.room !== room) throw invalidParam('invite_room_state has an event of another room.');
+    hasCreate ||= pdu.type === 'm.room.create';
+  }
+  if (!hasCreate) throw invalidParam('invite_room_state has no m.room.create event.');
+}

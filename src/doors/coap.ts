@@ -1,0 +1,114 @@
+import type { FastifyInstance } from 'fastify';
+import { inject, type Response } from 'light-my-request';
+import { CALLER } from '../api/caller.ts';
+import { assert } from '../base/assert.ts';
+import { fromUtf8, utf8 } from '../base/bytes.ts';
+import { decodeJson, encodeJson } from '../compact/cbor.ts';
+import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
+import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
+import type { RequestHandler } from '../exchange/serving.ts';
+import type { JsonValue } from '../matrix/json.ts';
+
+/** Requests that are being answered at a time; long polls are among them. */
+const MAX_REQUESTS = 256;
+const BUSY: ExchangeResponse = { status: 503, headers: { 'retry-after': '10' } };
+
+const CBOR = 'application/cbor';
+const JSON_TYPE = 'application/json';
+
+/** What a CoAP client is told that looks around (RFC 6690, section 4). */
+const CORE_PATH = '/.well-known/core';
+const CORE: ExchangeResponse = {
+  status: 200,
+  headers: {},
+  body: {
+    kind: 'bytes',
+    contentType: 'application/link-format',
+    bytes: utf8('</_matrix/client/versions>;rt="matrix";ct="50 60"'),
+  },
+};
+
+/** An exchange's socket, as far as a door needs it. */
+interface RequestSource {
+  onRequest(handle: RequestHandler): void;
+}
+
+/**
+ * Lets requests that come through an exchange into the app: the same routes, hooks and errors as for HTTP, with CBOR
+ * bodies so that no JSON text is made on the way. A server that the pipe has proved is the request's CALLER; whoever
+ * speaks plain CoAP has only the token that he brings.
+ */
+export async function openCoapDoor(app: FastifyInstance, source: RequestSource): Promise<void> {
+  await app.ready();
+  let open = 0;
+  source.onRequest(async (caller, request, signal) => {
+    if (request.path === CORE_PATH && request.method === 'GET') return CORE;
+    if (open >= MAX_REQUESTS) return BUSY;
+    open++;
+    try {
+      return toExchange(await dispatch(app, caller, request, signal));
+    } catch (error) {
+      // The app's answer was cut off, since nobody waits for it.
+      if (signal.aborted) return BUSY;
+      throw error;
+    } finally {
+      open--;
+    }
+  });
+}
+
+function dispatch(
+  app: FastifyInstance,
+  caller: Caller,
+  request: ExchangeRequest,
+  signal: AbortSignal,
+): Promise<Response> {
+  const { method, path, query, authorization, body } = request;
+  const headers: Record<string, string> = { accept: CBOR };
+  if (authorization !== undefined) headers.authorization = authorization;
+  if (body !== undefined) headers['content-type'] = body.kind === 'json' ? CBOR : body.contentType;
+  const options = {
+    method,
+    // Replaced below: here it would be normalised, as a browser does it, and another path be routed than was asked for.
+    url: '/',
+    headers,
+    ...(caller.kind === 'plain' ? { remoteAddress: caller.address } : {}),
+    ...(body === undefined ? {} : { payload: payloadOf(body) }),
+    signal,
+  };
+  return inject((raw, response) => {
+    raw.url = query === '' ? path : `${path}?${query}`;
+    if (caller.kind === 'server') raw[CALLER] = caller;
+    app.routing(raw, response);
+  }, options);
+}
+
+function payloadOf(body: Body): Buffer {
+  const bytes = body.kind === 'json' ? encodeJson(body.value) : body.bytes;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+function toExchange(response: Response): ExchangeResponse {
+  const headers: Record<string, string> = {};
+  for (const name of HEADERS) {
+    const value = response.headers[name];
+    if (value !== undefined) headers[name] = String(value);
+  }
+  const bytes = new Uint8Array(response.rawPayload);
+  const status = response.statusCode;
+  if (bytes.length === 0) return { status, headers };
+  const contentType = String(response.headers['content-type'] ?? 'application/octet-stream');
+  return { status, headers, body: toBody(contentType, bytes) };
+}
+
+function toBody(contentType: string, bytes: Uint8Array): Body {
+  const [mediaType = ''] = contentType.split(';', 1);
+  if (mediaType === CBOR) {
+    const decoded = decodeJson(bytes);
+    assert(decoded.ok, 'the app answers with CBOR that it can read itself');
+    return { kind: 'json', value: decoded.value };
+  }
+  if (mediaType !== JSON_TYPE) return { kind: 'bytes', contentType, bytes };
+  // Errors that come before content negotiation.
+  return { kind: 'json', value: JSON.parse(fromUtf8(bytes) ?? '') as JsonValue };
+}

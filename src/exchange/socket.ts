@@ -1,0 +1,457 @@
+import type { Priority } from '../base/priority.ts';
+import type { Random } from '../base/random.ts';
+import type { Cancel, Clock, Millis } from '../base/time.ts';
+import type { CoapCounters, CoapLimits } from '../coap/core.ts';
+import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts';
+import type { Timing } from '../coap/timing.ts';
+import type { Address, Link } from '../link/link.ts';
+import { Pacer, type PacerLimits, type PacerStep } from '../link/pacer.ts';
+import type { ServerName } from '../matrix/ids.ts';
+import { PipeEndpoint, type PipeEvent, type PipeStatistics, type PipeStep } from '../pipe/endpoint.ts';
+import type { LocalIdentity } from '../pipe/identity.ts';
+import type { PipeLimits } from '../pipe/limits.ts';
+import { TokenBucket } from '../pipe/token_bucket.ts';
+import { ExchangeError } from './exchange_error.ts';
+import { RECORD_BYTES, timingOf } from './link_timing.ts';
+import { OpenRequests } from './open_requests.ts';
+import { pipeCodec } from './pipe_codec.ts';
+import { plainCodec } from './plain_codec.ts';
+import { isAllowed, type PlainPolicy, refusal } from './plain_policy.ts';
+import type { Caller, ExchangeRequest } from './request.ts';
+import { type ExchangeResponse, errorResponse } from './response.ts';
+import { type RequestHandler, Serving } from './serving.ts';
+import type { TrustPolicy } from './trust.ts';
+
+// The specification's: how the first byte tells apart what shares a port (docs/protocol.md, "One port").
+const FIRST_PIPE_BYTE = 0x80;
+const FIRST_PLAIN_BYTE = 0x40;
+
+// Ours.
+/** Unanswered copies of a message after which the session is suspected to be gone. */
+const SUSPICIOUS_ATTEMPTS = 3;
+/** Refusals of plain CoAP: a rate per second and what may come at once. */
+const REFUSALS_PER_SECOND = 1;
+const REFUSALS_BURST = 4;
+/** Authenticated inside the pipe, so that nobody gains from guessing a token. */
+const PIPE_TOKEN_BYTES = 2;
+
+/** Where the socket tells what an operator should know. Fields first, as pino has it. */
+export interface ExchangeLog {
+  debug(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** One datagram, as a capture wants it. */
+export interface ExchangeObservation {
+  readonly direction: 'sent' | 'received';
+  /** Monotonic milliseconds. */
+  readonly at: Millis;
+  readonly peer: Address;
+  readonly bytes: Uint8Array;
+  /** What it is where that is known: `data CON PUT`, `XX1`. Empty on what is received. */
+  readonly label: string;
+}
+
+export interface ExchangeOptions {
+  /** The socket closes it. */
+  readonly link: Link;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly identity: LocalIdentity;
+  readonly trust: TrustPolicy;
+  readonly plain: PlainPolicy;
+  /** Instead of what the link's profile leads to. */
+  readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
+  readonly limits?: {
+    readonly pipe?: Partial<PipeLimits>;
+    readonly coap?: Partial<CoapLimits>;
+    readonly pacer?: Partial<PacerLimits>;
+  };
+  readonly log?: ExchangeLog;
+  readonly observer?: (observation: ExchangeObservation) => void;
+}
+
+/** What has happened since the start. The machines' own counters are live views. */
+export interface ExchangeCounters {
+  datagramsIn: number;
+  datagramsOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  /** Datagrams that are neither a record nor CoAP. */
+  ignored: number;
+  /** Plain CoAP from where it is not served. */
+  plainRefused: number;
+  /** Datagrams that found no room in the pacer, or waited for a session too long. */
+  dropped: number;
+  /** Handshakes that ended in a session, and those that ended in distrust. */
+  established: number;
+  restarts: number;
+  refused: number;
+  unreachable: number;
+  requestsIn: number;
+  requestsOut: number;
+  responsesIn: number;
+  /** Requests that could not be decoded. */
+  malformedIn: number;
+  readonly inPipe: Readonly<CoapCounters>;
+  readonly plain: Readonly<CoapCounters>;
+  readonly pipe: Readonly<PipeStatistics>;
+}
+
+/** Which of the two CoAP endpoints: the one inside the pipe, or the one for everybody's CoAP. */
+type Layer = 'pipe' | 'plain';
+
+/** What the pacer hands back when a datagram has left. */
+interface Tag {
+  readonly label: string;
+  readonly receipt: { readonly layer: Layer; readonly number: number } | null;
+  readonly handshake: number | null;
+}
+
+const CODECS = { pipe: pipeCodec, plain: plainCodec } as const;
+
+/**
+ * One datagram link with everything on it: pipes with other servers, CoAP inside them, and plain CoAP. Drives the pure
+ * machines: hands them datagrams and the time, sends what they return through the pacer, and turns their events into
+ * calls of the handler and settled promises.
+ *
+ *     link ─> first byte ─┬─> PipeEndpoint ─> CoapEndpoint ─> pipeCodec ──┐
+ *                         └─────────────────> CoapEndpoint ─> plainCodec ─┴─> handler
+ */
+export class ExchangeSocket {
+  readonly counters: ExchangeCounters;
+  readonly #link: Link;
+  readonly #clock: Clock;
+  readonly #trust: TrustPolicy;
+  readonly #plain: PlainPolicy;
+  readonly #log: ExchangeLog | undefined;
+  readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
+  readonly #pipe: PipeEndpoint;
+  readonly #coap: Readonly<Record<Layer, CoapEndpoint>>;
+  readonly #pacer: Pacer<Tag>;
+  readonly #open = new OpenRequests();
+  readonly #serving: Serving;
+  readonly #refusals = new TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST);
+  readonly #deadlines: Record<'pipe' | 'inPipe' | 'plain' | 'pacer', Millis | null> = {
+    pipe: null,
+    inPipe: null,
+    plain: null,
+    pacer: null,
+  };
+  #handle: RequestHandler | undefined;
+  #timer: { readonly at: Millis; readonly cancel: Cancel } | undefined;
+  /** Inputs that came while another was being worked on. */
+  readonly #inbox: ((now: Millis) => void)[] = [];
+  #busy = false;
+  #latest: Millis;
+  #closed = false;
+
+  constructor({
+    link,
+    clock,
+    random,
+    identity,
+    trust,
+    plain,
+    timing,
+    limits,
+    log,
+    observer,
+  }: ExchangeOptions) {
+    this.#link = link;
+    this.#clock = clock;
+    this.#trust = trust;
+    this.#plain = plain;
+    this.#log = log;
+    this.#observer = observer;
+    this.#latest = clock.monotonic();
+    const { profile } = link;
+    const timings = timing ?? { pipe: timingOf(profile, RECORD_BYTES), plain: timingOf(profile, 0) };
+    this.#pipe = new PipeEndpoint({
+      identity,
+      random,
+      handshakeTiming: () => profile,
+      ...(limits?.pipe === undefined ? {} : { limits: limits.pipe }),
+    });
+    const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
+    this.#coap = {
+      pipe: new CoapEndpoint({ ...coapOptions, timing: () => timings.pipe, tokenBytes: PIPE_TOKEN_BYTES }),
+      plain: new CoapEndpoint({ ...coapOptions, timing: () => timings.plain }),
+    };
+    this.#pacer = new Pacer<Tag>(profile, limits?.pacer);
+    this.#serving = new Serving((error) => log?.error({ err: error }, 'a request handler failed'));
+    this.counters = {
+      ...{
+        datagramsIn: 0,
+        datagramsOut: 0,
+        bytesIn: 0,
+        bytesOut: 0,
+        ignored: 0,
+        plainRefused: 0,
+        dropped: 0,
+      },
+      ...{ established: 0, restarts: 0, refused: 0, unreachable: 0 },
+      ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0 },
+      inPipe: this.#coap.pipe.counters,
+      plain: this.#coap.plain.counters,
+      pipe: this.#pipe.statistics,
+    };
+    link.onReceive((from, bytes) => this.#enter((now) => this.#received(from, bytes, now)));
+  }
+
+  /** Sets the one handler of requests; until then, and without one, every request gets 503. */
+  onRequest(handle: RequestHandler): void {
+    this.#handle = handle;
+  }
+
+  /**
+   * Sends a request through the pipe to a server and waits for its answer, of whatever status.
+   * @param address where the configuration or discovery says that the server is; the pipe may know a newer one
+   * @throws ExchangeError where there is no answer
+   */
+  request(
+    peer: ServerName,
+    address: Address,
+    request: ExchangeRequest,
+    options: { readonly timeoutMs: Millis; readonly priority: Priority; readonly signal?: AbortSignal },
+  ): Promise<ExchangeResponse> {
+    const { timeoutMs, priority, signal } = options;
+    if (signal?.aborted)
+      return Promise.reject(new ExchangeError('cancelled', 'nobody waits for the request'));
+    const encoded = pipeCodec.encodeRequest(request);
+    if (!encoded.ok) return Promise.reject(new ExchangeError('invalid', encoded.problem));
+    return new Promise((resolve, reject) => {
+      this.#enter((now) => {
+        if (this.#closed) return reject(new ExchangeError('closed', 'the socket is closed'));
+        this.counters.requestsOut++;
+        this.#pipe.setPeer(peer, address);
+        const deadline = now + timeoutMs;
+        const { handle, step } = this.#coap.pipe.request(peer, encoded.value, { deadline, priority }, now);
+        const cancel = (): void =>
+          this.#enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
+        const settle = <T>(how: (outcome: T) => void) => {
+          return (outcome: T): void => {
+            signal?.removeEventListener('abort', cancel);
+            how(outcome);
+          };
+        };
+        this.#open.add(handle, { peer, resolve: settle(resolve), reject: settle(reject) });
+        signal?.addEventListener('abort', cancel, { once: true });
+        this.#applyCoap('pipe', step, now);
+      });
+    });
+  }
+
+  /**
+   * Rejects what is open, aborts the handlers, closes the link, and waits for the handlers' end. Nothing is sent any more: peers
+   * find out by their timers.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#open.close();
+    const served = this.#serving.close();
+    await this.#link.close();
+    await served;
+  }
+
+  /** Works on one input after another, although working on one may bring the next, and then sets the timer. */
+  #enter(input: (now: Millis) => void): void {
+    this.#inbox.push(input);
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {
+        // A timer may fire a little early; time does not go back after it.
+        this.#latest = Math.max(this.#latest, this.#clock.monotonic());
+        next(this.#latest);
+      }
+    } finally {
+      this.#busy = false;
+    }
+    this.#arm();
+  }
+
+  #received(from: Address, bytes: Uint8Array, now: Millis): void {
+    this.counters.datagramsIn++;
+    this.counters.bytesIn += bytes.length;
+    this.#observer?.({ direction: 'received', at: now, peer: from, bytes, label: '' });
+    const first = bytes[0] ?? 0;
+    if (first >= FIRST_PIPE_BYTE) this.#applyPipe(this.#pipe.receive(from, bytes, now), now);
+    else if (first < FIRST_PLAIN_BYTE) this.counters.ignored++;
+    else if (isAllowed(this.#plain, from))
+      this.#applyCoap('plain', this.#coap.plain.receive(from, bytes, now), now);
+    else this.#refusePlain(from, bytes, now);
+  }
+
+  #refusePlain(from: Address, bytes: Uint8Array, now: Millis): void {
+    this.counters.plainRefused++;
+    const answer = refusal(bytes);
+    if (answer === undefined || !this.#refusals.take(now)) return;
+    this.#send(from, answer, 0, { label: 'ACK 4.03', receipt: null, handshake: null }, now);
+  }
+
+  #applyCoap(layer: Layer, step: CoapStep, now: Millis): void {
+    this.#deadlines[layer === 'pipe' ? 'inPipe' : 'plain'] = step.deadline;
+    for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
+      if (layer === 'pipe')
+        this.#applyPipe(this.#pipe.send(peer, bytes, { priority, receipt, label }, now), now);
+      else {
+        const tag = { label, receipt: receipt === null ? null : { layer, number: receipt }, handshake: null };
+        this.#send(peer, bytes, priority, tag, now);
+      }
+    }
+    for (const event of step.events) this.#onCoap(layer, event, now);
+  }
+
+  #applyPipe(step: PipeStep, now: Millis): void {
+    this.#deadlines.pipe = step.deadline;
+    for (const { to, bytes, priority, receipt, handshake, label } of step.datagrams) {
+      const tag = {
+        label,
+        receipt: receipt === null ? null : ({ layer: 'pipe', number: receipt } as const),
+        handshake,
+      };
+      this.#send(to, bytes, priority, tag, now);
+    }
+    for (const event of step.events) this.#onPipe(event, now);
+  }
+
+  #send(to: Address, bytes: Uint8Array, priority: Priority, tag: Tag, now: Millis): void {
+    this.#applyPacer(this.#pacer.enqueue({ to, bytes, priority, tag }, now), now);
+  }
+
+  #applyPacer(step: PacerStep<Tag>, now: Millis): void {
+    this.#deadlines.pacer = step.deadline;
+    for (const { to, bytes, tag } of step.datagrams) {
+      if (this.#closed) break;
+      this.counters.datagramsOut++;
+      this.counters.bytesOut += bytes.length;
+      this.#observer?.({ direction: 'sent', at: now, peer: to, bytes, label: tag.label });
+      this.#link.send(to, bytes, tag.label);
+    }
+    for (const event of step.events) {
+      if (event.kind === 'dropped') this.counters.dropped++;
+      this.#left(event.tag, event.kind === 'left' ? event.at : now);
+    }
+  }
+
+  /** Whoever waits for the datagram to leave starts its timer, also where it never will. */
+  #left({ receipt, handshake }: Tag, at: Millis): void {
+    if (handshake !== null) this.#applyPipe(this.#pipe.left(handshake, at), at);
+    if (receipt !== null)
+      this.#applyCoap(receipt.layer, this.#coap[receipt.layer].left(receipt.number, at), at);
+  }
+
+  #onPipe(event: PipeEvent, now: Millis): void {
+    switch (event.kind) {
+      case 'payload':
+        this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now), now);
+        break;
+      case 'identity':
+        this.#decide(event);
+        break;
+      case 'established':
+        this.#log?.debug({ peer: event.peer, restarted: event.restarted }, 'pipe established');
+        this.counters.established++;
+        this.#open.established(event.peer);
+        if (!event.restarted) break;
+        this.counters.restarts++;
+        this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
+        break;
+      case 'refused':
+        this.#log?.warn({ peer: event.peer, by: event.by, reason: event.reason }, 'pipe refused');
+        this.counters.refused++;
+        if (event.peer !== null) this.#open.refused(event.peer, event.reason);
+        break;
+      case 'unreachable':
+        this.#log?.debug({ peer: event.peer, attempts: event.attempts }, 'no answer to a handshake');
+        this.counters.unreachable++;
+        break;
+      case 'dropped':
+        this.counters.dropped++;
+        this.#applyCoap('pipe', this.#coap.pipe.left(event.receipt, now), now);
+    }
+  }
+
+  #decide({ session, claim }: Extract<PipeEvent, { kind: 'identity' }>): void {
+    this.#trust
+      .decide(claim)
+      .catch((error: unknown) => {
+        this.#log?.error({ err: error, peer: claim.serverName }, 'trust could not be decided');
+        return { trusted: false, reason: 'trust could not be decided' } as const;
+      })
+      .then((verdict) => {
+        this.#enter((now) => this.#applyPipe(this.#pipe.decide(session, verdict, now), now));
+      });
+  }
+
+  #onCoap(layer: Layer, event: CoapEvent, now: Millis): void {
+    switch (event.kind) {
+      case 'request':
+        this.#serve(layer, event, now);
+        break;
+      case 'response':
+        this.counters.responsesIn++;
+        this.#open.answered(event);
+        break;
+      case 'failed':
+        this.#open.failed(event);
+        break;
+      case 'unanswered':
+        if (layer === 'pipe' && event.attempts >= SUSPICIOUS_ATTEMPTS)
+          this.#applyPipe(this.#pipe.renew(event.peer, now), now);
+    }
+  }
+
+  #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis): void {
+    this.counters.requestsIn++;
+    const { exchange, request: coap } = event;
+    const respond = (response: ExchangeResponse, then: Millis): void => {
+      const encoded = CODECS[layer].encodeResponse(response, coap);
+      this.#applyCoap(layer, this.#coap[layer].respond(exchange, encoded, then), then);
+    };
+    const request = CODECS[layer].decodeRequest(coap);
+    if (!request.ok) {
+      this.counters.malformedIn++;
+      respond(errorResponse(request.problem), now);
+    } else if (this.#handle === undefined) {
+      respond({ status: 503, headers: {} }, now);
+    } else {
+      // The name is the one that the trust policy has accepted.
+      const caller: Caller =
+        layer === 'pipe'
+          ? { kind: 'server', name: event.peer as ServerName }
+          : { kind: 'plain', address: event.peer };
+      this.#serving.run(this.#handle, caller, request.value).then((response) => {
+        this.#enter((then) => respond(response, then));
+      });
+    }
+  }
+
+  /** Sets the one timer to the earliest deadline of the machines. */
+  #arm(): void {
+    const set = Object.values(this.#deadlines).filter((deadline) => deadline !== null);
+    const at = this.#closed || set.length === 0 ? undefined : Math.min(...set);
+    if (at === this.#timer?.at) return;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (at === undefined) return;
+    const cancel = this.#clock.after(at - this.#clock.monotonic(), () => {
+      this.#timer = undefined;
+      this.#latest = Math.max(this.#latest, at);
+      this.#enter((now) => this.#tick(now));
+    });
+    this.#timer = { at, cancel };
+  }
+
+  #tick(now: Millis): void {
+    const isDue = (deadline: Millis | null): boolean => deadline !== null && deadline <= now;
+    if (isDue(this.#deadlines.pacer)) this.#applyPacer(this.#pacer.tick(now), now);
+    if (isDue(this.#deadlines.pipe)) this.#applyPipe(this.#pipe.tick(now), now);
+    if (isDue(this.#deadlines.inPipe)) this.#applyCoap('pipe', this.#coap.pipe.tick(now), now);
+    if (isDue(this.#deadlines.plain)) this.#applyCoap('plain', this.#coap.plain.tick(now), now);
+  }
+}

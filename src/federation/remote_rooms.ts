@@ -1,0 +1,269 @@
+import type { Clock, Millis } from '../base/time.ts';
+import type { RemoteJoin, RemoteRooms } from '../homeserver/ports.ts';
+import { canonicalJson } from '../matrix/canonical_json.ts';
+import { MatrixError, unknownError } from '../matrix/error.ts';
+import { parsePdu } from '../matrix/event_format.ts';
+import { type EventId, parseEventId, type RoomId, type ServerName, type UserId } from '../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import type { Event, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
+import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
+import { type SigningKey, signEvent } from '../matrix/signing.ts';
+import type { Log } from './log.ts';
+import { pduJson } from './pdu_json.ts';
+import { type EventChecker, listOf, MAX_STATE_EVENTS, type RemoteEvents } from './remote_events.ts';
+import { type FederationCall, FederationError, type FederationTransport, path } from './transport.ts';
+
+/** Servers that are tried for one request. */
+const MAX_VIA = 20;
+const TIMEOUT_MS: Millis = 60_000;
+/** A large room's answer takes its server long. */
+const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
+
+export interface RemoteRoomsOptions {
+  readonly serverName: ServerName;
+  readonly signingKey: SigningKey;
+  readonly clock: Clock;
+  readonly transport: FederationTransport;
+  readonly checker: EventChecker;
+  readonly remote: RemoteEvents;
+  readonly log: Log;
+}
+
+interface Handshake {
+  readonly room: RoomId;
+  readonly user: UserId;
+  readonly membership: 'join' | 'leave';
+  /** Laid under what the template says. */
+  readonly content: JsonObject;
+}
+
+/** Joins, leaves and invites that need another server (server-server API, "Joining Rooms" to "Leaving Rooms"). */
+export class FederationRemoteRooms implements RemoteRooms {
+  readonly #options: RemoteRoomsOptions;
+  readonly #joins = new Map<string, Promise<RemoteJoin>>();
+  readonly #joining = new Map<RoomId, Promise<unknown>>();
+
+  constructor(options: RemoteRoomsOptions) {
+    this.#options = options;
+  }
+
+  join(request: Parameters<RemoteRooms['join']>[0]): Promise<RemoteJoin> {
+    const { room, user, via, content } = request;
+    const id = `${room} ${user}`;
+    const underWay = this.#joins.get(id);
+    if (underWay !== undefined) return underWay;
+    const join = this.#throughOneOf(via, (server) =>
+      this.#joinThrough(server, { room, user, membership: 'join', content }),
+    ).finally(() => {
+      this.#joins.delete(id);
+      if (this.#joining.get(room) === join) this.#joining.delete(room);
+    });
+    this.#joins.set(id, join);
+    this.#joining.set(room, join);
+    return join;
+  }
+
+  /** Settles when the joining of a room that is under way ends, either way; undefined where there is none. */
+  joining(room: RoomId): Promise<unknown> | undefined {
+    return this.#joining.get(room);
+  }
+
+  leave({ room, user, via }: Parameters<RemoteRooms['leave']>[0]): Promise<Event> {
+    return this.#throughOneOf(via, async (server) => {
+      const handshake: Handshake = { room, user, membership: 'leave', content: {} };
+      const { event } = await this.#make(
+        server,
+        handshake,
+        path`/_matrix/federation/v1/make_leave/${room}/${user}`,
+      );
+      await this.#ask(server, {
+        method: 'PUT',
+        path: path`/_matrix/federation/v2/send_leave/${room}/${event.id}`,
+        body: pduJson(event.pdu),
+      });
+      return event;
+    });
+  }
+
+  async invite(request: Parameters<RemoteRooms['invite']>[0]): Promise<Pdu> {
+    const { event, roomVersion: versionId, strippedState, destination } = request;
+    return this.#throughOneOf([destination], async (server) => {
+      const answer = await this.#ask(server, {
+        method: 'PUT',
+        path: path`/_matrix/federation/v2/invite/${event.room}/${event.id}`,
+        body: { room_version: versionId, event: pduJson(event.pdu), invite_room_state: [...strippedState] },
+      });
+      return this.#countersigned(event, own(answer, 'event'), versionId, server);
+    });
+  }
+
+  /** Our event with the signatures that its copy in the answer has from `server`, which have to be there and right. */
+  async #countersigned(
+    event: Event,
+    copy: JsonValue | undefined,
+    versionId: string,
+    server: ServerName,
+  ): Promise<Pdu> {
+    const signatures = isJsonObject(copy) ? own(copy, 'signatures') : undefined;
+    const theirs = isJsonObject(signatures) ? own(signatures, server) : undefined;
+    if (!isJsonObject(theirs)) throw new FederationError('bad_answer', `${server} did not sign the event`);
+    const pdu: Pdu = {
+      ...event.pdu,
+      signatures: { ...event.pdu.signatures, [server]: theirs as Record<string, string> },
+    };
+    const checked = await this.#options.checker.check(pduJson(pdu), versionId, [server]);
+    if (!checked.ok)
+      throw new FederationError('bad_answer', `the event signed by ${server}: ${checked.problem.reason}`);
+    return pdu;
+  }
+
+  async #joinThrough(server: ServerName, handshake: Handshake): Promise<RemoteJoin> {
+    const { room, user } = handshake;
+    const versions = supportedRoomVersions().map((id) => `ver=${encodeURIComponent(id)}`);
+    const made = await this.#make(
+      server,
+      handshake,
+      path`/_matrix/federation/v1/make_join/${room}/${user}`,
+      versions.join('&'),
+    );
+    const answer = await this.#ask(
+      server,
+      {
+        method: 'PUT',
+        path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
+        body: pduJson(made.event.pdu),
+      },
+      SEND_JOIN_TIMEOUT_MS,
+    );
+    if (own(answer, 'members_omitted') === true) {
+      throw new FederationError(
+        'bad_answer',
+        `${server} left members out of the state, which was not asked for`,
+      );
+    }
+    const [state, authChain] = await this.#options.remote.goodLists({ id: room, version: made.version.id }, [
+      listOf(answer, 'state', MAX_STATE_EVENTS),
+      listOf(answer, 'auth_chain', MAX_STATE_EVENTS),
+    ]);
+    const join = await this.#joinAsSent(made.event, own(answer, 'event'), made.version);
+    return { roomVersion: made.version.id, join, state: state!, authChain: authChain!, via: server };
+  }
+
+  /** The join as the resident server sends it on: ours, or its copy of it with the signature that authorises it. */
+  async #joinAsSent(ours: Event, copy: JsonValue | undefined, version: RoomVersion): Promise<Event> {
+    if (!isJsonObject(copy)) return ours;
+    const checked = await this.#options.checker.check(copy, version.id);
+    return checked.ok && checked.value.id === ours.id ? checked.value : ours;
+  }
+
+  /** make_join or make_leave: the template, checked, filled in and signed. */
+  async #make(
+    server: ServerName,
+    { room, user, membership, content }: Handshake,
+    callPath: string,
+    query?: string,
+  ): Promise<{ readonly event: Event; readonly version: RoomVersion }> {
+    const { serverName, signingKey, clock } = this.#options;
+    const call = { method: 'GET' as const, path: callPath, ...(query !== undefined && { query }) };
+    const answer = await this.#ask(server, call);
+    const versionId = own(answer, 'room_version');
+    const version = typeof versionId === 'string' ? roomVersion(versionId) : undefined;
+    if (version === undefined)
+      throw new FederationError('bad_answer', 'a room version that is not supported');
+    const template = own(answer, 'event');
+    if (!isJsonObject(template)) throw new FederationError('bad_answer', 'no event template');
+    const given = own(template, 'content');
+    const isExpected =
+      own(template, 'type') === 'm.room.member' &&
+      own(template, 'room_id') === room &&
+      own(template, 'sender') === user &&
+      own(template, 'state_key') === user &&
+      isJsonObject(given) &&
+      own(given, 'membership') === membership;
+    if (!isExpected)
+      throw new FederationError('bad_answer', `the template is not a ${membership} of ${user}`);
+    const unsigned: UnsignedPdu = {
+      type: 'm.room.member',
+      room_id: room,
+      sender: user,
+      state_key: user,
+      content: { ...given, ...content, membership },
+      origin_server_ts: clock.wall(),
+      depth: own(template, 'depth') as number,
+      prev_events: idsOf(template, 'prev_events'),
+      auth_events: idsOf(template, 'auth_events'),
+    };
+    const isCanonical = canonicalJson(unsigned).ok;
+    const event = isCanonical ? signEvent(unsigned, version, serverName, signingKey) : undefined;
+    // The depth and the numbers of ids are judged with the format of the whole event.
+    if (event === undefined || !parsePdu(pduJson(event.pdu), version).ok) {
+      throw new FederationError('bad_answer', 'the template does not make an event');
+    }
+    return { event, version };
+  }
+
+  /**
+   * What the first server that agrees answers.
+   * @throws MatrixError as the last one answered, 504 or 502 where it did not
+   */
+  async #throughOneOf<T>(via: readonly ServerName[], ask: (server: ServerName) => Promise<T>): Promise<T> {
+    const servers = [...new Set(via)]
+      .filter((server) => server !== this.#options.serverName)
+      .slice(0, MAX_VIA);
+    let problem = unknownError(502, 'No server is known that could help with this.');
+    for (const server of servers) {
+      try {
+        return await ask(server);
+      } catch (error) {
+        problem = forClient(server, error);
+        this.#options.log.info(
+          { server, errcode: problem.errcode, error: problem.message },
+          'a server did not help',
+        );
+      }
+    }
+    throw problem;
+  }
+
+  async #ask(
+    server: ServerName,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+    timeoutMs: Millis = TIMEOUT_MS,
+  ): Promise<JsonObject> {
+    const { body } = await this.#options.transport.request(server, { ...call, timeoutMs, priority: 2 });
+    if (!isJsonObject(body))
+      throw new FederationError('bad_answer', `${server} did not answer with an object`);
+    return body;
+  }
+}
+
+/** Errcodes that are about our request to the other server and would mean something else to our client. */
+const NOT_FOR_CLIENTS = new Set([
+  'M_INVALID_PARAM',
+  'M_MISSING_PARAM',
+  'M_MISSING_TOKEN',
+  'M_UNKNOWN_TOKEN',
+  'M_UNAUTHORIZED',
+  'M_UNRECOGNIZED',
+]);
+
+function forClient(server: ServerName, error: unknown): MatrixError {
+  if (error instanceof MatrixError) {
+    const isOurs = NOT_FOR_CLIENTS.has(error.errcode) || error.status === 401 || error.status >= 500;
+    return isOurs ? unknownError(502, `${server}: ${error.message}`) : error;
+  }
+  if (error instanceof FederationError)
+    return unknownError(error.problem === 'timeout' ? 504 : 502, error.message);
+  throw error;
+}
+
+function idsOf(template: JsonObject, key: string): EventId[] {
+  const list = own(template, key);
+  if (!Array.isArray(list)) throw new FederationError('bad_answer', `${key} of the template is not an array`);
+  return list.map((id) => {
+    const parsed = typeof id === 'string' ? parseEventId(id) : undefined;
+    if (parsed?.ok !== true)
+      throw new FederationError('bad_answer', `${key} of the template holds no event ids`);
+    return parsed.value;
+  });
+}

@@ -1,0 +1,297 @@
+import { forbidden, MatrixError, notFound, unknownError } from '../../matrix/error.ts';
+import { type EventId, parseServerName, type RoomId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import { splitStateKey } from '../../matrix/pdu.ts';
+import { STRIPPED_STATE } from '../../matrix/stripped_state.ts';
+import type { Database } from '../../storage/database.ts';
+import { forget, isServerJoined, type MembershipRow, membershipOf, roomsOf } from '../../storage/memberships.ts';
+import type { RemoteRooms } from '../ports.ts';
+import type { EventBuilder } from './event_builder.ts';
+import type { RoomImport } from './import.ts';
+import { type LocalEvents, notInRoom } from './local_events.ts';
+import type { OutsideMemberships } from './outside.ts';
+import { authorisingUser } from './restricted_join.ts';
+import type { RoomDraft } from './room_draft.ts';
+import type { RoomWriter } from './room_writer.ts';
+import { judge } from './verdict.ts';
+
+/** How many servers a join is tried through. */
+const MAX_VIA = 20;
+
+export interface MembershipServices {
+  readonly database: Database;
+  readonly serverName: ServerName;
+  readonly writer: RoomWriter;
+  readonly builder: EventBuilder;
+  readonly local: LocalEvents;
+  readonly remote: RemoteRooms;
+  readonly imports: RoomImport;
+  readonly outside: OutsideMemberships;
+  /** What of a user's profile goes into member events. */
+  readonly profileOf: (user: UserId) => Promise<JsonObject>;
+  readonly localUserExists: (user: UserId) => Promise<boolean>;
+}
+
+/** How local users come into rooms, get others in, and leave or put out. */
+export class Memberships {
+  readonly #services: MembershipServices;
+  /** Joins through other servers that are in progress, by room. */
+  readonly #joining = new Map<RoomId, Promise<void>>();
+
+  constructor(services: MembershipServices) {
+    this.#services = services;
+  }
+
+  /** Resolves when no join of a room through another server is in progress, whatever came of it. */
+  async settled(room: RoomId): Promise<void> {
+    await this.#joining.get(room)?.catch(() => undefined);
+  }
+
+  /**
+   * Joins a room: here where this server is in it, else through `via`, the inviter's server, and those that this
+   * server knows to have been in it.
+   * @throws MatrixError M_FORBIDDEN, or as the other servers answered
+   */
+  async join(user: UserId, room: RoomId, options: { via?: readonly string[]; reason?: string | undefined }): Promise<void> {
+    const { database, serverName, remote, imports } = this.#services;
+    await this.settled(room);
+    const content = await this.#content(user, 'join', options.reason);
+    if (await isServerJoined(database, room, serverName)) return this.#joinHere(user, room, content);
+
+    const via = await this.#joinCandidates(user, room, options.via ?? []);
+    if (via.length === 0) throw notFound('No server is known that is in this room');
+    const running = this.#joining.get(room);
+    // Somebody else began meanwhile: with them the room comes here.
+    if (running !== undefined) return this.join(user, room, options);
+    const joining = remote.join({ room, user, via, content }).then((joined) => imports.take(room, user, joined));
+    this.#joining.set(room, joining);
+    try {
+      await joining;
+    } finally {
+      this.#joining.delete(room);
+    }
+  }
+
+  async #joinHere(user: UserId, room: RoomId, content: JsonObject): Promise<void> {
+    const { database, serverName, local } = this.#services;
+    await local.append(room, async (draft) => {
+      const current = await draft.currentEvent('m.room.member', user);
+      if (current?.pdu.content.membership === 'join') return current.id;
+      const authoriser = await authorisingUser(database, draft, user, serverName);
+      const authorised = authoriser === undefined ? {} : { join_authorised_via_users_server: authoriser };
+      return { type: 'm.room.member', sender: user, stateKey: user, content: { ...content, ...authorised } };
+    });
+  }
+
+  async #joinCandidates(user: UserId, room: RoomId, via: readonly string[]): Promise<ServerName[]> {
+    const candidates = new Set<ServerName>();
+    for (const text of via) {
+      const name = parseServerName(text);
+      if (name.ok) candidates.add(name.value);
+    }
+    const row = await membershipOf(this.#services.database, room, user);
+    if (row?.membership === 'invite' && row.event !== null) candidates.add(serverOf(row.event.pdu.sender));
+    candidates.delete(this.#services.serverName);
+    return [...candidates].slice(0, MAX_VIA);
+  }
+
+  /**
+   * Invites a user; one who is invited already stays so.
+   * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND for a local user who does not exist, or as the other server answered
+   */
+  async invite(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    options: { reason?: string | undefined; isDirect?: boolean | undefined } = {},
+  ): Promise<void> {
+    const content = await this.#content(target, 'invite', options.reason);
+    if (options.isDirect === true) content.is_direct = true;
+    await this.inviteWith(sender, room, target, content);
+  }
+
+  /** `invite` with the content of the event given. @returns the invite's id */
+  async inviteWith(sender: UserId, room: RoomId, target: UserId, content: JsonObject): Promise<EventId> {
+    const { writer, builder, local, serverName, localUserExists } = this.#services;
+    const isLocal = serverOf(target) === serverName;
+    if (isLocal && !(await localUserExists(target))) throw notFound('There is no such user on this server');
+    const prepared = await writer.locked(room, async () => {
+      const draft = await writer.open(room);
+      if (draft === undefined) throw notInRoom();
+      const current = await draft.currentEvent('m.room.member', target);
+      if (current?.pdu.content.membership === 'invite') return current.id;
+      const intent = { type: 'm.room.member', sender, stateKey: target, content };
+      if (isLocal) {
+        const id = await local.add(draft, intent);
+        await writer.commit(draft);
+        return id;
+      }
+      const { event } = await builder.build(draft, intent);
+      return { event, version: draft.version.id, strippedState: await strippedPdus(draft) };
+    });
+    if (typeof prepared === 'string') return prepared;
+    const signed = await this.#countersign(prepared, serverOf(target));
+    await this.#storeInvite(signed);
+    return signed.id;
+  }
+
+  /** Asks the invited user's server for its signature. The room is not locked: this can take long. */
+  async #countersign(
+    prepared: { event: Event; version: string; strippedState: readonly JsonObject[] },
+    destination: ServerName,
+  ): Promise<Event> {
+    const { event, version, strippedState } = prepared;
+    const answer = await this.#services.remote
+      .invite({ event, roomVersion: version, strippedState, destination })
+      .catch((error: unknown) => {
+        throw passedThrough(error);
+      });
+    const signatures = answer.signatures[destination];
+    if (signatures === undefined) throw unknownError(502, 'The other server has not signed the invite');
+    return { ...event, pdu: { ...event.pdu, signatures: { ...event.pdu.signatures, [destination]: signatures } } };
+  }
+
+  async #storeInvite(event: Event): Promise<void> {
+    const { writer } = this.#services;
+    await writer.locked(event.room, async () => {
+      const draft = await writer.open(event.room);
+      if (draft === undefined) throw notInRoom();
+      const { states } = await draft.statesAfter(event.pdu.prev_events);
+      const before = await draft.resolve(states);
+      const authEvents = [...(await draft.find(event.pdu.auth_events)).values()];
+      const verdict = await judge(draft, event, authEvents, before);
+      if (verdict.status !== 'timeline') throw forbidden(verdict.reason);
+      await draft.add(event, before, verdict, { origin: 'own' });
+      await writer.commit(draft);
+    });
+  }
+
+  /**
+   * Leaves a room or rejects an invite; a room that was left already stays so.
+   * @throws MatrixError M_FORBIDDEN where the user has nothing to do with the room
+   */
+  async leave(user: UserId, room: RoomId, reason?: string): Promise<void> {
+    const { database, local } = this.#services;
+    const row = await membershipOf(database, room, user);
+    if (row === undefined) throw notInRoom();
+    if (row.event !== null) return this.#rejectInvite(row);
+    const content = withReason({ membership: 'leave' }, reason);
+    await local.append(room, async (draft) => {
+      const current = await draft.currentEvent('m.room.member', user);
+      if (current?.pdu.content.membership === 'leave') return current.id;
+      return { type: 'm.room.member', sender: user, stateKey: user, content };
+    });
+  }
+
+  async #rejectInvite(row: MembershipRow): Promise<void> {
+    const { database, outside, writer } = this.#services;
+    if (row.membership === 'leave' || row.membership === 'ban') return;
+    const leave = await outside.leaveEvent(row.event!, row.userId);
+    await writer.locked(row.room, async () => {
+      const now = await membershipOf(database, row.room, row.userId);
+      // Whatever has happened meanwhile is newer than the decision to leave.
+      if (now?.eventId === row.eventId) await outside.record(leave, row.userId, null);
+    });
+  }
+
+  /** Puts a user out of a room, or takes an invite back. @throws MatrixError M_FORBIDDEN */
+  async kick(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
+    await this.#change(sender, room, target, 'leave', reason, (membership) => {
+      if (membership !== 'join' && membership !== 'invite' && membership !== 'knock') {
+        throw forbidden('The user is not in the room');
+      }
+    });
+  }
+
+  /** Bans a user from a room. @throws MatrixError M_FORBIDDEN */
+  async ban(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
+    await this.#change(sender, room, target, 'ban', reason, () => undefined);
+  }
+
+  /** Lets a banned user come back. @throws MatrixError M_FORBIDDEN, M_BAD_STATE where the user is not banned */
+  async unban(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
+    await this.#change(sender, room, target, 'leave', reason, (membership) => {
+      if (membership !== 'ban') throw new MatrixError(403, 'M_BAD_STATE', 'The user is not banned');
+    });
+  }
+
+  async #change(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    membership: 'leave' | 'ban',
+    reason: string | undefined,
+    check: (membership: unknown) => void,
+  ): Promise<void> {
+    await this.#services.local.append(room, async (draft) => {
+      const own = await draft.currentEvent('m.room.member', sender);
+      if (own?.pdu.content.membership !== 'join') throw notInRoom();
+      const current = await draft.currentEvent('m.room.member', target);
+      check(current?.pdu.content.membership);
+      const content = withReason({ membership }, reason);
+      return { type: 'm.room.member', sender, stateKey: target, content };
+    });
+  }
+
+  /** Forgets a room that the user has left. @throws MatrixError M_UNKNOWN where the user has not */
+  async forget(user: UserId, room: RoomId): Promise<void> {
+    await this.#services.database.transaction(async (tx) => {
+      const row = await membershipOf(tx, room, user);
+      if (row !== undefined && row.membership !== 'leave' && row.membership !== 'ban') {
+        throw unknownError(400, 'You have to leave the room before you can forget it');
+      }
+      await forget(tx, room, user);
+    });
+  }
+
+  /**
+   * Tells every room that a local user is in of the user's new profile. A room that does not take the event keeps the
+   * old one.
+   */
+  async profileChanged(user: UserId): Promise<void> {
+    const { database, local } = this.#services;
+    const content = await this.#content(user, 'join', undefined);
+    for (const room of await roomsOf(database, user, 'join')) {
+      try {
+        await local.append(room, async (draft) => {
+          const current = await draft.currentEvent('m.room.member', user);
+          if (current?.pdu.content.membership !== 'join') throw notInRoom();
+          const { displayname, avatar_url: avatarUrl } = current.pdu.content;
+          if (displayname === content.displayname && avatarUrl === content.avatar_url) return current.id;
+          return { type: 'm.room.member', sender: user, stateKey: user, content };
+        });
+      } catch (error) {
+        if (!(error instanceof MatrixError)) throw error;
+      }
+    }
+  }
+
+  /** The content of a member event; the profile of users of other servers is theirs to give. */
+  async #content(user: UserId, membership: string, reason: string | undefined): Promise<JsonObject> {
+    const profile = serverOf(user) === this.#services.serverName ? await this.#services.profileOf(user) : {};
+    return withReason({ ...profile, membership }, reason);
+  }
+}
+
+const withReason = (content: JsonObject, reason: string | undefined): JsonObject =>
+  reason === undefined ? content : { ...content, reason };
+
+/** The PDUs of the state that an invited user is told of. */
+async function strippedPdus(draft: RoomDraft): Promise<JsonObject[]> {
+  const events: JsonObject[] = [];
+  for (const place of STRIPPED_STATE) {
+    const { type, key } = splitStateKey(place);
+    const event = await draft.currentEvent(type, key);
+    if (event !== undefined) events.push(event.pdu as unknown as JsonObject);
+  }
+  return events;
+}
+
+/** Server-server API, "Inviting to a room": these are not the client's mistake. */
+function passedThrough(error: unknown): unknown {
+  if (error instanceof MatrixError && ['M_MISSING_PARAM', 'M_INVALID_PARAM'].includes(error.errcode)) {
+    return unknownError(502, `The other server refused the invite: ${error.message}`);
+  }
+  return error;
+}

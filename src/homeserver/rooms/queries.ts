@@ -1,0 +1,144 @@
+import type { Clock } from '../../base/time.ts';
+import { forbidden, notFound } from '../../matrix/error.ts';
+import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import type { Database } from '../../storage/database.ts';
+import { eventsById, type StoredEvent } from '../../storage/events.ts';
+import { membershipOf, roomsOf } from '../../storage/memberships.ts';
+import { findRoom } from '../../storage/rooms.ts';
+import { stateOfTypeAt } from '../../storage/state.ts';
+import { renderEvents } from './client_events.ts';
+import type { RoomState } from './room_state.ts';
+import type { RoomWriter } from './room_writer.ts';
+
+/** Who asks. */
+export interface Asker {
+  readonly user: UserId;
+  readonly device: DeviceId;
+}
+
+/** What local users may read of the state of their rooms. */
+export class RoomQueries {
+  readonly #database: Database;
+  readonly #writer: RoomWriter;
+  readonly #clock: Clock;
+
+  constructor(database: Database, writer: RoomWriter, clock: Clock) {
+    this.#database = database;
+    this.#writer = writer;
+    this.#clock = clock;
+  }
+
+  /** The whole state as client events. @throws MatrixError M_FORBIDDEN */
+  async state(room: RoomId, asker: Asker): Promise<JsonObject[]> {
+    const state = await this.#visibleState(room, asker.user);
+    return this.#render(await eventsById(this.#database, [...state.map.values()]), asker);
+  }
+
+  /** One state event. @throws MatrixError M_FORBIDDEN, M_NOT_FOUND */
+  async stateEvent(room: RoomId, type: string, key: string, asker: Asker): Promise<JsonObject> {
+    const state = await this.#visibleState(room, asker.user);
+    const id = state.get(type, key);
+    const stored = id === undefined ? undefined : await this.#writer.events.get(id);
+    if (stored === undefined) throw notFound('The room has no such state');
+    return (await this.#render([stored], asker))[0]!;
+  }
+
+  /**
+   * The member events that are or are not of a membership ("or" where both are given).
+   * @param options.at a delivery position; without it, now
+   * @throws MatrixError M_FORBIDDEN
+   */
+  async members(
+    room: RoomId,
+    asker: Asker,
+    options: { at?: number | undefined; membership?: string | undefined; notMembership?: string | undefined } = {},
+  ): Promise<JsonObject[]> {
+    const state = await this.#visibleState(room, asker.user);
+    const ids = options.at === undefined ? membersIn(state) : await this.#membersAt(room, asker.user, options.at);
+    const events = await eventsById(this.#database, ids);
+    const { membership, notMembership } = options;
+    const wanted = events.filter(({ event }) => {
+      const own = event.pdu.content.membership;
+      if (membership === undefined && notMembership === undefined) return true;
+      return own === membership || (notMembership !== undefined && own !== notMembership);
+    });
+    return this.#render(wanted, asker);
+  }
+
+  /** The profiles of the joined users, by user id. @throws MatrixError M_FORBIDDEN */
+  async joinedMembers(room: RoomId, user: UserId): Promise<JsonObject> {
+    const row = await membershipOf(this.#database, room, user);
+    if (row?.membership !== 'join') throw forbidden('You are not in this room');
+    const state = await this.#visibleState(room, user);
+    const joined: [string, JsonObject][] = [];
+    for (const { event } of await eventsById(this.#database, membersIn(state))) {
+      const { membership, displayname, avatar_url: avatarUrl } = event.pdu.content;
+      if (membership !== 'join') continue;
+      joined.push([
+        event.pdu.state_key!,
+        {
+          ...(typeof displayname === 'string' ? { display_name: displayname } : {}),
+          ...(typeof avatarUrl === 'string' ? { avatar_url: avatarUrl } : {}),
+        },
+      ]);
+    }
+    return Object.fromEntries(joined);
+  }
+
+  joinedRooms(user: UserId): Promise<RoomId[]> {
+    return roomsOf(this.#database, user, 'join');
+  }
+
+  /** The current state event at a place, whoever asks; for other services. */
+  async currentEvent(room: RoomId, type: string, key: string): Promise<Event | undefined> {
+    const found = await findRoom(this.#database, room);
+    if (found?.currentGroup == null) return undefined;
+    const id = (await this.#writer.states.load(found.currentGroup)).get(type, key);
+    return id === undefined ? undefined : (await this.#writer.events.get(id))?.event;
+  }
+
+  /** The state that a user may read: the current one while joined, after that the one at their leaving. */
+  async #visibleState(room: RoomId, user: UserId): Promise<RoomState> {
+    const row = await membershipOf(this.#database, room, user);
+    const found = await findRoom(this.#database, room);
+    if (row === undefined || row.forgotten || row.event !== null || found?.currentGroup == null) {
+      throw forbidden('You are not in this room and never were');
+    }
+    if (row.membership === 'join') return this.#writer.states.load(found.currentGroup);
+    if (row.membership !== 'leave' && row.membership !== 'ban') throw forbidden('You are not in this room');
+    const left = await this.#writer.events.get(row.eventId);
+    if (left?.stateAfter == null || !(await this.#wasJoined(left))) throw forbidden('You were never in this room');
+    return this.#writer.states.load(left.stateAfter);
+  }
+
+  /** Whether the user of a leave or ban was in the room before it, as opposed to being invited or nothing at all. */
+  async #wasJoined(left: StoredEvent): Promise<boolean> {
+    const before = await this.#writer.states.load(left.stateBefore!);
+    const id = before.get('m.room.member', left.event.pdu.state_key!);
+    const membership = id === undefined ? undefined : (await this.#writer.events.get(id))?.event.pdu.content.membership;
+    return membership === 'join' || membership === 'leave' || membership === 'ban';
+  }
+
+  async #membersAt(room: RoomId, user: UserId, position: number): Promise<EventId[]> {
+    const found = await findRoom(this.#database, room);
+    const own = await membershipOf(this.#database, room, user);
+    if (found === undefined || own === undefined) return [];
+    // Who has left does not see what came after.
+    const last = own.membership === 'join' ? position : Math.min(position, own.position);
+    return stateOfTypeAt(this.#database, found.row, 'm.room.member', last);
+  }
+
+  #render(events: readonly StoredEvent[], asker: Asker): Promise<JsonObject[]> {
+    return renderEvents(
+      { db: this.#database, events: this.#writer.events, states: this.#writer.states, now: this.#clock.wall() },
+      events,
+      asker,
+    );
+  }
+}
+
+function membersIn(state: RoomState): EventId[] {
+  return [...state.map].flatMap(([place, id]) => (place.startsWith('m.room.member\u0000') ? [id] : []));
+}

@@ -1,0 +1,80 @@
+import type { ServerName } from '../../matrix/ids.ts';
+import type { Event } from '../../matrix/pdu.ts';
+import { ResolutionTooLarge } from '../../matrix/state_resolution.ts';
+import type { Reader } from '../../storage/database.ts';
+import { isServerJoined } from '../../storage/memberships.ts';
+import type { Received, StateBefore } from './federated_rooms.ts';
+import { addGivenState, allOf } from './import.ts';
+import type { OutsideMemberships } from './outside.ts';
+import type { RoomDraft } from './room_draft.ts';
+import { RoomState } from './room_state.ts';
+import type { RoomWriter } from './room_writer.ts';
+import { judge, type Verdict } from './verdict.ts';
+
+/** Takes events that other servers send. */
+export class Receiving {
+  readonly #db: Reader;
+  readonly #serverName: ServerName;
+  readonly #writer: RoomWriter;
+  readonly #outside: OutsideMemberships;
+
+  constructor(options: {
+    readonly db: Reader;
+    readonly serverName: ServerName;
+    readonly writer: RoomWriter;
+    readonly outside: OutsideMemberships;
+  }) {
+    this.#db = options.db;
+    this.#serverName = options.serverName;
+    this.#writer = options.writer;
+    this.#outside = options.outside;
+  }
+
+  /** See FederatedRooms.receive. */
+  async receive(event: Event, given?: StateBefore): Promise<Received> {
+    return this.#writer.locked(event.room, async () => {
+      const draft = (await isServerJoined(this.#db, event.room, this.#serverName))
+        ? await this.#writer.open(event.room)
+        : undefined;
+      if (draft === undefined) {
+        return (await this.#outside.retract(event)) ? { kind: 'accepted' } : { kind: 'unknown_room' };
+      }
+      if ((await this.#writer.events.get(event.id))?.stateAfter != null) return { kind: 'duplicate' };
+      try {
+        return await this.#receiveInto(draft, event, given);
+      } catch (error) {
+        if (!(error instanceof ResolutionTooLarge)) throw error;
+        return { kind: 'rejected', reason: 'its state takes too much to work out' };
+      }
+    });
+  }
+
+  async #receiveInto(draft: RoomDraft, event: Event, given: StateBefore | undefined): Promise<Received> {
+    const prevs = await draft.statesAfter(event.pdu.prev_events);
+    const isGap = prevs.missing.length > 0;
+    if (isGap && (given === undefined || given.state.length === 0)) {
+      return { kind: 'missing_prev', missing: prevs.missing };
+    }
+    const states = [...prevs.states];
+    if (given !== undefined) {
+      // Without a gap its events are still wanted: they can be auth events that were missing.
+      const map = await addGivenState(draft, given);
+      if (isGap) states.push(RoomState.complete(map));
+    }
+    const authEvents = await allOf(draft, event.pdu.auth_events);
+    if (authEvents === undefined) {
+      const found = await draft.find(event.pdu.auth_events);
+      return { kind: 'missing_auth', missing: [...new Set(event.pdu.auth_events)].filter((id) => !found.has(id)) };
+    }
+    const before = await draft.resolve(states);
+    const verdict = await judge(draft, event, authEvents, before);
+    await draft.add(event, before, verdict, { origin: 'received' });
+    await this.#writer.commit(draft);
+    return asReceived(verdict);
+  }
+}
+
+function asReceived(verdict: Verdict): Received {
+  if (verdict.status === 'rejected') return { kind: 'rejected', reason: verdict.reason };
+  return { kind: verdict.status === 'timeline' ? 'accepted' : 'soft_failed' };
+}

@@ -1,0 +1,174 @@
+import type { Clock } from '../../base/time.ts';
+import { MatrixError } from '../../matrix/error.ts';
+import { parseUserId, type EventId, type RoomId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Event, Pdu } from '../../matrix/pdu.ts';
+import type { SigningKey } from '../../matrix/signing.ts';
+import type { Database } from '../../storage/database.ts';
+import { isServerJoined } from '../../storage/memberships.ts';
+import { findRoom } from '../../storage/rooms.ts';
+import type { Notifier } from '../notifier.ts';
+import type { Outbox, RemoteRooms } from '../ports.ts';
+import { type CreateRoomRequest, RoomCreation } from './create_room.ts';
+import { EventBuilder } from './event_builder.ts';
+import type { FederatedRooms, Received, StateBefore } from './federated_rooms.ts';
+import { FederatedHistory } from './history.ts';
+import { RoomImport } from './import.ts';
+import { LocalEvents } from './local_events.ts';
+import { Memberships } from './membership.ts';
+import { OutsideMemberships } from './outside.ts';
+import { RoomQueries } from './queries.ts';
+import { Receiving } from './receive.ts';
+import { Resident } from './resident.ts';
+import { type RoomCounters, RoomWriter } from './room_writer.ts';
+import { Sending } from './sending.ts';
+
+export interface RoomsOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly serverName: ServerName;
+  readonly signingKey: SigningKey;
+  readonly remote: RemoteRooms;
+  readonly outbox: Outbox;
+  readonly notifier: Pick<Notifier, 'published'>;
+  readonly profiles: { get(user: UserId): Promise<RoomProfile | undefined> };
+  readonly localUserExists: (user: UserId) => Promise<boolean>;
+}
+
+/** What of a profile goes into member events. */
+export interface RoomProfile {
+  readonly displayname?: string | null | undefined;
+  readonly avatar_url?: string | null | undefined;
+}
+
+/** The rooms service: puts its parts together, and is what federation calls. */
+export class Rooms implements FederatedRooms {
+  readonly sending: Sending;
+  readonly memberships: Memberships;
+  readonly queries: RoomQueries;
+  readonly writer: RoomWriter;
+  readonly #options: RoomsOptions;
+  readonly #creation: RoomCreation;
+  readonly #receiving: Receiving;
+  readonly #resident: Resident;
+  readonly #history: FederatedHistory;
+  readonly #counters = { invites_failed: 0 };
+
+  constructor(options: RoomsOptions) {
+    this.#options = options;
+    const { database, clock, serverName, notifier, remote, localUserExists } = options;
+    const writer = new RoomWriter(options);
+    const builder = new EventBuilder(options);
+    const local = new LocalEvents(writer, builder);
+    const profileOf = async (user: UserId): Promise<JsonObject> => profileContent(await options.profiles.get(user));
+    const outside = new OutsideMemberships({ database, notifier, remote, builder, clock, serverName });
+    const services = { ...options, writer, builder, local, outside, profileOf, localUserExists };
+    this.writer = writer;
+    this.sending = new Sending(database, writer, local);
+    this.queries = new RoomQueries(database, writer, clock);
+    this.memberships = new Memberships({ ...services, imports: new RoomImport(writer) });
+    this.#history = new FederatedHistory(database, writer);
+    this.#creation = new RoomCreation(services);
+    this.#receiving = new Receiving({ db: database, serverName, writer, outside });
+    this.#resident = new Resident({ ...services, history: this.#history });
+  }
+
+  /** What has happened since the start. */
+  get counters(): RoomCounters & { invites_failed: number } {
+    return { ...this.writer.counters, ...this.#counters };
+  }
+
+  /**
+   * Makes a room and invites whom the request names. An invite that fails leaves the room as it is: were the request
+   * to fail, the client would make another room.
+   * @throws MatrixError as `RoomCreation.create`
+   */
+  async create(creator: UserId, request: CreateRoomRequest): Promise<RoomId> {
+    const { room, invited } = await this.#creation.create(creator, request);
+    for (const user of invited) {
+      try {
+        await this.memberships.invite(creator, room, user, { isDirect: request.is_direct });
+      } catch (error) {
+        if (!(error instanceof MatrixError)) throw error;
+        this.#counters.invites_failed++;
+      }
+    }
+    return room;
+  }
+
+  /** Sets a state event. An invite is handled as one. @throws MatrixError as `Sending.setState`, `Memberships.invite` */
+  async setState(room: RoomId, sender: UserId, type: string, key: string, content: JsonObject): Promise<EventId> {
+    const target = parseUserId(key);
+    if (type === 'm.room.member' && content.membership === 'invite' && target.ok) {
+      return this.memberships.inviteWith(sender, room, target.value, content);
+    }
+    return this.sending.setState(room, sender, type, key, content);
+  }
+
+  /** ProfileListener: the rooms of a user show the new profile. */
+  async profileChanged(user: UserId): Promise<void> {
+    if (serverOf(user) === this.#options.serverName) await this.memberships.profileChanged(user);
+  }
+
+  async versionOf(room: RoomId): Promise<string | undefined> {
+    // Events of a room that is just being joined wait for the join.
+    await this.memberships.settled(room);
+    return (await findRoom(this.#options.database, room))?.version;
+  }
+
+  isServerInRoom(room: RoomId, server: ServerName): Promise<boolean> {
+    return isServerJoined(this.#options.database, room, server);
+  }
+
+  async receive(event: Event, stateBefore?: StateBefore): Promise<Received> {
+    await this.memberships.settled(event.room);
+    return this.#receiving.receive(event, stateBefore);
+  }
+
+  makeJoin(room: RoomId, user: UserId, versions: readonly string[]) {
+    return this.#resident.makeJoin(room, user, versions);
+  }
+
+  sendJoin(join: Event) {
+    return this.#resident.sendJoin(join);
+  }
+
+  makeLeave(room: RoomId, user: UserId) {
+    return this.#resident.makeLeave(room, user);
+  }
+
+  sendLeave(leave: Event): Promise<void> {
+    return this.#resident.sendLeave(leave);
+  }
+
+  receiveInvite(invite: Event, roomVersion: string, strippedState: readonly JsonObject[]): Promise<Pdu> {
+    return this.#resident.receiveInvite(invite, roomVersion, strippedState);
+  }
+
+  event(id: EventId, server: ServerName): Promise<Event | undefined> {
+    return this.#history.event(id, server);
+  }
+
+  known(ids: readonly EventId[]): Promise<ReadonlySet<EventId>> {
+    return this.#history.known(ids);
+  }
+
+  stateIds(room: RoomId, at: EventId, server: ServerName) {
+    return this.#history.stateIds(room, at, server);
+  }
+
+  missingEvents(room: RoomId, request: Parameters<FederatedHistory['missingEvents']>[1], server: ServerName) {
+    return this.#history.missingEvents(room, request, server);
+  }
+
+  forwardExtremities(room: RoomId): Promise<readonly EventId[]> {
+    return this.#history.forwardExtremities(room);
+  }
+}
+
+function profileContent(profile: RoomProfile | undefined): JsonObject {
+  return {
+    ...(profile?.displayname == null ? {} : { displayname: profile.displayname }),
+    ...(profile?.avatar_url == null ? {} : { avatar_url: profile.avatar_url }),
+  };
+}

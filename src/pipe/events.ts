@@ -1,0 +1,72 @@
+import type { Priority } from '../base/priority.ts';
+import type { Random } from '../base/random.ts';
+import type { Step } from '../base/step.ts';
+import type { Address } from '../link/link.ts';
+import type { IdentityClaim, LocalIdentity } from './identity.ts';
+import type { PipeLimits } from './limits.ts';
+import type { HandshakeTiming } from './timing.ts';
+
+export interface PipeDatagram {
+  readonly to: Address;
+  readonly bytes: Uint8Array;
+  readonly priority: Priority;
+  /** Passed through from `send`. */
+  readonly receipt: number | null;
+  /** To be handed to `left` once the last bit has left, or once the datagram was dropped. */
+  readonly handshake: number | null;
+  /** What it is, for captures and traces. */
+  readonly label: string;
+}
+
+export type PipeEvent =
+  /** The driver answers with `decide`. Until then nothing is sent on the session and what comes on it is held. */
+  | {
+      readonly kind: 'identity';
+      readonly session: number;
+      readonly claim: IdentityClaim;
+      readonly address: Address;
+    }
+  /** `restarted`: the peer has lost what it had in memory since the last session. */
+  | {
+      readonly kind: 'established';
+      readonly session: number;
+      readonly peer: string;
+      readonly claim: IdentityClaim;
+      readonly restarted: boolean;
+    }
+  | { readonly kind: 'payload'; readonly peer: string; readonly bytes: Uint8Array }
+  /**
+   * One side does not trust the other, or an answer came from somebody else than was called. `peer` is the name that
+   * was called or claimed; null where the peer has closed a session before this side had decided who it is.
+   */
+  | {
+      readonly kind: 'refused';
+      readonly by: 'us' | 'peer';
+      readonly peer: string | null;
+      readonly reason: string;
+    }
+  /** A timer has fired without an answer, for the `attempts`-th time; 0 where no address is known. */
+  | { readonly kind: 'unreachable'; readonly peer: string; readonly attempts: number }
+  /** A record that waited for a session was given up. */
+  | { readonly kind: 'dropped'; readonly receipt: number };
+
+export type PipeStep = Step<never, PipeDatagram, PipeEvent>;
+
+export type Verdict = { readonly trusted: true } | { readonly trusted: false; readonly reason: string };
+
+export interface PipeConfig {
+  readonly identity: LocalIdentity;
+  readonly random: Random;
+  readonly limits?: Partial<PipeLimits>;
+  readonly handshakeTiming: (address: Address) => HandshakeTiming;
+}
+
+/** What the endpoint has dropped, for diagnosis: nothing in the protocol depends on it. */
+export interface PipeStatistics {
+  malformed: number;
+  unauthenticated: number;
+  replayed: number;
+  throttled: number;
+  notHeld: number;
+  hintsSent: number;
+}

@@ -1,0 +1,167 @@
+import type { Priority } from '../../src/base/priority.ts';
+import { type Random, seededRandom } from '../../src/base/random.ts';
+import type { Millis } from '../../src/base/time.ts';
+import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import type { CoapLimits } from '../../src/coap/core.ts';
+import {
+  CoapEndpoint,
+  type CoapEvent,
+  type CoapRequest,
+  type CoapResponse,
+  type CoapStep,
+} from '../../src/coap/endpoint.ts';
+import { modelledTiming, rfc7252Timing, type Timing } from '../../src/coap/timing.ts';
+import type { Link } from '../../src/link/link.ts';
+import { Pacer, type PacerStep } from '../../src/link/pacer.ts';
+import { type Conditions, type LinkObservation, SimulatedNetwork } from '../../src/link/simulated.ts';
+
+interface Tag {
+  readonly receipt: number | null;
+  readonly label: string;
+}
+
+export type Outcome = { readonly at: Millis; readonly response?: CoapResponse; readonly reason?: string };
+
+/** One endpoint with a pacer, a link and a handler that answers after a while: the smallest possible driver. */
+export class Host {
+  readonly endpoint: CoapEndpoint;
+  readonly outcomes = new Map<number, Outcome>();
+  readonly unanswered: number[] = [];
+  /** Requests delivered to the handler, in order. */
+  readonly delivered: CoapRequest[] = [];
+  handler: (request: CoapRequest) => { readonly after: Millis; readonly response: CoapResponse };
+  readonly #clock: VirtualClock;
+  readonly #link: Link;
+  readonly #pacer: Pacer<Tag>;
+  readonly #timers: Record<'endpoint' | 'pacer', () => void> = {
+    endpoint: () => undefined,
+    pacer: () => undefined,
+  };
+
+  constructor(
+    clock: VirtualClock,
+    link: Link,
+    random: Random,
+    timing: Timing,
+    handler: Host['handler'],
+    limits: Partial<CoapLimits> = {},
+  ) {
+    this.#clock = clock;
+    this.#link = link;
+    this.handler = handler;
+    this.#pacer = new Pacer(link.profile);
+    this.endpoint = new CoapEndpoint({ random, timing: () => timing, limits });
+    link.onReceive((from, bytes) => this.apply(this.endpoint.receive(from, bytes, clock.monotonic())));
+  }
+
+  request(peer: string, request: CoapRequest, timeout: Millis, priority: Priority = 1): number {
+    const now = this.#clock.monotonic();
+    const { handle, step } = this.endpoint.request(peer, request, { deadline: now + timeout, priority }, now);
+    this.apply(step);
+    return handle;
+  }
+
+  apply(step: CoapStep): void {
+    const now = this.#clock.monotonic();
+    for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
+      this.#paced(this.#pacer.enqueue({ to: peer, bytes, priority, tag: { receipt, label } }, now));
+    }
+    for (const event of step.events) this.#event(event);
+    this.#timers.endpoint();
+    this.#timers.endpoint = this.#arm(step.deadline, () =>
+      this.apply(this.endpoint.tick(this.#clock.monotonic())),
+    );
+  }
+
+  #arm(deadline: Millis | null, run: () => void): () => void {
+    return deadline === null ? () => undefined : this.#clock.after(deadline - this.#clock.monotonic(), run);
+  }
+
+  #paced(step: PacerStep<Tag>): void {
+    for (const { to, bytes, tag } of step.datagrams) this.#link.send(to, bytes, tag.label);
+    this.#timers.pacer();
+    this.#timers.pacer = this.#arm(step.deadline, () =>
+      this.#paced(this.#pacer.tick(this.#clock.monotonic())),
+    );
+    for (const { tag } of step.events) {
+      if (tag.receipt !== null) this.apply(this.endpoint.left(tag.receipt, this.#clock.monotonic()));
+    }
+  }
+
+  #event(event: CoapEvent): void {
+    const at = this.#clock.monotonic();
+    switch (event.kind) {
+      case 'request': {
+        this.delivered.push(event.request);
+        const { after, response } = this.handler(event.request);
+        const answer = (): void =>
+          this.apply(this.endpoint.respond(event.exchange, response, this.#clock.monotonic()));
+        this.#clock.after(after, answer);
+        break;
+      }
+      case 'response':
+      case 'failed':
+        if (this.outcomes.has(event.handle)) throw new Error(`request ${event.handle} ended twice`);
+        this.outcomes.set(
+          event.handle,
+          event.kind === 'response' ? { at, response: event.response } : { at, reason: event.reason },
+        );
+        break;
+      case 'unanswered':
+        this.unanswered.push(event.attempts);
+        break;
+    }
+  }
+}
+
+export interface Pair {
+  readonly clock: VirtualClock;
+  readonly network: SimulatedNetwork;
+  readonly a: Host;
+  readonly b: Host;
+  readonly seen: LinkObservation[];
+  /** Runs until nothing is due before `until`. */
+  run(until: Millis): void;
+}
+
+export const OVERHEAD = 62;
+
+/** Two hosts, `a` and `b`, over one emulated link. */
+export function pair(options: {
+  readonly seed: number;
+  readonly conditions?: Partial<Conditions>;
+  readonly timing?: Timing;
+  readonly handler?: Host['handler'];
+  readonly limits?: Partial<CoapLimits>;
+}): Pair {
+  const { seed, conditions = {}, limits } = options;
+  const clock = new VirtualClock();
+  const seen: LinkObservation[] = [];
+  const network = new SimulatedNetwork({
+    clock,
+    random: seededRandom(seed),
+    observe: (one) => seen.push(one),
+  });
+  const rate = conditions.rate ?? null;
+  const delay = conditions.latency ?? 0;
+  const profile = { mtu: 1200, rate, delay, overhead: OVERHEAD };
+  const timing =
+    options.timing ??
+    (rate === null ? rfc7252Timing() : modelledTiming({ rate, delay, overhead: OVERHEAD, mtu: 1200 }));
+  const handler = options.handler ?? echo;
+  const host = (name: string, salt: number): Host =>
+    new Host(clock, network.join(name, profile), seededRandom(seed * 2 + salt), timing, handler, limits);
+  const [a, b] = [host('a', 1), host('b', 1_000_003)];
+  network.connect('a', 'b', conditions);
+  const run = (until: Millis): void => {
+    for (let next = clock.next(); next !== null && next <= until; next = clock.next()) clock.step();
+    clock.advanceTo(until);
+  };
+  return { clock, network, a, b, seen, run };
+}
+
+/** Answers 2.04 with the request's own payload, at once. */
+export const echo: Host['handler'] = (request) => ({
+  after: 0,
+  response: { code: 0x44, options: [], payload: request.payload },
+});

@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest';
+import { hex } from '../../src/base/bytes.ts';
+import { seededRandom } from '../../src/base/random.ts';
+import { MessageIds, Tokens } from '../../src/coap/ids.ts';
+import { Timers } from '../../src/coap/timers.ts';
+import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
+
+describe('message ids', () => {
+  it('are all used before one comes again, and none within the lifetime of its last copy', () => {
+    const ids = new MessageIds(seededRandom(3));
+    const lifetime = 247_000;
+    const last = new Map<number, number>();
+    let taken = 0;
+    for (let now = 0; now < 1_000_000; now += 2) {
+      const id = ids.take(now, lifetime);
+      if (id === null) {
+        expect(ids.freeAt(lifetime)).toBeGreaterThan(now);
+        continue;
+      }
+      taken++;
+      const before = last.get(id);
+      if (before !== undefined && before + lifetime > now) throw new Error(`id ${id} again after ${now - before} ms`);
+      last.set(id, now);
+      if (id % 5_000 === 0) {
+        // A copy is sent once more, a minute later at the latest.
+        last.set(id, now + 60_000);
+        ids.touch(id, now + 60_000);
+      }
+    }
+    expect(last.size).toBe(65_536);
+    expect(taken).toBeGreaterThan(2 * 65_536);
+  });
+
+  it('start at random', () => {
+    const starts = [1, 2, 3, 4].map((seed) => new MessageIds(seededRandom(seed)).take(0, 1));
+    expect(new Set(starts).size).toBe(4);
+  });
+});
+
+describe('tokens', () => {
+  it('are never one that is in use or might still be answered', () => {
+    const tokens = new Tokens(seededRandom(1), 2, 100);
+    const taken = new Set<string>();
+    for (let n = 0; n < 60_000; n++) {
+      const name = hex(tokens.take());
+      expect(taken.has(name)).toBe(false);
+      taken.add(name);
+    }
+    const some = [...taken].slice(0, 50);
+    for (const name of some) tokens.release(name, false);
+    for (let n = 0; n < 1_000; n++) expect(some).not.toContain(hex(tokens.take()));
+  });
+});
+
+describe('timers', () => {
+  it('come due in order, once, as they were set last', () => {
+    const random = seededRandom(9);
+    const timers = new Timers<{ n: number }>();
+    const targets = Array.from({ length: 200 }, (_, n) => ({ n }));
+    const wanted = new Map<{ n: number }, number>();
+    for (let i = 0; i < 5_000; i++) {
+      const target = targets[random.integer(targets.length)]!;
+      const at = random.integer(1_000);
+      if (random.integer(5) === 0) {
+        timers.clear(target);
+        wanted.delete(target);
+      } else {
+        timers.set(target, at);
+        wanted.set(target, at);
+      }
+    }
+    const order: number[] = [];
+    for (let target = timers.due(999); target !== undefined; target = timers.due(999)) order.push(wanted.get(target)!);
+    expect(order).toEqual([...wanted.values()].sort((a, b) => a - b));
+    expect(timers.next()).toBeNull();
+  });
+});
+
+describe('timing', () => {
+  it('is the one of RFC 7252, section 4.8, by default', () => {
+    const timing = rfc7252Timing();
+    expect([0, 1, 2, 3, 4].map((attempt) => timing.retransmitAfter(attempt, 100, 0))).toEqual([2_000, 4_000, 8_000, 16_000, 32_000]);
+    expect(timing.retransmitAfter(0, 100, 1)).toBe(3_000);
+    expect(timing).toMatchObject({ maxRetransmit: 4, nstart: 1, exchangeLifetime: 247_000 });
+  });
+
+  it('follows the model at 100 bit/s: 64-byte blocks, one at a time, steady twice, then growing to 300 s', () => {
+    const timing = modelledTiming({ rate: 100, delay: 2_000, overhead: 62, mtu: 1200 });
+    expect(timing).toMatchObject({ blockSize: 64, undividedSize: 128, nstart: 1, maxRetransmit: null });
+    const waits = [0, 1, 2, 3, 8, 20].map((attempt) => timing.retransmitAfter(attempt, 50, 0));
+    expect(waits[0]).toBe(waits[1]);
+    expect(waits[2]! / waits[1]!).toBeCloseTo(1.5);
+    expect(waits[3]! / waits[2]!).toBeCloseTo(1.5);
+    expect(waits.slice(4)).toEqual([300_000, 300_000]);
+    // Two packets of 214 bytes, 4 s of propagation, an empty acknowledgement's 5.28 s and 1 s.
+    expect(waits[0]).toBeCloseTo(2 * 214 * 80 + 4_000 + 5_280 + 1_000);
+  });
+
+  it('uses larger blocks and several at a time where the link is fast and long', () => {
+    const timing = modelledTiming({ rate: 1_000_000, delay: 300, overhead: 62, mtu: 1200 });
+    expect(timing).toMatchObject({ blockSize: 1024, nstart: 4 });
+    expect(timing.undividedSize).toBeLessThanOrEqual(1200);
+    expect(modelledTiming({ rate: 10, delay: 0, overhead: 62, mtu: 100 }).blockSize).toBe(16);
+  });
+});

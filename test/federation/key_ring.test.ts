@@ -1,0 +1,244 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { base64 } from '../../src/base/bytes.ts';
+import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import { ownKeyDocument, parseKeyDocument } from '../../src/federation/key_document.ts';
+import { KeyRing } from '../../src/federation/key_ring.ts';
+import { pduJson } from '../../src/federation/pdu_json.ts';
+import { FederationError } from '../../src/federation/transport.ts';
+import type { TransportKind } from '../../src/federation/transports.ts';
+import type { ServerName, UserId } from '../../src/matrix/ids.ts';
+import type { JsonObject } from '../../src/matrix/json.ts';
+import { redact } from '../../src/matrix/redaction.ts';
+import { signJson } from '../../src/matrix/signing.ts';
+import { putPipePeer } from '../../src/storage/pipe_peers.ts';
+import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
+import { temporaryDatabase } from '../storage/temporary_database.ts';
+import { A, B, C, DAY, EventFactory, HOUR, recordingLog, ScriptedTransport, testKey, V12 } from './fixtures.ts';
+
+const ours = testKey(1);
+const theirs = testKey(2);
+const alice = '@alice:b.example' as UserId;
+
+let clock: VirtualClock;
+let database: SqliteDatabase;
+let transport: ScriptedTransport;
+let https: ScriptedTransport;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  database = temporaryDatabase();
+  transport = new ScriptedTransport((server) => ownKeyDocument(server, theirs, clock.wall()));
+  https = new ScriptedTransport((server) => ownKeyDocument(server, theirs, clock.wall()));
+});
+
+const ring = (kindFor: (server: ServerName) => TransportKind = () => 'https', withHttps = true) =>
+  new KeyRing({
+    serverName: A,
+    signingKey: ours,
+    database,
+    clock,
+    log: recordingLog(),
+    transport: { request: (server, call) => (kindFor(server) === 'https' ? https : transport).request(server, call) },
+    kindFor,
+    ...(withHttps && { https }),
+  });
+
+const events = (at = clock.wall()) => new EventFactory(new Map([[B, theirs], [C, testKey(3)]]), alice, at);
+
+/** A key document of B with any contents, signed with B's key. */
+const document = (changes: JsonObject = {}): JsonObject =>
+  signJson(
+    {
+      server_name: B,
+      valid_until_ts: clock.wall() + DAY,
+      verify_keys: { [theirs.keyId]: { key: base64(theirs.publicKey) } },
+      old_verify_keys: {},
+      ...changes,
+    },
+    B,
+    theirs,
+  );
+
+describe('what the key API publishes', () => {
+  it('is signed, current, and understood by another server', () => {
+    const keys = parseKeyDocument(ring().ownKeys(), A, clock.wall());
+    expect(keys).toEqual({
+      ok: true,
+      value: [
+        { keyId: ours.keyId, publicKey: base64(ours.publicKey), validUntil: clock.wall() + 7 * DAY, retired: false, confirmedUntil: 0 },
+      ],
+    });
+  });
+
+  it.each<[string, () => JsonObject]>([
+    ['is of another server', () => ownKeyDocument(C, theirs, clock.wall())],
+    ['is not signed', () => ({ ...document(), signatures: {} })],
+    ['was changed', () => ({ ...document(), valid_until_ts: clock.wall() + 2 * DAY })],
+    ['is signed by a key that is not in it', () => signJson({ ...document(), signatures: {} }, B, testKey(9, 'ed25519:x'))],
+    ['has no verify_keys', () => document({ verify_keys: [] })],
+    ['has a key of the wrong length', () => document({ verify_keys: { 'ed25519:1': { key: 'AAAA' } } })],
+    ['has no time', () => document({ valid_until_ts: 'tomorrow' })],
+    ['has too many keys', () => document({ verify_keys: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`ed25519:${i}`, { key: base64(theirs.publicKey) }])) })],
+  ])('is refused where it %s', (_, make) => {
+    expect(parseKeyDocument(make(), B, clock.wall()).ok).toBe(false);
+  });
+
+  it('is believed for seven days at most', () => {
+    const keys = parseKeyDocument(document({ valid_until_ts: clock.wall() + 1000 * DAY }), B, clock.wall());
+    expect(keys.ok && keys.value[0]!.validUntil).toBe(clock.wall() + 7 * DAY);
+  });
+});
+
+describe('verifying events', () => {
+  it('accepts a signed event, and fetches the keys once for many at a time', async () => {
+    const keys = ring();
+    const factory = events();
+    const made = Array.from({ length: 20 }, () => factory.event(alice, 'm.room.message'));
+    const results = await Promise.all(made.map((event) => keys.verify(pduJson(event.pdu), '12')));
+    expect(results).toEqual(made.map((event) => ({ ok: true, value: event })));
+    expect(https.calls).toHaveLength(1);
+    expect(https.calls[0]!.call).toMatchObject({ method: 'GET', path: '/_matrix/key/v2/server' });
+  });
+
+  it('remembers keys over a restart', async () => {
+    await ring().verify(pduJson(events().create.pdu), '12');
+    https.answer = () => {
+      throw new FederationError('unreachable', 'gone');
+    };
+    expect((await ring().verify(pduJson(events().create.pdu), '12')).ok).toBe(true);
+  });
+
+  it('checks its own events without asking anybody', async () => {
+    const own = new EventFactory(new Map([[A, ours]]), '@me:a.example' as UserId, clock.wall());
+    expect((await ring().verify(pduJson(own.create.pdu), '12')).ok).toBe(true);
+    expect(https.calls).toEqual([]);
+  });
+
+  it('drops an event with a wrong signature, or with none', async () => {
+    const event = events().event(alice, 'm.room.message');
+    const wrong = { ...pduJson(event.pdu), depth: 99 };
+    expect(await ring().check(wrong, '12')).toMatchObject({ ok: false, problem: { kind: 'invalid' } });
+    const unsigned = { ...pduJson(event.pdu), signatures: {} };
+    expect(await ring().check(unsigned, '12')).toMatchObject({ ok: false, problem: { kind: 'invalid' } });
+    expect((await ring().verify({ nonsense: true }, '12')).ok).toBe(false);
+    expect((await ring().verify(pduJson(event.pdu), '99')).ok).toBe(false);
+  });
+
+  it('redacts an event of which only the content hash is wrong', async () => {
+    const event = events().event(alice, 'm.room.message', { content: { body: 'true' } });
+    const changed = { ...pduJson(event.pdu), content: { body: 'false' } };
+    const result = await ring().verify(changed, '12');
+    expect(result).toEqual({ ok: true, value: { ...event, pdu: redact(event.pdu, V12) } });
+  });
+
+  it('asks again where an event is younger than the key is valid, and drops it where that does not help', async () => {
+    https.answer = () => document({ valid_until_ts: clock.wall() + HOUR });
+    const keys = ring();
+    expect((await keys.verify(pduJson(events().create.pdu), '12')).ok).toBe(true);
+    const late = pduJson(events(clock.wall() + 2 * HOUR).create.pdu);
+    clock.advanceTo(HOUR / 2);
+    expect((await keys.verify(late, '12')).ok).toBe(false);
+    expect(https.calls).toHaveLength(2);
+    clock.advanceTo(2 * HOUR);
+    expect((await keys.verify(late, '12')).ok).toBe(true);
+    expect(https.calls).toHaveLength(3);
+  });
+
+  it('never asks for an event from further in the future than keys are believed', async () => {
+    const keys = ring();
+    await keys.verify(pduJson(events().create.pdu), '12');
+    expect((await keys.verify(pduJson(events(clock.wall() + 8 * DAY).create.pdu), '12')).ok).toBe(false);
+    expect(https.calls).toHaveLength(1);
+  });
+
+  it('takes a retired key for events from before it was, and never for a request', async () => {
+    const retired = testKey(5, 'ed25519:old');
+    const expired = clock.wall() - DAY;
+    https.answer = () => document({ old_verify_keys: { [retired.keyId]: { key: base64(retired.publicKey), expired_ts: expired } } });
+    const keys = ring();
+    const at = (ts: number) => pduJson(new EventFactory(new Map([[B, retired]]), alice, ts).create.pdu);
+    expect((await keys.verify(at(expired), '12')).ok).toBe(true);
+    expect((await keys.verify(at(expired + 1), '12')).ok).toBe(false);
+    expect(await keys.requestKey(B, retired.keyId, expired)).toBeUndefined();
+    expect(await keys.requestKey(B, theirs.keyId, clock.wall())).toEqual(theirs.publicKey);
+  });
+
+  it('tells keys that cannot be had now from bad signatures, and does not ask a dead server again and again', async () => {
+    https.answer = () => {
+      throw new FederationError('unreachable', 'gone');
+    };
+    const keys = ring();
+    const event = pduJson(events().create.pdu);
+    for (let second = 0; second < 3600; second += 5) {
+      clock.advanceTo(second * 1000);
+      expect(await keys.check(event, '12')).toMatchObject({ ok: false, problem: { kind: 'no_key' } });
+    }
+    expect(https.calls.length).toBeLessThan(12);
+    https.answer = () => document();
+    keys.peerSpoke(B);
+    expect((await keys.verify(event, '12')).ok).toBe(true);
+  });
+
+  it('needs the signature of the server that authorises a restricted join as well', async () => {
+    const join = events().event(alice, 'm.room.member', {
+      stateKey: alice,
+      content: { membership: 'join', join_authorised_via_users_server: '@carol:c.example' },
+    });
+    const keys = ring();
+    expect((await keys.verify(pduJson(join.pdu), '12')).ok).toBe(false);
+    expect((await keys.check(pduJson(join.pdu), '12', [B])).ok).toBe(true);
+  });
+});
+
+describe('keys of servers behind a pipe', () => {
+  const pipe = () => 'pipe' as const;
+  const accept = (signingKey = theirs) =>
+    database.transaction((tx) =>
+      putPipePeer(tx, {
+        serverName: B,
+        noiseKey: 'AAAA',
+        signingKeyId: signingKey.keyId,
+        signingKey: base64(signingKey.publicKey),
+        trust: 'tofu',
+        serial: 1,
+        firstSeen: 0,
+        lastSeen: 0,
+      }),
+    );
+
+  it('are fetched through it, and must hold the key that the pipe is bound to', async () => {
+    await accept();
+    expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(true);
+    expect(https.calls).toEqual([]);
+    expect(transport.calls).toHaveLength(1);
+  });
+
+  it('are refused where that key is not among them', async () => {
+    await accept(testKey(8));
+    expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(false);
+  });
+
+  it('need no fetching at all once the identity has been accepted', async () => {
+    const keys = ring(pipe);
+    await keys.acceptClaimedKey(B, theirs.keyId, theirs.publicKey);
+    expect((await keys.verify(pduJson(events().create.pdu), '12')).ok).toBe(true);
+    expect([...transport.calls, ...https.calls]).toEqual([]);
+  });
+
+  it('are confirmed over HTTPS only', async () => {
+    const keys = ring(pipe);
+    await accept();
+    await keys.verify(pduJson(events().create.pdu), '12');
+    expect(await keys.hasConfirmedKeys(B)).toBe(false);
+    expect(await keys.isConfirmed(B, theirs.keyId, theirs.publicKey)).toBe(true);
+    expect(await keys.hasConfirmedKeys(B)).toBe(true);
+    expect(await keys.isConfirmed(B, theirs.keyId, testKey(4).publicKey)).toBe(false);
+    expect(https.calls).toHaveLength(1);
+    clock.advanceTo(8 * DAY);
+    https.answer = () => {
+      throw new FederationError('unreachable', 'gone');
+    };
+    expect(await keys.isConfirmed(B, theirs.keyId, theirs.publicKey)).toBe(false);
+    expect(await ring(pipe, false).isConfirmed(C, theirs.keyId, theirs.publicKey)).toBe(false);
+  });
+});

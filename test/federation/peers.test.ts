@@ -1,0 +1,157 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { base64 } from '../../src/base/bytes.ts';
+import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import { fingerprint, type KeyAuthority, matchesPin, Peers, type PipeClaim } from '../../src/federation/peers.ts';
+import type { PeerTrust } from '../../src/federation/transports.ts';
+import { pipePeer } from '../../src/storage/pipe_peers.ts';
+import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
+import { temporaryDatabase } from '../storage/temporary_database.ts';
+import { A, B, recordingLog, testKey } from './fixtures.ts';
+
+const key = testKey(2);
+const other = testKey(3);
+const noise = (seed: number): Uint8Array => new Uint8Array(32).fill(seed);
+const claim = (changes: Partial<PipeClaim> = {}): PipeClaim => ({
+  serverName: B,
+  noisePublic: noise(1),
+  signingKeyId: key.keyId,
+  signingPublic: key.publicKey,
+  serial: 5,
+  ...changes,
+});
+
+let database: SqliteDatabase;
+let clock: VirtualClock;
+/** What the key API says; undefined: it is not there. */
+let published: Uint8Array | undefined;
+let accepted: Uint8Array[];
+
+beforeEach(() => {
+  database = temporaryDatabase();
+  clock = new VirtualClock();
+  published = undefined;
+  accepted = [];
+});
+
+function peers(trust?: PeerTrust, defaultTrust: 'verified' | 'tofu' = 'verified', confirmedBefore = false) {
+  const log = recordingLog();
+  const keys: KeyAuthority = {
+    isConfirmed: async (_server, _id, publicKey) => published !== undefined && base64(published) === base64(publicKey),
+    hasConfirmedKeys: async () => confirmedBefore,
+    acceptClaimedKey: async (_server, _id, publicKey) => void accepted.push(publicKey),
+  };
+  const entry = { serverName: B, address: 'ravine://b:1', ...(trust !== undefined && { trust }) };
+  const policy = new Peers({ serverName: A, peers: [entry], defaultTrust, keys, database, clock, log });
+  return { log, decide: (changes?: Partial<PipeClaim>) => policy.decide(claim(changes)) };
+}
+
+const trusted = { trusted: true };
+const refused = { trusted: false, reason: expect.any(String) };
+
+describe('trust verified', () => {
+  it('accepts the key that the key API tells, and remembers the peer', async () => {
+    published = key.publicKey;
+    clock.advanceTo(1000);
+    expect(await peers().decide()).toEqual(trusted);
+    expect(await pipePeer(database, B)).toEqual({
+      serverName: B,
+      noiseKey: base64(noise(1)),
+      signingKeyId: key.keyId,
+      signingKey: base64(key.publicKey),
+      trust: 'verified',
+      serial: 5,
+      firstSeen: clock.wall(),
+      lastSeen: clock.wall(),
+    });
+  });
+
+  it('fails closed where the key API says something else or nothing, loudly and without secrets', async () => {
+    const { decide, log } = peers();
+    expect(await decide()).toEqual(refused);
+    published = other.publicKey;
+    expect(await decide()).toEqual(refused);
+    expect(await pipePeer(database, B)).toBeUndefined();
+    expect(log.lines.map(({ level }) => level)).toEqual(['warn', 'warn']);
+    expect(log.lines[0]!.fields).toEqual({
+      server: B,
+      keyId: key.keyId,
+      fingerprint: fingerprint(key.publicKey),
+      reason: 'the key API does not confirm the signing key',
+    });
+  });
+
+  it('accepts a new signing key once the key API confirms it', async () => {
+    published = key.publicKey;
+    const { decide } = peers();
+    await decide();
+    const changed = { signingPublic: other.publicKey, signingKeyId: 'ed25519:2', noisePublic: noise(2), serial: 1 };
+    expect(await decide(changed)).toEqual(refused);
+    published = other.publicKey;
+    expect(await decide(changed)).toEqual(trusted);
+    expect((await pipePeer(database, B))?.serial).toBe(1);
+  });
+});
+
+describe('trust on first use', () => {
+  it('accepts the first key, lets the key ring use it, and refuses another one', async () => {
+    const { decide, log } = peers('tofu');
+    expect(await decide()).toEqual(trusted);
+    expect(accepted).toEqual([key.publicKey]);
+    expect(await decide({ signingPublic: other.publicKey, noisePublic: noise(2), serial: 99 })).toEqual(refused);
+    expect((await pipePeer(database, B))?.signingKey).toBe(base64(key.publicKey));
+    expect(log.lines.at(-1)?.level).toBe('warn');
+  });
+
+  it('accepts one of two first keys that come at the same time', async () => {
+    const { decide } = peers('tofu');
+    const verdicts = await Promise.all([decide(), decide({ signingPublic: other.publicKey })]);
+    expect(verdicts.filter((verdict) => verdict.trusted)).toHaveLength(1);
+  });
+
+  it('does not take the place of what the key API has told before', async () => {
+    expect(await peers('tofu', 'verified', true).decide()).toEqual(refused);
+    published = key.publicKey;
+    expect(await peers('tofu', 'verified', true).decide()).toEqual(trusted);
+  });
+
+  it('is not applied unless it is asked for', async () => {
+    expect(await peers(undefined, 'verified').decide()).toEqual(refused);
+    expect(await peers(undefined, 'tofu').decide()).toEqual(trusted);
+  });
+});
+
+describe('a pinned key', () => {
+  it.each([
+    ['the key itself', `ed25519:${base64(key.publicKey)}`],
+    ['its SHA-256 in hexadecimal', fingerprint(key.publicKey)],
+    ['its SHA-256 in base64', base64(Buffer.from(fingerprint(key.publicKey), 'hex'))],
+  ])('is named by %s', async (_, pinned) => {
+    const { decide } = peers({ pinned });
+    expect(await decide()).toEqual(trusted);
+    expect(await decide({ signingPublic: other.publicKey })).toEqual(refused);
+    expect(matchesPin(pinned, other.publicKey)).toBe(false);
+  });
+
+  it('is not matched by nonsense', () => {
+    for (const pin of ['', 'ed25519:', 'zz', '00']) expect(matchesPin(pin, key.publicKey)).toBe(false);
+  });
+});
+
+describe('the Noise key', () => {
+  it('may change under the same signing key with a higher serial only', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    expect(await decide({ noisePublic: noise(2), serial: 5 })).toEqual(refused);
+    expect(await decide({ noisePublic: noise(2), serial: 4 })).toEqual(refused);
+    expect(await decide({ noisePublic: noise(2), serial: 6 })).toEqual(trusted);
+    expect(await decide({ noisePublic: noise(1), serial: 5 })).toEqual(refused);
+    expect(await decide({ noisePublic: noise(2), serial: 6 })).toEqual(trusted);
+  });
+});
+
+it('refuses names that are none, and this server itself', async () => {
+  const { decide } = peers('tofu', 'tofu');
+  expect(await decide({ serverName: 'not a name' })).toEqual(refused);
+  expect(await decide({ signingKeyId: 'nonsense' })).toEqual(refused);
+  expect(await decide({ serverName: A })).toEqual(refused);
+});

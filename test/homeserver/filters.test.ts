@@ -1,0 +1,90 @@
+import { describe, expect, test } from 'vitest';
+import { Filters } from '../../src/homeserver/filters.ts';
+import { defaultPushRules, findPushRule } from '../../src/homeserver/push_rules.ts';
+import type { UserId } from '../../src/matrix/ids.ts';
+import { accountService } from './account_service.ts';
+
+const alice = '@alice:a.example' as UserId;
+const bob = '@bob:a.example' as UserId;
+
+async function twoUsers() {
+  const { accounts, database } = accountService();
+  await accounts.create('alice', 'x');
+  await accounts.create('bob', 'x');
+  return { filters: new Filters({ database }), database };
+}
+
+describe('filters', () => {
+  test('come back as they were put, under an id that no inline filter looks like', async () => {
+    const { filters } = await twoUsers();
+    const filter = { room: { timeline: { limit: 10, types: ['m.*'] } }, 'org.example': { '': null } };
+    const id = await filters.put(alice, filter);
+    expect(id).not.toMatch(/^\{/);
+    expect(await filters.get(alice, id)).toEqual(filter);
+  });
+
+  test('keep their id when they are put again, and are nobody else’s', async () => {
+    const { filters } = await twoUsers();
+    const id = await filters.put(alice, { room: {} });
+    expect(await filters.put(alice, { room: {} })).toBe(id);
+    expect(await filters.put(bob, { room: {} })).not.toBe(id);
+    expect(await filters.get(bob, id)).toBeUndefined();
+  });
+
+  test.each(['', 'x', '-1', '1e3', '9'.repeat(40), '404'])('there is none under %j', async (id) => {
+    const { filters } = await twoUsers();
+    await filters.put(alice, {});
+    expect(await filters.get(alice, id)).toBeUndefined();
+  });
+
+  test('are bounded in size and number: the oldest go', async () => {
+    const { filters, database } = await twoUsers();
+    await expect(filters.put(alice, { event_fields: ['x'.repeat(70_000)] })).rejects.toMatchObject({
+      status: 413,
+    });
+    const bobs = await filters.put(bob, {});
+    const ids = await Promise.all(
+      Array.from({ length: 1_001 }, (_, limit) => filters.put(alice, { presence: { limit } })),
+    );
+    expect(await filters.get(alice, ids[0]!)).toBeUndefined();
+    expect(await filters.get(alice, ids[1]!)).toEqual({ presence: { limit: 1 } });
+    expect(await filters.get(bob, bobs)).toEqual({});
+    expect(await database.get('SELECT count(*) AS n FROM filters')).toEqual({ n: 1_001 });
+  });
+});
+
+describe('the default push rules', () => {
+  test('are those of the specification, in its order', () => {
+    const rules = defaultPushRules(alice);
+    expect(rules.override.map((rule) => rule.rule_id)).toEqual([
+      '.m.rule.master',
+      '.m.rule.suppress_notices',
+      '.m.rule.invite_for_me',
+      '.m.rule.member_event',
+      '.m.rule.is_user_mention',
+      '.m.rule.is_room_mention',
+      '.m.rule.tombstone',
+      '.m.rule.reaction',
+      '.m.rule.room.server_acl',
+      '.m.rule.suppress_edits',
+    ]);
+    expect(rules.underride.map((rule) => rule.rule_id)).toEqual([
+      '.m.rule.call',
+      '.m.rule.encrypted_room_one_to_one',
+      '.m.rule.room_one_to_one',
+      '.m.rule.message',
+      '.m.rule.encrypted',
+    ]);
+    expect([rules.content, rules.room, rules.sender]).toEqual([[], [], []]);
+  });
+
+  test('leave everything on but the master rule, and name the user', () => {
+    const rules = defaultPushRules(alice);
+    const off = Object.values(rules).flatMap((kind) => kind.filter((rule) => !rule.enabled));
+    expect(off.map((rule) => rule.rule_id)).toEqual(['.m.rule.master']);
+    expect(findPushRule(rules, 'override', '.m.rule.invite_for_me')).toMatchObject({
+      conditions: expect.arrayContaining([{ kind: 'event_match', key: 'state_key', pattern: alice }]),
+    });
+    expect(findPushRule(rules, 'constructor', 'x')).toBeUndefined();
+  });
+});

@@ -1,0 +1,117 @@
+import type { Random } from '../../../src/base/random.ts';
+import { parseRoomEventFilter } from '../../../src/homeserver/filter_events.ts';
+import type { RoomId, UserId } from '../../../src/matrix/ids.ts';
+import { asker, type Driver, markOf, placeOf } from './driver.ts';
+import type { ClientEvent, Page, Section, SyncBody } from './room_fixture.ts';
+
+export interface ModelRoom {
+  membership: string;
+  /** What was shown, oldest first, and how many of it are of the room's creation. */
+  readonly timeline: ClientEvent[];
+  readonly seen: Set<string>;
+  state: Map<string, ClientEvent>;
+}
+
+/**
+ * A client that knows nothing but what it is answered: it applies /sync, and closes gaps by /messages. It stops at
+ * once where it is told something twice.
+ */
+export class ModelClient {
+  readonly user: UserId;
+  readonly lazy: boolean;
+  readonly stateAfter: boolean;
+  readonly rooms = new Map<string, ModelRoom>();
+  readonly counts = { gaps: 0, pages: 0, syncs: 0 };
+  readonly #driver: Driver;
+  readonly #random: Random;
+  since: string | undefined;
+
+  constructor(driver: Driver, random: Random, of: { user: UserId; lazy: boolean; stateAfter: boolean }) {
+    this.#driver = driver;
+    this.#random = random;
+    this.user = of.user;
+    this.lazy = of.lazy;
+    this.stateAfter = of.stateAfter;
+  }
+
+  /** Asks, without applying the answer. */
+  async ask(timeoutMs = 0): Promise<SyncBody> {
+    const timeline = { limit: 1 + this.#random.integer(4) };
+    const body = await this.#driver.sync.sync({
+      requester: asker(this.user),
+      since: this.since,
+      timeoutMs,
+      filter: JSON.stringify({ room: { timeline, state: { lazy_load_members: this.lazy } } }),
+      useStateAfter: this.stateAfter,
+    });
+    return JSON.parse(JSON.stringify(body)) as SyncBody;
+  }
+
+  async apply(body: SyncBody): Promise<void> {
+    this.counts.syncs++;
+    for (const [room, section] of Object.entries(body.rooms.join)) await this.#applyRoom(room, section, 'join');
+    for (const [room, section] of Object.entries(body.rooms.leave)) await this.#applyRoom(room, section, 'leave');
+    for (const room of Object.keys(body.rooms.invite)) this.#room(room).membership = 'invite';
+    this.since = body.next_batch;
+  }
+
+  #room(id: string): ModelRoom {
+    const known = this.rooms.get(id);
+    if (known !== undefined) return known;
+    const room: ModelRoom = { membership: 'leave', timeline: [], seen: new Set(), state: new Map() };
+    this.rooms.set(id, room);
+    return room;
+  }
+
+  async #applyRoom(id: string, section: Section, becomes: 'join' | 'leave'): Promise<void> {
+    const room = this.#room(id);
+    const wasJoined = room.membership === 'join';
+    const gap = section.timeline.limited ? await this.#closeGap(id as RoomId, room, section, wasJoined) : [];
+    let joined = wasJoined;
+    for (const event of [...gap, ...section.timeline.events]) {
+      if (event.type === 'm.room.member' && event.state_key === this.user) {
+        const before = joined;
+        joined = event.content.membership === 'join';
+        // What they are while they are not there is not part of what they saw of the room.
+        if (!before && !joined && becomes === 'leave') continue;
+      }
+      if (room.seen.has(event.event_id)) throw new Error(`${this.user} was shown ${markOf(event)} twice`);
+      room.seen.add(event.event_id);
+      room.timeline.push(event);
+    }
+    if (!wasJoined) room.state = new Map();
+    const changes = this.stateAfter
+      ? section.state_after!.events
+      : [...section.state!.events, ...section.timeline.events];
+    for (const event of changes) {
+      if (event.state_key !== undefined) room.state.set(placeOf(event.type, event.state_key), event);
+    }
+    room.membership = becomes;
+  }
+
+  /** Pages back from where a timeline starts: to the last sync, or to something that it knows. */
+  async #closeGap(id: RoomId, room: ModelRoom, section: Section, wasJoined: boolean): Promise<ClientEvent[]> {
+    this.counts.gaps++;
+    const missed: ClientEvent[] = [];
+    const filter = parseRoomEventFilter({});
+    if (!filter.ok) throw new Error(filter.problem);
+    for (let from: string | undefined = section.timeline.prev_batch; from !== undefined; ) {
+      this.counts.pages++;
+      const page: Page = (await this.#driver.messages.messages({
+        requester: asker(this.user),
+        room: id,
+        dir: 'b',
+        from,
+        to: wasJoined ? this.since : undefined,
+        limit: 1 + this.#random.integer(4),
+        filter: filter.value,
+      })) as unknown as Page;
+      for (const event of page.chunk) {
+        if (!wasJoined && room.seen.has(event.event_id)) return missed.reverse();
+        missed.push(event);
+      }
+      from = page.end;
+    }
+    return missed.reverse();
+  }
+}

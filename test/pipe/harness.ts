@@ -1,0 +1,199 @@
+import { fromUtf8, utf8 } from '../../src/base/bytes.ts';
+import type { Priority } from '../../src/base/priority.ts';
+import { type Random, seededRandom } from '../../src/base/random.ts';
+import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import {
+  type PipeDatagram,
+  PipeEndpoint,
+  type PipeEvent,
+  type PipeStep,
+  type Verdict,
+} from '../../src/pipe/endpoint.ts';
+import { createIdentity, type IdentityClaim, type LocalIdentity } from '../../src/pipe/identity.ts';
+import type { PipeLimits } from '../../src/pipe/limits.ts';
+import type { HandshakeTiming } from '../../src/pipe/timing.ts';
+
+export const FAST: HandshakeTiming = { rate: null, delay: 20, overhead: 42 };
+
+export function identityOf(serverName: string, random: Random): LocalIdentity {
+  return createIdentity({
+    serverName,
+    noiseSecret: random.bytes(32),
+    signingKeyId: 'ed25519:k1',
+    signingSecret: random.bytes(32),
+    serial: 1,
+  });
+}
+
+/** What the network does with a datagram: the copies that arrive, and when. */
+export type Channel = (sent: {
+  from: string;
+  to: string;
+  datagram: PipeDatagram;
+}) => { after: number; bytes: Uint8Array }[];
+
+export const perfect =
+  (after = 20): Channel =>
+  ({ datagram }) => [{ after, bytes: datagram.bytes }];
+
+/** A driver in virtual time: one endpoint, its address, and what has come out of it. */
+export class Side {
+  readonly network: Network;
+  readonly address: string;
+  readonly identity: LocalIdentity;
+  readonly random: Random;
+  readonly events: PipeEvent[] = [];
+  readonly payloads: string[] = [];
+  readonly limits: Partial<PipeLimits>;
+  endpoint!: PipeEndpoint;
+  /** Whom this side trusts; by default everybody. */
+  trust: (claim: IdentityClaim) => Verdict = () => ({ trusted: true });
+  decisionDelay: () => number = () => 0;
+  onPayload: (peer: string, text: string) => void = () => {};
+  #cancel: () => void = () => {};
+  #boot = 0;
+
+  constructor(
+    network: Network,
+    address: string,
+    identity: LocalIdentity,
+    random: Random,
+    limits: Partial<PipeLimits> = {},
+  ) {
+    this.network = network;
+    this.address = address;
+    this.identity = identity;
+    this.random = random;
+    this.limits = limits;
+    this.restart();
+  }
+
+  /** A new process with the same identity. */
+  restart(): void {
+    this.#cancel();
+    this.#boot++;
+    this.endpoint = new PipeEndpoint({
+      identity: this.identity,
+      random: this.random,
+      limits: this.limits,
+      handshakeTiming: () => this.network.timing,
+    });
+    for (const other of this.network.sides.values())
+      this.endpoint.setPeer(other.identity.serverName, other.address);
+  }
+
+  get now(): number {
+    return this.network.clock.monotonic();
+  }
+
+  send(peer: string, text: string, receipt: number | null = null, priority: Priority = 1): void {
+    this.run(this.endpoint.send(peer, utf8(text), { priority, receipt, label: 'test' }, this.now));
+  }
+
+  run(step: PipeStep): void {
+    const { clock } = this.network;
+    for (const datagram of step.datagrams) this.network.carry(this.address, datagram);
+    for (const event of step.events) {
+      this.events.push(event);
+      if (event.kind === 'payload') {
+        const text = fromUtf8(event.bytes) ?? '(not text)';
+        this.payloads.push(`${event.peer}: ${text}`);
+        this.onPayload(event.peer, text);
+      }
+      if (event.kind === 'identity') {
+        const boot = this.#boot;
+        const decide = (): void => {
+          if (boot === this.#boot)
+            this.run(this.endpoint.decide(event.session, this.trust(event.claim), this.now));
+        };
+        const delay = this.decisionDelay();
+        if (delay === 0) decide();
+        else clock.after(delay, decide);
+      }
+    }
+    // Every datagram "leaves" at once; that is when its timer starts.
+    const boot = this.#boot;
+    for (const { handshake } of step.datagrams) {
+      if (handshake !== null)
+        clock.after(0, () => boot === this.#boot && this.run(this.endpoint.left(handshake, this.now)));
+    }
+    this.#arm(this.#deadlineOf());
+  }
+
+  /** Steps nest (a decision inside an event), so the deadline is asked for anew. */
+  #deadlineOf(): number | null {
+    return this.endpoint.left(-1, this.now).deadline;
+  }
+
+  #arm(deadline: number | null): void {
+    this.#cancel();
+    this.#cancel = () => {};
+    if (deadline === null) return;
+    const delay = Math.max(0, deadline - this.now);
+    this.#cancel = this.network.clock.after(delay, () => this.run(this.endpoint.tick(this.now)));
+  }
+}
+
+export interface Captured {
+  readonly at: number;
+  readonly from: string;
+  readonly datagram: PipeDatagram;
+}
+
+/** Sides by address, joined by a channel. */
+export class Network {
+  readonly clock = new VirtualClock();
+  readonly sides = new Map<string, Side>();
+  readonly captured: Captured[] = [];
+  timing: HandshakeTiming = FAST;
+  channel: Channel = perfect();
+  onSend: (from: string, datagram: PipeDatagram) => void = () => {};
+
+  add(name: string, address: string, seed: number, limits: Partial<PipeLimits> = {}): Side {
+    const random = seededRandom(seed);
+    const side = new Side(this, address, identityOf(name, random), random, limits);
+    this.join(side);
+    return side;
+  }
+
+  join(side: Side): void {
+    for (const other of this.sides.values()) {
+      other.endpoint.setPeer(side.identity.serverName, side.address);
+      side.endpoint.setPeer(other.identity.serverName, other.address);
+    }
+    this.sides.set(side.address, side);
+  }
+
+  carry(from: string, datagram: PipeDatagram): void {
+    this.captured.push({ at: this.clock.monotonic(), from, datagram });
+    this.onSend(from, datagram);
+    for (const { after, bytes } of this.channel({ from, to: datagram.to, datagram })) {
+      this.clock.after(after, () => this.deliver(from, datagram.to, bytes));
+    }
+  }
+
+  deliver(from: string, to: string, bytes: Uint8Array): void {
+    const side = this.sides.get(to);
+    side?.run(side.endpoint.receive(from, bytes, this.clock.monotonic()));
+  }
+
+  /** Runs everything that is due in the next `ms`. */
+  advance(ms: number): void {
+    const end = this.clock.monotonic() + ms;
+    for (let next = this.clock.next(); next !== null && next <= end; next = this.clock.next())
+      this.clock.step();
+    this.clock.advanceTo(end);
+  }
+
+  labels(): string[] {
+    return this.captured.map(({ from, datagram }) => `${from} ${datagram.label}`);
+  }
+}
+
+/** Two servers that know each other's address. */
+export function pair(seed = 1, limits: Partial<PipeLimits> = {}): { network: Network; a: Side; b: Side } {
+  const network = new Network();
+  const a = network.add('a.example', 'a', seed * 2 + 1, limits);
+  const b = network.add('b.example', 'b', seed * 2 + 2, limits);
+  return { network, a, b };
+}
