@@ -1,18 +1,16 @@
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { VERSION } from '../server/version.ts';
 import { demoCommand } from './demo.ts';
+import { linkCommand } from './link.ts';
 import { serveCommand } from './serve.ts';
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
 
 const program = new Command('ravine')
   .description('A lightweight Matrix homeserver that fits through 100 bits a second.')
-  .version(version)
+  .version(VERSION)
   .showHelpAfterError()
   .addCommand(serveCommand())
   .addCommand(demoCommand())
+  .addCommand(linkCommand())
   .addHelpText(
     'after',
     `

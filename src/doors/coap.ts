@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { inject, type Response } from 'light-my-request';
+import type { BodyCodec } from '../api/bodies.ts';
 import { CALLER } from '../api/caller.ts';
 import { assert } from '../base/assert.ts';
 import { fromUtf8, utf8 } from '../base/bytes.ts';
-import { decodeJson, encodeJson } from '../compact/cbor.ts';
 import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
@@ -37,8 +37,13 @@ interface RequestSource {
  * Lets requests that come through an exchange into the app: the same routes, hooks and errors as for HTTP, with CBOR
  * bodies so that no JSON text is made on the way. A server that the pipe has proved is the request's CALLER; whoever
  * speaks plain CoAP has only the token that he brings.
+ * @param cbor the codec that the app was given as well
  */
-export async function openCoapDoor(app: FastifyInstance, source: RequestSource): Promise<void> {
+export async function openCoapDoor(
+  app: FastifyInstance,
+  source: RequestSource,
+  cbor: BodyCodec,
+): Promise<void> {
   await app.ready();
   let open = 0;
   source.onRequest(async (caller, request, signal) => {
@@ -46,7 +51,7 @@ export async function openCoapDoor(app: FastifyInstance, source: RequestSource):
     if (open >= MAX_REQUESTS) return BUSY;
     open++;
     try {
-      return toExchange(await dispatch(app, caller, request, signal));
+      return toExchange(await dispatch(app, cbor, caller, request, signal), cbor);
     } catch (error) {
       // The app's answer was cut off, since nobody waits for it.
       if (signal.aborted) return BUSY;
@@ -59,6 +64,7 @@ export async function openCoapDoor(app: FastifyInstance, source: RequestSource):
 
 function dispatch(
   app: FastifyInstance,
+  cbor: BodyCodec,
   caller: Caller,
   request: ExchangeRequest,
   signal: AbortSignal,
@@ -73,7 +79,7 @@ function dispatch(
     url: '/',
     headers,
     ...(caller.kind === 'plain' ? { remoteAddress: caller.address } : {}),
-    ...(body === undefined ? {} : { payload: payloadOf(body) }),
+    ...(body === undefined ? {} : { payload: payloadOf(body, cbor) }),
     signal,
   };
   return inject((raw, response) => {
@@ -83,12 +89,12 @@ function dispatch(
   }, options);
 }
 
-function payloadOf(body: Body): Buffer {
-  const bytes = body.kind === 'json' ? encodeJson(body.value) : body.bytes;
+function payloadOf(body: Body, cbor: BodyCodec): Buffer {
+  const bytes = body.kind === 'json' ? cbor.encode(body.value) : body.bytes;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-function toExchange(response: Response): ExchangeResponse {
+function toExchange(response: Response, cbor: BodyCodec): ExchangeResponse {
   const headers: Record<string, string> = {};
   for (const name of HEADERS) {
     const value = response.headers[name];
@@ -98,13 +104,13 @@ function toExchange(response: Response): ExchangeResponse {
   const status = response.statusCode;
   if (bytes.length === 0) return { status, headers };
   const contentType = String(response.headers['content-type'] ?? 'application/octet-stream');
-  return { status, headers, body: toBody(contentType, bytes) };
+  return { status, headers, body: toBody(contentType, bytes, cbor) };
 }
 
-function toBody(contentType: string, bytes: Uint8Array): Body {
+function toBody(contentType: string, bytes: Uint8Array, cbor: BodyCodec): Body {
   const [mediaType = ''] = contentType.split(';', 1);
   if (mediaType === CBOR) {
-    const decoded = decodeJson(bytes);
+    const decoded = cbor.decode(bytes);
     assert(decoded.ok, 'the app answers with CBOR that it can read itself');
     return { kind: 'json', value: decoded.value };
   }

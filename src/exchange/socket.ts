@@ -1,15 +1,10 @@
 import type { Priority } from '../base/priority.ts';
-import type { Random } from '../base/random.ts';
 import type { Cancel, Clock, Millis } from '../base/time.ts';
-import type { CoapCounters, CoapLimits } from '../coap/core.ts';
 import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts';
-import type { Timing } from '../coap/timing.ts';
 import type { Address, Link } from '../link/link.ts';
-import { Pacer, type PacerLimits, type PacerStep } from '../link/pacer.ts';
+import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { PipeEndpoint, type PipeEvent, type PipeStatistics, type PipeStep } from '../pipe/endpoint.ts';
-import type { LocalIdentity } from '../pipe/identity.ts';
-import type { PipeLimits } from '../pipe/limits.ts';
+import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { TokenBucket } from '../pipe/token_bucket.ts';
 import { ExchangeError } from './exchange_error.ts';
 import { RECORD_BYTES, timingOf } from './link_timing.ts';
@@ -20,84 +15,30 @@ import { isAllowed, type PlainPolicy, refusal } from './plain_policy.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
 import { type RequestHandler, Serving } from './serving.ts';
+import type {
+  ExchangeCounters,
+  ExchangeLog,
+  ExchangeObservation,
+  ExchangeOptions,
+} from './socket_options.ts';
 import type { TrustPolicy } from './trust.ts';
+
+export type { ExchangeCounters, ExchangeObservation };
 
 // The specification's: how the first byte tells apart what shares a port (docs/protocol.md, "One port").
 const FIRST_PIPE_BYTE = 0x80;
 const FIRST_PLAIN_BYTE = 0x40;
 
 // Ours.
-/** Unanswered copies of a message after which the session is suspected to be gone. */
+/** Unanswered copies, with nothing else coming from the peer, after which the session is suspected to be gone. */
 const SUSPICIOUS_ATTEMPTS = 3;
+/** Peers whose silence is counted; past it counting begins anew. */
+const MAX_SILENT_PEERS = 4096;
 /** Refusals of plain CoAP: a rate per second and what may come at once. */
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
-
-/** Where the socket tells what an operator should know. Fields first, as pino has it. */
-export interface ExchangeLog {
-  debug(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-/** One datagram, as a capture wants it. */
-export interface ExchangeObservation {
-  readonly direction: 'sent' | 'received';
-  /** Monotonic milliseconds. */
-  readonly at: Millis;
-  readonly peer: Address;
-  readonly bytes: Uint8Array;
-  /** What it is where that is known: `data CON PUT`, `XX1`. Empty on what is received. */
-  readonly label: string;
-}
-
-export interface ExchangeOptions {
-  /** The socket closes it. */
-  readonly link: Link;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly identity: LocalIdentity;
-  readonly trust: TrustPolicy;
-  readonly plain: PlainPolicy;
-  /** Instead of what the link's profile leads to. */
-  readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
-  readonly limits?: {
-    readonly pipe?: Partial<PipeLimits>;
-    readonly coap?: Partial<CoapLimits>;
-    readonly pacer?: Partial<PacerLimits>;
-  };
-  readonly log?: ExchangeLog;
-  readonly observer?: (observation: ExchangeObservation) => void;
-}
-
-/** What has happened since the start. The machines' own counters are live views. */
-export interface ExchangeCounters {
-  datagramsIn: number;
-  datagramsOut: number;
-  bytesIn: number;
-  bytesOut: number;
-  /** Datagrams that are neither a record nor CoAP. */
-  ignored: number;
-  /** Plain CoAP from where it is not served. */
-  plainRefused: number;
-  /** Datagrams that found no room in the pacer, or waited for a session too long. */
-  dropped: number;
-  /** Handshakes that ended in a session, and those that ended in distrust. */
-  established: number;
-  restarts: number;
-  refused: number;
-  unreachable: number;
-  requestsIn: number;
-  requestsOut: number;
-  responsesIn: number;
-  /** Requests that could not be decoded. */
-  malformedIn: number;
-  readonly inPipe: Readonly<CoapCounters>;
-  readonly plain: Readonly<CoapCounters>;
-  readonly pipe: Readonly<PipeStatistics>;
-}
 
 /** Which of the two CoAP endpoints: the one inside the pipe, or the one for everybody's CoAP. */
 type Layer = 'pipe' | 'plain';
@@ -139,6 +80,8 @@ export class ExchangeSocket {
     plain: null,
     pacer: null,
   };
+  /** Copies that were not answered since something came from a peer through the pipe. */
+  readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
   #timer: { readonly at: Millis; readonly cancel: Cancel } | undefined;
   /** Inputs that came while another was being worked on. */
@@ -341,13 +284,14 @@ export class ExchangeSocket {
   /** Whoever waits for the datagram to leave starts its timer, also where it never will. */
   #left({ receipt, handshake }: Tag, at: Millis): void {
     if (handshake !== null) this.#applyPipe(this.#pipe.left(handshake, at), at);
-    if (receipt !== null)
+    if (receipt !== null && 0)
       this.#applyCoap(receipt.layer, this.#coap[receipt.layer].left(receipt.number, at), at);
   }
 
   #onPipe(event: PipeEvent, now: Millis): void {
     switch (event.kind) {
       case 'payload':
+        this.#silence.delete(event.peer);
         this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now), now);
         break;
       case 'identity':
@@ -401,9 +345,20 @@ export class ExchangeSocket {
         this.#open.failed(event);
         break;
       case 'unanswered':
-        if (layer === 'pipe' && event.attempts >= SUSPICIOUS_ATTEMPTS)
-          this.#applyPipe(this.#pipe.renew(event.peer, now), now);
+        if (layer === 'pipe') this.#unanswered(event.peer, now);
     }
+  }
+
+  /** On a lossy link answers stay away as well; as long as the peer is heard, the session is not to blame. */
+  #unanswered(peer: string, now: Millis): void {
+    const copies = (this.#silence.get(peer) ?? 0) + 1;
+    if (this.#silence.size >= MAX_SILENT_PEERS) this.#silence.clear();
+    if (copies < SUSPICIOUS_ATTEMPTS) {
+      this.#silence.set(peer, copies);
+      return;
+    }
+    this.#silence.delete(peer);
+    this.#applyPipe(this.#pipe.renew(peer, now), now);
   }
 
   #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis): void {

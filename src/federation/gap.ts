@@ -85,9 +85,8 @@ async function eventsBetween(
     const request = { earliest, latest, limit: GAP_EVENTS_PER_ROUND };
     const events = (await helpful(() => remote.missingEvents(origin, room, request))) ?? [];
     for (const one of events) told.set(one.id, one);
-    const known = await rooms.known([...told.keys()]);
     // What is not before the event is not what was asked for.
-    const reached = ancestors(event, told, known);
+    const reached = ancestors(event, told);
     if (reached.length === between.length) break;
     between = reached;
     const open = between.flatMap(({ pdu }) => pdu.prev_events.filter((prev) => !told.has(prev)));
@@ -100,18 +99,17 @@ async function eventsBetween(
   return between.slice(0, MAX_GAP_EVENTS);
 }
 
-/** Those of `told`, less the known ones, that can be reached from `event` along previous events; nearest first. */
-function ancestors(
-  event: Event,
-  told: ReadonlyMap<EventId, Event>,
-  known: ReadonlySet<EventId>,
-): readonly Event[] {
+/**
+ * Those of `told` that can be reached from `event` along previous events, nearest first. Some may be stored already:
+ * what is only known as a part of the state has no place in the history yet, and the room tells which those are.
+ */
+function ancestors(event: Event, told: ReadonlyMap<EventId, Event>): readonly Event[] {
   const reached = new Map<EventId, Event>();
   const queue: Event[] = [event];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     for (const id of next.pdu.prev_events) {
       const prev = told.get(id);
-      if (prev === undefined || known.has(id) || reached.has(id)) continue;
+      if (prev === undefined || reached.has(id)) continue;
       reached.set(id, prev);
       queue.push(prev);
     }

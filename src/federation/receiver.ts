@@ -1,9 +1,9 @@
-import { type Clock, type Millis, sleep } from '../base/time.ts';
+import type { Clock, Millis } from '../base/time.ts';
 import type { FederatedRooms, Received } from '../homeserver/rooms/federated_rooms.ts';
 import { badJson, MatrixError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { createdRoom } from '../matrix/hashes.ts';
-import { parseRoomId, type RoomId, type ServerName } from '../matrix/ids.ts';
+import { type EventId, parseRoomId, type RoomId, type ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import { DEFAULT_ROOM_VERSION, roomVersion } from '../matrix/room_version.ts';
 import type { Database } from '../storage/database.ts';
@@ -32,9 +32,6 @@ const MAX_ERROR_TEXT = 200;
 const NOT_IN_ROOM = 'This server is not in the room.';
 /** PDUs kept for a room while this server joins it. */
 const MAX_HELD_PDUS = 200;
-/** How long, and how often, a joined room is waited for to be stored. */
-const JOINED_CHECK_MS: Millis = 500;
-const MAX_JOINED_CHECKS = 60;
 
 export interface ReceiverOptions {
   readonly serverName: ServerName;
@@ -43,7 +40,10 @@ export interface ReceiverOptions {
   readonly rooms: FederatedRooms;
   readonly checker: EventChecker;
   readonly remote: RemoteEvents;
-  /** Settles when this server's joining of a room ends, either way; undefined where it is not joining it. */
+  /**
+   * Settles when the join of a room through another server has been answered, either way; undefined where none is under
+   * way. Rooms answer once they have stored what it brought.
+   */
   readonly joining: (room: RoomId) => Promise<unknown> | undefined;
   readonly log: Log;
 }
@@ -64,7 +64,7 @@ export class Receiver {
   readonly #deferrals = new BoundedMap<ServerName, { readonly txnId: string; readonly count: number }>(
     MAX_DEFERRED_ORIGINS,
   );
-  readonly #held = new Map<RoomId, { readonly origin: ServerName; readonly pdu: JsonValue }[]>();
+  readonly #held = new Map<RoomId, HeldPdu[]>();
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
@@ -130,7 +130,8 @@ export class Receiver {
     await Promise.all(
       [...byRoom].map(async ([room, ofRoom]) => {
         for (const pdu of ofRoom) {
-          const outcome = await this.#one(origin, room, pdu, budget);
+          const outcome =
+            (await this.#hold(room, origin, pdu)) ?? (await this.#one(origin, room, pdu, budget));
           postponed ||= outcome.isTemporary;
           this.counters[outcome.error === undefined ? 'accepted' : 'refused']++;
           if (outcome.id !== undefined)
@@ -166,7 +167,6 @@ export class Receiver {
     const done: Outcome = { id, error: undefined, isTemporary: false };
     if (room === undefined) return refused('The event has no room.');
     if (version === undefined) {
-      if (this.#hold(room, origin, pdu)) return done;
       // An invite of one of our users may be taken back, from a room that this server has never been in.
       const { type, state_key: user } = parsed.value.pdu;
       const isOfOurs = type === 'm.room.member' && user?.endsWith(`:${this.#options.serverName}`);
@@ -179,7 +179,6 @@ export class Receiver {
         version === undefined
           ? await rooms.receive(event.value)
           : await admit(this.#gap, { origin, room: { id: room, version }, budget }, event.value);
-      if (received.kind === 'unknown_room' && this.#hold(room, origin, pdu)) return done;
       const error = errorOf(received);
       return error === undefined ? done : refused(error);
     } catch (error) {
@@ -194,43 +193,66 @@ export class Receiver {
 
   /**
    * Keeps a PDU of a room that this server is joining: the servers in it send from the moment that they know of the
-   * join, which is before its answer has arrived here. Should this process end, so does the join.
+   * join, which is before its answer has arrived here. Nothing else of theirs waits for that, which over a slow link
+   * takes long. It is not durable, and need not be: should this process end, so does the join.
+   *
+   * @returns undefined where the PDU is to be taken now
    */
-  #hold(room: RoomId, origin: ServerName, pdu: JsonValue): boolean {
-    const joining = this.#options.joining(room);
+  async #hold(room: RoomId | undefined, origin: ServerName, pdu: JsonValue): Promise<Outcome | undefined> {
+    if (room === undefined || !(this.#held.has(room) || (await this.#isOutside(room)))) return undefined;
+    const join = this.#options.joining(room);
+    const id = idOf(pdu);
     const held = this.#held.get(room) ?? [];
-    if (joining === undefined || held.length >= MAX_HELD_PDUS) return false;
+    if (id === undefined || held.length >= MAX_HELD_PDUS) return undefined;
+    if (!this.#held.has(room)) {
+      if (join === undefined) return undefined;
+      this.#held.set(room, held);
+      this.#release(room, held, join);
+    }
     held.push({ origin, pdu });
     this.counters.held++;
-    if (held.length === 1) {
-      this.#held.set(room, held);
-      const release = async (): Promise<void> => {
-        await this.#untilStored(room);
-        this.#held.delete(room);
-        for (const one of held) await this.#one(one.origin, room, one.pdu, new Budget(MAX_REQUESTS));
-      };
-      const { log } = this.#options;
-      const run = joining.then(release, () => void this.#held.delete(room));
-      run.catch((error: unknown) => log.warn({ room, error: String(error) }, 'held events were lost'));
-    }
-    return true;
+    return { id, error: undefined, isTemporary: false };
   }
 
-  async #untilStored(room: RoomId): Promise<void> {
-    const { rooms, clock, serverName } = this.#options;
-    for (let checks = 0; checks < MAX_JOINED_CHECKS; checks++) {
-      if (await rooms.isServerInRoom(room, serverName)) return;
-      await sleep(clock, JOINED_CHECK_MS);
-    }
+  /** Whether this server is joining the room without being in it. */
+  async #isOutside(room: RoomId): Promise<boolean> {
+    const { rooms, joining, serverName } = this.#options;
+    return joining(room) !== undefined && !(await rooms.isServerInRoom(room, serverName));
   }
+
+  /** Takes what was held for a room once it is joined; what comes meanwhile queues up behind. */
+  #release(room: RoomId, held: readonly HeldPdu[], join: Promise<unknown>): void {
+    const { log } = this.#options;
+    join
+      .then(
+        async () => {
+          for (const { origin, pdu } of held) await this.#one(origin, room, pdu, new Budget(MAX_REQUESTS));
+        },
+        () =>
+          log.info({ room, events: held.length }, 'events of a room that could not be joined were dropped'),
+      )
+      .catch((error: unknown) => log.warn({ room, error: String(error) }, 'events that were held were lost'))
+      .finally(() => this.#held.delete(room));
+  }
+}
+
+interface HeldPdu {
+  readonly origin: ServerName;
+  readonly pdu: JsonValue;
 }
 
 interface Outcome {
   /** Undefined where the PDU is so malformed that it has no id. */
-  readonly id: string | undefined;
+  readonly id: EventId | undefined;
   readonly error: string | undefined;
   /** Trying again later may come to something else. */
   readonly isTemporary: boolean;
+}
+
+/** The id of a PDU of a room whose version is not known yet. */
+function idOf(pdu: JsonValue): EventId | undefined {
+  const parsed = parsePdu(pdu, roomVersion(DEFAULT_ROOM_VERSION)!);
+  return parsed.ok ? parsed.value.id : undefined;
 }
 
 function errorOf(received: Received): string | undefined {

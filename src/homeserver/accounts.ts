@@ -25,6 +25,7 @@ import {
 } from '../storage/devices.ts';
 import {
   insertRegistrationToken,
+  isAnyRegistrationTokenIssued,
   isRegistrationTokenValid,
   useRegistrationToken,
 } from '../storage/registration_tokens.ts';
@@ -249,6 +250,12 @@ export class Accounts {
     const row = { hash: sha256(token), usesLeft, expires };
     await this.#database.transaction((tx) => insertRegistrationToken(tx, row, this.#clock.wall()));
     return token;
+  }
+
+  /** A token without limits where none was ever issued, for the operator's first start; else undefined. */
+  async issueFirstRegistrationToken(): Promise<string | undefined> {
+    if (await isAnyRegistrationTokenIssued(this.#database)) return undefined;
+    return this.issueRegistrationToken({ usesLeft: null, expires: null });
   }
 
   #assertRegistrationOpen(): void {

@@ -56,9 +56,10 @@ export function powerLevels(create: Event, power: Event | undefined): PowerLevel
   };
 }
 
+/** The number under a key: an integer, since canonical JSON has no others. */
 function integer(object: JsonObject, key: string): number | undefined {
   const value = own(object, key);
-  return typeof value === 'number' && Number.isInteger(value) ? value : undefined;
+  return typeof value === 'number' ? value : undefined;
 }
 
 function integerIn(content: JsonObject, property: string, key: string): number | undefined {

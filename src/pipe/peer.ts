@@ -65,19 +65,34 @@ export class Peer {
   }
 
   /**
-   * The session to send on. Both sides order the sessions that they share alike, whatever each has seen first:
+   * The session to send on: the best, but while the peer may not have its XX3 yet, one that came later and on which
+   * the peer speaks. So a crossing opening whose XX3 was lost keeps nobody waiting.
+   */
+  current(ownKey: Uint8Array): Session | undefined {
+    const best = this.best(ownKey);
+    if (best?.unconfirmed === undefined) return best;
+    const later = this.sessions.slice(this.sessions.indexOf(best) + 1);
+    return (
+      later.findLast((session) => session.heard && session.boot === best.boot && isUsable(session)) ?? best
+    );
+  }
+
+  /**
+   * The session that both sides will end with. Both sides order the sessions that they share alike, whatever each has seen first:
    * by generation, and of two openings that crossed each other the one of the smaller Noise key wins.
    * @param ownKey this side's public Noise key
    */
-  current(ownKey: Uint8Array): Session | undefined {
+  best(ownKey: Uint8Array): Session | undefined {
     let best: Session | undefined;
     for (const session of this.sessions) {
-      if (session.retireAt !== undefined || session.usedUp) continue;
+      if (!isUsable(session)) continue;
       if (best === undefined || isBetter(session, best, ownKey)) best = session;
     }
     return best;
   }
 }
+
+const isUsable = (session: Session): boolean => session.retireAt === undefined && !session.usedUp;
 
 function isBetter(a: Session, b: Session, ownKey: Uint8Array): boolean {
   if (a.boot !== b.boot) return a.boot > b.boot;

@@ -203,10 +203,10 @@ export class PipeState {
 
   /** The old sessions go once a record has shown that the peer uses the new one. */
   retireReplaced(peer: Peer, now: Millis): void {
-    const current = this.current(peer);
-    if (!current?.heard) return;
+    const best = peer.best(this.identity.noisePublic);
+    if (!best?.heard) return;
     for (const session of peer.sessions) {
-      if (session !== current && session.retireAt === undefined) this.retire(session, now);
+      if (session !== best && session.retireAt === undefined) this.retire(session, now);
     }
   }
 

@@ -66,6 +66,17 @@ export async function isServerJoined(db: Reader, room: RoomId, server: ServerNam
   return row !== undefined;
 }
 
+/** Whether somebody else's event has put a user of a server out of a room that this server has a copy of. */
+export async function isServerPutOut(db: Reader, room: RoomId, server: ServerName): Promise<boolean> {
+  const row = await db.get<{ found: number }>(
+    `SELECT 1 AS found FROM memberships m JOIN events e ON e.event_id = m.event_id
+     WHERE m.room = ? AND m.membership IN ('leave', 'ban') AND m.server_name = ? AND e.sender <> m.user_id LIMIT 1`,
+    room,
+    server,
+  );
+  return row !== undefined;
+}
+
 /** The servers with joined users in a room, by name. */
 export async function joinedServers(db: Reader, room: RoomId): Promise<ServerName[]> {
   const rows = await db.all<{ name: string }>(

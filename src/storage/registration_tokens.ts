@@ -39,3 +39,8 @@ export async function useRegistrationToken(tx: Transaction, hash: Uint8Array, no
     (await tx.run(`UPDATE registration_tokens SET uses_left = uses_left - 1 WHERE ${VALID}`, hash, now)) === 1
   );
 }
+
+/** Whether a token was ever issued, used up or not. */
+export async function isAnyRegistrationTokenIssued(reader: Reader): Promise<boolean> {
+  return (await reader.get('SELECT 1 FROM registration_tokens LIMIT 1')) !== undefined;
+}

@@ -22,9 +22,10 @@ describe('the CoAP door', () => {
   ) => ReturnType<RequestHandler>;
 
   beforeEach(async () => {
+    const cbor = { encode: encodeJson, decode: decodeJson };
     app = createApp({
       clock: new VirtualClock(),
-      cbor: { encode: encodeJson, decode: decodeJson },
+      cbor,
       authenticate: async (token) => (token === 'good' ? ALICE : undefined),
     });
     const server = { config: { auth: 'server' } } as const;
@@ -53,11 +54,12 @@ describe('the CoAP door', () => {
       (request) => new Promise((resolve) => request.signal.addEventListener('abort', () => resolve({}))),
     );
     let handle: RequestHandler | undefined;
-    await openCoapDoor(app, {
-      onRequest: (given) => {
+    const source = {
+      onRequest: (given: RequestHandler): void => {
         handle = given;
       },
-    });
+    };
+    await openCoapDoor(app, source, cbor);
     ask = (request, caller = PLAIN, signal = new AbortController().signal) =>
       handle!(caller, { method: 'GET', path: '/', query: '', ...request }, signal);
   });

@@ -9,7 +9,7 @@ import { createApp } from '../../src/api/app.ts';
 import { systemClock } from '../../src/base/time.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { type HttpDoor, type HttpDoorOptions, openHttpDoor } from '../../src/doors/https.ts';
-import { testAuthority } from '../certificates.ts';
+import { throwawayAuthority } from '../../src/mesh/authority.ts';
 
 interface Parked {
   readonly entered: Promise<void>;
@@ -186,7 +186,7 @@ describe('closing it', () => {
 
 describe('an HTTPS door', () => {
   test('presents its certificate, and another one after a reload', async () => {
-    const authority = await testAuthority();
+    const authority = await throwawayAuthority();
     const [first, second] = [await authority.issue('a.example'), await authority.issue('a.example')];
     const tls = ({ certificate, key }: typeof first) => ({ cert: certificate, key });
     const door = await open(exampleApp().app, { tls: tls(first) });
@@ -200,8 +200,8 @@ describe('an HTTPS door', () => {
   });
 
   test('closes over a handshake that never ends', async () => {
-    const authority = await testAuthority();
-    const { certificate: cert, key } = await authority.issue('a.example');
+    const authority = await throwawayAuthority();
+    const { cert: cert, key } = await authority.issue('a.example');
     const clock = new VirtualClock();
     const door = await open(exampleApp().app, { tls: { cert, key }, clock });
     const socket = connect(door.port, door.host);
@@ -215,7 +215,7 @@ describe('an HTTPS door', () => {
   });
 
   test('does not open with a key of another certificate', async () => {
-    const authority = await testAuthority();
+    const authority = await throwawayAuthority();
     const [first, second] = [await authority.issue('a.example'), await authority.issue('a.example')];
     await expect(
       open(exampleApp().app, { tls: { cert: first.certificate, key: second.key } }),

@@ -1,6 +1,10 @@
 import type { Millis } from '../../src/base/time.ts';
 import type { Log } from '../../src/federation/log.ts';
-import { FederationError, type FederationCall, type FederationTransport } from '../../src/federation/transport.ts';
+import {
+  type FederationCall,
+  FederationError,
+  type FederationTransport,
+} from '../../src/federation/transport.ts';
 import type { EventId, KeyId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import type { Event } from '../../src/matrix/pdu.ts';
@@ -27,7 +31,8 @@ export interface LogLine {
 /** A log that keeps its lines. */
 export function recordingLog(): Log & { readonly lines: LogLine[] } {
   const lines: LogLine[] = [];
-  const at = (level: LogLine['level']) => (fields: object, message: string) => void lines.push({ level, fields, message });
+  const at = (level: LogLine['level']) => (fields: object, message: string) =>
+    void lines.push({ level, fields, message });
   return { lines, debug: at('debug'), info: at('info'), warn: at('warn') };
 }
 
@@ -59,7 +64,11 @@ export class EventFactory {
   constructor(keys: ReadonlyMap<ServerName, SigningKey>, creator: UserId, startAt: Millis = 1_000) {
     this.#keys = keys;
     this.#ts = startAt;
-    this.create = this.event(creator, 'm.room.create', { content: { room_version: '12' }, stateKey: '', isCreate: true });
+    this.create = this.event(creator, 'm.room.create', {
+      content: { room_version: '12' },
+      stateKey: '',
+      isCreate: true,
+    });
   }
 
   event(
@@ -69,6 +78,7 @@ export class EventFactory {
       readonly content?: JsonObject;
       readonly stateKey?: string;
       readonly prev?: readonly Event[];
+      readonly unknownPrev?: readonly EventId[];
       readonly auth?: readonly Event[];
       readonly isCreate?: boolean;
       readonly at?: Millis;
@@ -85,7 +95,7 @@ export class EventFactory {
         content: options.content ?? { body: 'hello' },
         origin_server_ts: options.at ?? this.#ts++,
         depth: 1 + Math.max(0, ...prev.map(({ pdu }) => pdu.depth)),
-        prev_events: prev.map(({ id }) => id) as EventId[],
+        prev_events: [...prev.map(({ id }) => id), ...(options.unknownPrev ?? [])],
         auth_events: (options.auth ?? []).map(({ id }) => id) as EventId[],
       },
       V12,

@@ -13,7 +13,18 @@ import { signJson } from '../../src/matrix/signing.ts';
 import { putPipePeer } from '../../src/storage/pipe_peers.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
-import { A, B, C, DAY, EventFactory, HOUR, recordingLog, ScriptedTransport, testKey, V12 } from './fixtures.ts';
+import {
+  A,
+  B,
+  C,
+  DAY,
+  EventFactory,
+  HOUR,
+  recordingLog,
+  ScriptedTransport,
+  testKey,
+  V12,
+} from './fixtures.ts';
 
 const ours = testKey(1);
 const theirs = testKey(2);
@@ -38,12 +49,22 @@ const ring = (kindFor: (server: ServerName) => TransportKind = () => 'https', wi
     database,
     clock,
     log: recordingLog(),
-    transport: { request: (server, call) => (kindFor(server) === 'https' ? https : transport).request(server, call) },
+    transport: {
+      request: (server, call) => (kindFor(server) === 'https' ? https : transport).request(server, call),
+    },
     kindFor,
     ...(withHttps && { https }),
   });
 
-const events = (at = clock.wall()) => new EventFactory(new Map([[B, theirs], [C, testKey(3)]]), alice, at);
+const events = (at = clock.wall()) =>
+  new EventFactory(
+    new Map([
+      [B, theirs],
+      [C, testKey(3)],
+    ]),
+    alice,
+    at,
+  );
 
 /** A key document of B with any contents, signed with B's key. */
 const document = (changes: JsonObject = {}): JsonObject =>
@@ -65,7 +86,13 @@ describe('what the key API publishes', () => {
     expect(keys).toEqual({
       ok: true,
       value: [
-        { keyId: ours.keyId, publicKey: base64(ours.publicKey), validUntil: clock.wall() + 7 * DAY, retired: false, confirmedUntil: 0 },
+        {
+          keyId: ours.keyId,
+          publicKey: base64(ours.publicKey),
+          validUntil: clock.wall() + 7 * DAY,
+          retired: false,
+          confirmedUntil: 0,
+        },
       ],
     });
   });
@@ -74,11 +101,22 @@ describe('what the key API publishes', () => {
     ['is of another server', () => ownKeyDocument(C, theirs, clock.wall())],
     ['is not signed', () => ({ ...document(), signatures: {} })],
     ['was changed', () => ({ ...document(), valid_until_ts: clock.wall() + 2 * DAY })],
-    ['is signed by a key that is not in it', () => signJson({ ...document(), signatures: {} }, B, testKey(9, 'ed25519:x'))],
+    [
+      'is signed by a key that is not in it',
+      () => signJson({ ...document(), signatures: {} }, B, testKey(9, 'ed25519:x')),
+    ],
     ['has no verify_keys', () => document({ verify_keys: [] })],
     ['has a key of the wrong length', () => document({ verify_keys: { 'ed25519:1': { key: 'AAAA' } } })],
     ['has no time', () => document({ valid_until_ts: 'tomorrow' })],
-    ['has too many keys', () => document({ verify_keys: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`ed25519:${i}`, { key: base64(theirs.publicKey) }])) })],
+    [
+      'has too many keys',
+      () =>
+        document({
+          verify_keys: Object.fromEntries(
+            Array.from({ length: 65 }, (_, i) => [`ed25519:${i}`, { key: base64(theirs.publicKey) }]),
+          ),
+        }),
+    ],
   ])('is refused where it %s', (_, make) => {
     expect(parseKeyDocument(make(), B, clock.wall()).ok).toBe(false);
   });
@@ -154,7 +192,10 @@ describe('verifying events', () => {
   it('takes a retired key for events from before it was, and never for a request', async () => {
     const retired = testKey(5, 'ed25519:old');
     const expired = clock.wall() - DAY;
-    https.answer = () => document({ old_verify_keys: { [retired.keyId]: { key: base64(retired.publicKey), expired_ts: expired } } });
+    https.answer = () =>
+      document({
+        old_verify_keys: { [retired.keyId]: { key: base64(retired.publicKey), expired_ts: expired } },
+      });
     const keys = ring();
     const at = (ts: number) => pduJson(new EventFactory(new Map([[B, retired]]), alice, ts).create.pdu);
     expect((await keys.verify(at(expired), '12')).ok).toBe(true);

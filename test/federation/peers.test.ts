@@ -1,7 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { base64 } from '../../src/base/bytes.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
-import { fingerprint, type KeyAuthority, matchesPin, Peers, type PipeClaim } from '../../src/federation/peers.ts';
+import {
+  fingerprint,
+  type KeyAuthority,
+  matchesPin,
+  Peers,
+  type PipeClaim,
+} from '../../src/federation/peers.ts';
 import type { PeerTrust } from '../../src/federation/transports.ts';
 import { pipePeer } from '../../src/storage/pipe_peers.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
@@ -36,7 +42,8 @@ beforeEach(() => {
 function peers(trust?: PeerTrust, defaultTrust: 'verified' | 'tofu' = 'verified', confirmedBefore = false) {
   const log = recordingLog();
   const keys: KeyAuthority = {
-    isConfirmed: async (_server, _id, publicKey) => published !== undefined && base64(published) === base64(publicKey),
+    isConfirmed: async (_server, _id, publicKey) =>
+      published !== undefined && base64(published) === base64(publicKey),
     hasConfirmedKeys: async () => confirmedBefore,
     acceptClaimedKey: async (_server, _id, publicKey) => void accepted.push(publicKey),
   };
@@ -84,7 +91,12 @@ describe('trust verified', () => {
     published = key.publicKey;
     const { decide } = peers();
     await decide();
-    const changed = { signingPublic: other.publicKey, signingKeyId: 'ed25519:2', noisePublic: noise(2), serial: 1 };
+    const changed = {
+      signingPublic: other.publicKey,
+      signingKeyId: 'ed25519:2',
+      noisePublic: noise(2),
+      serial: 1,
+    };
     expect(await decide(changed)).toEqual(refused);
     published = other.publicKey;
     expect(await decide(changed)).toEqual(trusted);
@@ -97,7 +109,9 @@ describe('trust on first use', () => {
     const { decide, log } = peers('tofu');
     expect(await decide()).toEqual(trusted);
     expect(accepted).toEqual([key.publicKey]);
-    expect(await decide({ signingPublic: other.publicKey, noisePublic: noise(2), serial: 99 })).toEqual(refused);
+    expect(await decide({ signingPublic: other.publicKey, noisePublic: noise(2), serial: 99 })).toEqual(
+      refused,
+    );
     expect((await pipePeer(database, B))?.signingKey).toBe(base64(key.publicKey));
     expect(log.lines.at(-1)?.level).toBe('warn');
   });

@@ -39,10 +39,12 @@ function newSender(seed = 1) {
   return { sender, log, enqueue };
 }
 
-const message = (n: number): Event => factory.event('@alice:a.example' as UserId, 'm.room.message', { content: { n } });
+const message = (n: number): Event =>
+  factory.event('@alice:a.example' as UserId, 'm.room.message', { content: { n } });
 const numbers = (call: FederationCall): JsonValue[] =>
   ((call.body as JsonObject).pdus as JsonObject[]).map((pdu) => (pdu.content as JsonObject).n!);
-const sentTo = (server: ServerName) => transport.calls.filter(({ destination }) => destination === server).map(({ call }) => call);
+const sentTo = (server: ServerName) =>
+  transport.calls.filter(({ destination }) => destination === server).map(({ call }) => call);
 const rows = async () => (await database.all<{ n: number }>('SELECT count(*) AS n FROM outbox'))[0]!.n;
 
 describe('the sender', () => {
@@ -163,7 +165,9 @@ describe('the sender', () => {
 
   it('repeats what was under way when it was stopped', async () => {
     transport.answer = (_, { signal }) =>
-      new Promise((_resolve, reject) => signal!.addEventListener('abort', () => reject(new Error('stopped'))));
+      new Promise((_resolve, reject) =>
+        signal!.addEventListener('abort', () => reject(new Error('stopped'))),
+      );
     const first = newSender();
     await first.sender.start();
     await first.enqueue(message(1), B);
@@ -237,7 +241,9 @@ describe('the sender', () => {
     await enqueue(event, B);
     await time.pass(HOUR);
     expect(transport.calls).toHaveLength(1);
-    expect(log.lines).toContainEqual(expect.objectContaining({ level: 'warn', fields: expect.objectContaining({ eventId: event.id }) }));
+    expect(log.lines).toContainEqual(
+      expect.objectContaining({ level: 'warn', fields: expect.objectContaining({ eventId: event.id }) }),
+    );
     expect(sender.counters).toMatchObject({ delivered: 1, refused: 1, failed: 0 });
   });
 

@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { isPublicAddress } from '../../src/federation/addresses.ts';
-import { maxAge, type ResolutionSources, ServerResolver, type SrvRecord } from '../../src/federation/server_resolution.ts';
+import {
+  maxAge,
+  type ResolutionSources,
+  ServerResolver,
+  type SrvRecord,
+} from '../../src/federation/server_resolution.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
 import { HOUR } from './fixtures.ts';
 
@@ -30,7 +35,12 @@ function resolver(world: World) {
   return { asked, clock, resolve: (name: string) => server.resolve(name as ServerName) };
 }
 
-const record = (name: string, port = 443, priority = 0, weight = 0): SrvRecord => ({ name, port, priority, weight });
+const record = (name: string, port = 443, priority = 0, weight = 0): SrvRecord => ({
+  name,
+  port,
+  priority,
+  weight,
+});
 const delegated = (to: string): World => ({ wellKnown: { 'hs.example': { 'm.server': to } } });
 
 describe('resolving a server name', () => {
@@ -38,13 +48,26 @@ describe('resolving a server name', () => {
   it.each<[string, string, World, string, number, string]>([
     ['1: an IPv4 literal', '1.2.3.4', {}, '1.2.3.4', 8448, '1.2.3.4'],
     ['1: an IPv6 literal with a port', '[2001:db8::1]:99', {}, '2001:db8::1', 99, '[2001:db8::1]:99'],
-    ['2: an explicit port', 'hs.example:1234', delegated('no.example'), 'hs.example', 1234, 'hs.example:1234'],
+    [
+      '2: an explicit port',
+      'hs.example:1234',
+      delegated('no.example'),
+      'hs.example',
+      1234,
+      'hs.example:1234',
+    ],
     ['3.1: delegation to an IP literal', 'hs.example', delegated('5.6.7.8'), '5.6.7.8', 8448, '5.6.7.8'],
     ['3.2: delegation with a port', 'hs.example', delegated('m.example:77'), 'm.example', 77, 'm.example:77'],
     [
       '3.3: delegation, then SRV of the delegated name',
       'hs.example',
-      { ...delegated('m.example'), srv: { '_matrix-fed._tcp.m.example': [record('t.example', 5)], '_matrix._tcp.m.example': [record('old.example')] } },
+      {
+        ...delegated('m.example'),
+        srv: {
+          '_matrix-fed._tcp.m.example': [record('t.example', 5)],
+          '_matrix._tcp.m.example': [record('old.example')],
+        },
+      },
       't.example',
       5,
       'm.example',
@@ -58,10 +81,31 @@ describe('resolving a server name', () => {
       'm.example',
     ],
     ['3.5: delegation without SRV', 'hs.example', delegated('m.example'), 'm.example', 8448, 'm.example'],
-    ['4: SRV', 'hs.example', { srv: { '_matrix-fed._tcp.hs.example': [record('t.example', 5)] } }, 't.example', 5, 'hs.example'],
-    ['5: the deprecated SRV', 'hs.example', { srv: { '_matrix._tcp.hs.example': [record('t.example', 5)] } }, 't.example', 5, 'hs.example'],
+    [
+      '4: SRV',
+      'hs.example',
+      { srv: { '_matrix-fed._tcp.hs.example': [record('t.example', 5)] } },
+      't.example',
+      5,
+      'hs.example',
+    ],
+    [
+      '5: the deprecated SRV',
+      'hs.example',
+      { srv: { '_matrix._tcp.hs.example': [record('t.example', 5)] } },
+      't.example',
+      5,
+      'hs.example',
+    ],
     ['6: nothing of all this', 'hs.example', {}, 'hs.example', 8448, 'hs.example'],
-    ['3, invalid: goes on with step 6', 'hs.example', delegated('not a name'), 'hs.example', 8448, 'hs.example'],
+    [
+      '3, invalid: goes on with step 6',
+      'hs.example',
+      delegated('not a name'),
+      'hs.example',
+      8448,
+      'hs.example',
+    ],
   ])('step %s', async (_, name, world, host, port, hostHeader) => {
     expect((await resolver(world).resolve(name))[0]).toEqual({ host, port, hostHeader });
   });
@@ -75,13 +119,22 @@ describe('resolving a server name', () => {
 
   it('tries SRV targets by priority, and leaves out the one that says there is none', async () => {
     const { resolve } = resolver({
-      srv: { '_matrix-fed._tcp.hs.example': [record('c', 1, 20), record('.', 1, 0), record('b', 1, 10, 5), record('a', 1, 5)] },
+      srv: {
+        '_matrix-fed._tcp.hs.example': [
+          record('c', 1, 20),
+          record('.', 1, 0),
+          record('b', 1, 10, 5),
+          record('a', 1, 5),
+        ],
+      },
     });
     expect((await resolve('hs.example')).map(({ host }) => host)).toEqual(['a', 'b', 'c']);
   });
 
   it('draws within a priority by weight', async () => {
-    const { resolve } = resolver({ srv: { '_matrix-fed._tcp.hs.example': [record('heavy', 1, 0, 90), record('light', 1, 0, 10)] } });
+    const { resolve } = resolver({
+      srv: { '_matrix-fed._tcp.hs.example': [record('heavy', 1, 0, 90), record('light', 1, 0, 10)] },
+    });
     const firsts = [];
     for (let i = 0; i < 200; i++) firsts.push((await resolve('hs.example'))[0]!.host);
     const heavy = firsts.filter((host) => host === 'heavy').length;
@@ -122,9 +175,12 @@ describe('resolving a server name', () => {
 });
 
 describe('public addresses', () => {
-  it.each(['1.1.1.1', '8.8.8.8', '2606:4700::1111', '[2606:4700::1111]', '::ffff:8.8.8.8'])('%s is one', (address) => {
-    expect(isPublicAddress(address)).toBe(true);
-  });
+  it.each(['1.1.1.1', '8.8.8.8', '2606:4700::1111', '[2606:4700::1111]', '::ffff:8.8.8.8'])(
+    '%s is one',
+    (address) => {
+      expect(isPublicAddress(address)).toBe(true);
+    },
+  );
 
   it.each([
     '127.0.0.1',

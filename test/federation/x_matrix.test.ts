@@ -1,7 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
-import { authorizationHeader, parseAuthorization, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
+import {
+  authorizationHeader,
+  parseAuthorization,
+  RequestAuthenticator,
+} from '../../src/federation/x_matrix.ts';
 import type { KeyId } from '../../src/matrix/ids.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 import { A, B, C, testKey } from './fixtures.ts';
@@ -19,12 +23,19 @@ function authenticator(known = true) {
   return new RequestAuthenticator({
     serverName: B,
     clock: new VirtualClock(),
-    keys: { requestKey: async (server, id) => (known && server === A && id === key.keyId ? key.publicKey : undefined) },
+    keys: {
+      requestKey: async (server, id) =>
+        known && server === A && id === key.keyId ? key.publicKey : undefined,
+    },
   });
 }
 
 const authenticate = (changes: Partial<typeof request> & { authorization?: string } = {}, known = true) =>
-  authenticator(known).authenticate({ ...request, authorization: authorizationHeader(request, key), ...changes });
+  authenticator(known).authenticate({
+    ...request,
+    authorization: authorizationHeader(request, key),
+    ...changes,
+  });
 
 describe('the Authorization header', () => {
   it('is built as the specification writes it', () => {
@@ -34,11 +45,26 @@ describe('the Authorization header', () => {
   });
 
   it.each([
-    ['the example', 'X-Matrix origin="origin.hs.example.com",destination="destination.hs.example.com",key="ed25519:key1",sig="ABCDEF"'],
-    ['names in capitals, any order, more spaces', 'x-MATRIX   SIG="ABCDEF" ,\tKEY="ed25519:key1" , Destination="destination.hs.example.com",oRigin="origin.hs.example.com"'],
-    ['tokens without quotes, with colons', 'X-Matrix origin=origin.hs.example.com,destination=destination.hs.example.com,key=ed25519:key1,sig=ABCDEF'],
-    ['backslashes', 'X-Matrix origin="origin.hs.\\example.com",destination="destination.hs.example.com",key="ed25519:\\key1",sig="ABC\\DEF"'],
-    ['unknown parameters and empty elements', 'X-Matrix origin="origin.hs.example.com",, destination="destination.hs.example.com",key="ed25519:key1",sig="ABCDEF",extra="a,b=\\"c"'],
+    [
+      'the example',
+      'X-Matrix origin="origin.hs.example.com",destination="destination.hs.example.com",key="ed25519:key1",sig="ABCDEF"',
+    ],
+    [
+      'names in capitals, any order, more spaces',
+      'x-MATRIX   SIG="ABCDEF" ,\tKEY="ed25519:key1" , Destination="destination.hs.example.com",oRigin="origin.hs.example.com"',
+    ],
+    [
+      'tokens without quotes, with colons',
+      'X-Matrix origin=origin.hs.example.com,destination=destination.hs.example.com,key=ed25519:key1,sig=ABCDEF',
+    ],
+    [
+      'backslashes',
+      'X-Matrix origin="origin.hs.\\example.com",destination="destination.hs.example.com",key="ed25519:\\key1",sig="ABC\\DEF"',
+    ],
+    [
+      'unknown parameters and empty elements',
+      'X-Matrix origin="origin.hs.example.com",, destination="destination.hs.example.com",key="ed25519:key1",sig="ABCDEF",extra="a,b=\\"c"',
+    ],
   ])('is understood with %s', (_, header) => {
     expect(parseAuthorization(header)).toEqual({
       ok: true,
@@ -66,11 +92,30 @@ describe('the Authorization header', () => {
   });
 
   it('never throws, and ends, whatever it holds', () => {
-    const part = fc.constantFrom('X-Matrix ', 'origin', 'sig', 'key', '=', '"', '\\', ',', ' ', '\t', 'a.b', 'ed25519:1');
+    const part = fc.constantFrom(
+      'X-Matrix ',
+      'origin',
+      'sig',
+      'key',
+      '=',
+      '"',
+      '\\',
+      ',',
+      ' ',
+      '\t',
+      'a.b',
+      'ed25519:1',
+    );
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.array(part).map((parts) => parts.join(''))), (header) => {
-        parseAuthorization(header);
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.array(part).map((parts) => parts.join('')),
+        ),
+        (header) => {
+          parseAuthorization(header);
+        },
+      ),
       { seed: 7, numRuns: 2_000 },
     );
   });
@@ -114,7 +159,9 @@ describe('authenticating a request', () => {
 
   it('refuses a request that claims to come from this server', async () => {
     const own = { ...request, origin: B };
-    await expect(authenticate({ authorization: authorizationHeader(own, key) })).rejects.toMatchObject({ status: 401 });
+    await expect(authenticate({ authorization: authorizationHeader(own, key) })).rejects.toMatchObject({
+      status: 401,
+    });
   });
 
   it('refuses a key that is not known, and a signature by another key under a known id', async () => {

@@ -34,9 +34,10 @@ describe.skipIf(!hasClient)(`libcoap's client (skipped where ${CLIENT} is not in
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'ravine-libcoap-'));
     puts = [];
+    const codec = { encode: encodeJson, decode: decodeJson };
     app = createApp({
       clock: systemClock,
-      cbor: { encode: encodeJson, decode: decodeJson },
+      cbor: codec,
       authenticate: async (token) => (token === 'good' ? ALICE : undefined),
     });
     versionRoutes(app, { publicBaseUrl: null });
@@ -66,7 +67,7 @@ describe.skipIf(!hasClient)(`libcoap's client (skipped where ${CLIENT} is not in
       trust: { decide: async () => ({ trusted: false, reason: 'nobody' }) },
       plain: 'loopback',
     });
-    await openCoapDoor(app, socket);
+    await openCoapDoor(app, socket, codec);
   });
 
   afterAll(async () => {

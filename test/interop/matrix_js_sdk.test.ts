@@ -2,11 +2,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ClientEvent, createClient, type MatrixClient, type MatrixEvent, Preset, RoomEvent, SyncState } from 'matrix-js-sdk';
-import { logger } from 'matrix-js-sdk/lib/logger.js';
+import type { Logger } from 'matrix-js-sdk/lib/logger.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type PartialConfig, completeConfig } from '../../src/server/config.ts';
 import { openServer, type RunningServer } from '../../src/server/open.ts';
-import { freePort, testAuthority } from '../certificates.ts';
+import { throwawayAuthority } from '../../src/mesh/authority.ts';
+import { freePort } from '../free_port.ts';
 
 /*
  *   alice ──HTTP── alpha.test ══ pipe over UDP, or HTTPS ══ bravo.test ──HTTP── bob
@@ -14,12 +15,21 @@ import { freePort, testAuthority } from '../certificates.ts';
  * Two complete servers on loopback with real sockets and files, and the client library that Element is built on.
  */
 
+/** The library logs every request. */
+const quiet: Logger = {
+  trace: () => undefined,
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  getChild: () => quiet,
+};
+
 let folder: string;
 const running = new Map<string, RunningServer>();
 const clients: MatrixClient[] = [];
 
 beforeEach(() => {
-  logger.disableAll();
   folder = mkdtempSync(join(tmpdir(), 'ravine-js-sdk-'));
 });
 
@@ -45,7 +55,7 @@ async function stop(name: string): Promise<void> {
 /** Registers a user and starts a client that syncs. */
 async function logIn(baseUrl: string, username: string): Promise<MatrixClient> {
   const password = 'a long enough password';
-  const anonymous = createClient({ baseUrl });
+  const anonymous = createClient({ baseUrl, logger: quiet });
   const first = await anonymous.registerRequest({ username, password }).catch((error) => error.data as { session: string });
   const session = (first as { session: string }).session;
   await anonymous.registerRequest({ username, password, inhibit_login: true, auth: { type: 'm.login.dummy', session } });
@@ -54,7 +64,7 @@ async function logIn(baseUrl: string, username: string): Promise<MatrixClient> {
     identifier: { type: 'm.id.user', user: username },
     password,
   });
-  const client = createClient({ baseUrl, userId: login.user_id, accessToken: login.access_token, deviceId: login.device_id });
+  const client = createClient({ baseUrl, logger: quiet, userId: login.user_id, accessToken: login.access_token, deviceId: login.device_id });
   clients.push(client);
   const prepared = new Promise<void>((resolve) => {
     client.on(ClientEvent.Sync, (state) => {
@@ -122,6 +132,7 @@ async function conversation(alphaUrl: string, bravoUrl: string, restartBravo: ()
   await restartBravo();
   const bobAgain = createClient({
     baseUrl: bravoUrl,
+    logger: quiet,
     userId: bob.getUserId()!,
     accessToken: bob.getAccessToken()!,
     deviceId: bob.getDeviceId()!,
@@ -164,7 +175,7 @@ describe('matrix-js-sdk on two servers', () => {
   });
 
   it('talks over HTTPS where there is no pipe', async () => {
-    const authority = await testAuthority();
+    const authority = await throwawayAuthority();
     const file = (name: string, pem: string): string => {
       const path = join(folder, name);
       writeFileSync(path, pem, { mode: 0o600 });
@@ -179,7 +190,7 @@ describe('matrix-js-sdk on two servers', () => {
         http: {
           listen: [
             { host: '127.0.0.1', port: http },
-            { host: '127.0.0.1', port: tls, tls: { certificate: file(`${name}.pem`, issued.certificate), key: file(`${name}.key`, issued.key) } },
+            { host: '127.0.0.1', port: tls, tls: { certificate: file(`${name}.pem`, issued.cert), key: file(`${name}.key`, issued.key) } },
           ],
         },
         federation: { peers: [{ server_name: peer, address: `https://127.0.0.1:${peerTls}` }], certificate_authorities: [ca] },

@@ -38,6 +38,10 @@ describe('canonical JSON', () => {
     );
   });
 
+  it('puts the first code point that takes two units after the last that takes one', () => {
+    expect(text({ '\u{10000}': 1, '\uffff': 2 })).toBe('{"\uffff":2,"\u{10000}":1}');
+  });
+
   it('escapes what the grammar has escaped, and nothing else', () => {
     expect(text('"\\\b\t\n\f\r\u0000\u001f\u007f\u2028/é\u{1f600}')).toBe(
       '"\\"\\\\\\b\\t\\n\\f\\r\\u0000\\u001f\u007f\u2028/é\u{1f600}"',

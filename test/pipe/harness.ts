@@ -30,6 +30,8 @@ export type Channel = (sent: {
   from: string;
   to: string;
   datagram: PipeDatagram;
+  /** How long it takes until the last bit has left. */
+  leaves: number;
 }) => { after: number; bytes: Uint8Array }[];
 
 export const perfect =
@@ -92,7 +94,14 @@ export class Side {
 
   run(step: PipeStep): void {
     const { clock } = this.network;
-    for (const datagram of step.datagrams) this.network.carry(this.address, datagram);
+    // An endpoint's timer starts when the datagram has left.
+    const own = this.#boot;
+    for (const datagram of step.datagrams) {
+      const leaves = this.network.carry(this.address, datagram);
+      const { handshake } = datagram;
+      if (handshake === null) continue;
+      clock.after(leaves, () => own === this.#boot && this.run(this.endpoint.left(handshake, this.now)));
+    }
     for (const event of step.events) {
       this.events.push(event);
       if (event.kind === 'payload') {
@@ -110,12 +119,6 @@ export class Side {
         if (delay === 0) decide();
         else clock.after(delay, decide);
       }
-    }
-    // Every datagram "leaves" at once; that is when its timer starts.
-    const boot = this.#boot;
-    for (const { handshake } of step.datagrams) {
-      if (handshake !== null)
-        clock.after(0, () => boot === this.#boot && this.run(this.endpoint.left(handshake, this.now)));
     }
     this.#arm(this.#deadlineOf());
   }
@@ -147,6 +150,7 @@ export class Network {
   readonly captured: Captured[] = [];
   timing: HandshakeTiming = FAST;
   channel: Channel = perfect();
+  leaves: (sent: { from: string; bytes: Uint8Array }) => number = () => 0;
   onSend: (from: string, datagram: PipeDatagram) => void = () => {};
 
   add(name: string, address: string, seed: number, limits: Partial<PipeLimits> = {}): Side {
@@ -164,12 +168,15 @@ export class Network {
     this.sides.set(side.address, side);
   }
 
-  carry(from: string, datagram: PipeDatagram): void {
+  /** Returns how long the datagram takes to leave. */
+  carry(from: string, datagram: PipeDatagram): number {
     this.captured.push({ at: this.clock.monotonic(), from, datagram });
     this.onSend(from, datagram);
-    for (const { after, bytes } of this.channel({ from, to: datagram.to, datagram })) {
+    const leaves = this.leaves({ from, bytes: datagram.bytes });
+    for (const { after, bytes } of this.channel({ from, to: datagram.to, datagram, leaves })) {
       this.clock.after(after, () => this.deliver(from, datagram.to, bytes));
     }
+    return leaves;
   }
 
   deliver(from: string, to: string, bytes: Uint8Array): void {

@@ -52,7 +52,9 @@ export class EventBuilder {
       prev_events: prevs.map(({ id }) => id),
       auth_events: authEventKeys(stub, draft.version).flatMap((place) => before.map.get(place) ?? []),
     };
-    const event = { id: '$' as Event['id'], room: draft.room, pdu: { ...unsigned, hashes: { sha256: '' }, signatures: {} } };
+    // As it will be once this server has signed it, which rule 5.2 asks for.
+    const pdu = { ...unsigned, hashes: { sha256: '' }, signatures: { [this.serverName]: { [this.#key.keyId]: '' } } };
+    const event = { id: '$' as Event['id'], room: draft.room, pdu };
     for (const state of new Set([before, draft.current])) {
       const authorised = await authoriseBy(draft, event, state);
       if (!authorised.ok) throw forbidden(authorised.problem.reason);

@@ -1,6 +1,12 @@
 import type { EventId } from '../../matrix/ids.ts';
+import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
-import { eventsById, type StoredEvent } from '../../storage/events.ts';
+import { eventsById, type RejectedBy, type StoredEvent } from '../../storage/events.ts';
+
+/** An event that is stored or about to be. */
+export interface FoundEvent extends ResolvedEvent {
+  readonly rejectedBy: RejectedBy | null;
+}
 
 /** How many events are kept. At a kilobyte or two each, some megabytes. */
 const MAX_EVENTS = 4_000;
@@ -34,6 +40,15 @@ export class EventCache {
     for (const stored of await eventsById(this.#db, missing)) {
       found.set(stored.event.id, stored);
       if (this.#dropped === before) this.#keep(stored);
+    }
+    return found;
+  }
+
+  /** `load`, as resolution and authorisation want it. */
+  async find(ids: Iterable<EventId>): Promise<Map<EventId, FoundEvent>> {
+    const found = new Map<EventId, FoundEvent>();
+    for (const [id, { event, status, rejectedBy }] of await this.load(ids)) {
+      found.set(id, { event, rejected: status === 'rejected', rejectedBy });
     }
     return found;
   }

@@ -1,12 +1,12 @@
 import { forbidden, notFound } from '../../matrix/error.ts';
-import { parseUserId, type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
-import { type Event, splitStateKey } from '../../matrix/pdu.ts';
+import type { EventId, RoomId, ServerName } from '../../matrix/ids.ts';
+import type { Event } from '../../matrix/pdu.ts';
 import type { Database } from '../../storage/database.ts';
 import { authEdges, eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
+import { isServerJoinedIn } from './joined_in.ts';
 import type { RoomWriter } from './room_writer.ts';
-import type { RoomState } from './room_state.ts';
 
 /** How many events the answer to get_missing_events has at most. */
 const MAX_MISSING_EVENTS = 100;
@@ -118,17 +118,7 @@ export class FederatedHistory {
   async #maySee(stored: StoredEvent, server: ServerName): Promise<boolean> {
     if (await isServerJoined(this.#database, stored.event.room, server)) return true;
     if (stored.stateAfter === null) return false;
-    return this.#isJoinedIn(await this.#writer.states.load(stored.stateAfter), server);
-  }
-
-  async #isJoinedIn(state: RoomState, server: ServerName): Promise<boolean> {
-    const members = [...state.map].flatMap(([place, id]) => {
-      const { type, key } = splitStateKey(place);
-      const user = type === 'm.room.member' ? parseUserId(key) : undefined;
-      return user?.ok && serverOf(user.value) === server ? [id] : [];
-    });
-    const events = await this.#writer.events.load(members);
-    return [...events.values()].some(({ event }) => event.pdu.content.membership === 'join');
+    return isServerJoinedIn(await this.#writer.states.load(stored.stateAfter), server, this.#writer.events);
   }
 }
 

@@ -3,12 +3,11 @@ import { createEventOf } from '../../matrix/hashes.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
-import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
 import { childrenOf, type EventStatus, type RejectedBy } from '../../storage/events.ts';
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
 import type { ClientTransaction } from '../../storage/transactions.ts';
-import type { EventCache } from './event_cache.ts';
+import type { EventCache, FoundEvent } from './event_cache.ts';
 import { earlierRedaction, type Redaction, redactionBy } from './redactions.ts';
 import { RoomState } from './room_state.ts';
 import type { StateStore } from './state_store.ts';
@@ -37,11 +36,6 @@ export interface DraftEntry {
   readonly shows: readonly EventId[];
   readonly origin: Origin;
   readonly transaction: ClientTransaction | null;
-}
-
-/** An event that is stored or about to be. */
-export interface FoundEvent extends ResolvedEvent {
-  readonly rejectedBy: RejectedBy | null;
 }
 
 interface Extremity {
@@ -128,10 +122,7 @@ export class RoomDraft implements AuthorisedRoom {
       if (pending === undefined) wanted.push(id);
       else found.set(id, pending);
     }
-    for (const [id, stored] of await this.#stores.events.load(wanted)) {
-      const { event, status, rejectedBy } = stored;
-      found.set(id, { event, rejected: status === 'rejected', rejectedBy });
-    }
+    for (const [id, stored] of await this.#stores.events.find(wanted)) found.set(id, stored);
     return found;
   }
 

@@ -76,12 +76,10 @@ export class StateStore {
     let step = resolution.next();
     while (!step.done) {
       const answer = new Map<EventId, ResolvedEvent>();
-      const stored = await this.#events.load(step.value.filter((id) => !pending.has(id)));
+      const stored = await this.#events.find(step.value.filter((id) => !pending.has(id)));
       for (const id of step.value) {
-        const waiting = pending.get(id);
-        const found = stored.get(id);
-        if (waiting !== undefined) answer.set(id, waiting);
-        else if (found !== undefined) answer.set(id, { event: found.event, rejected: found.status === 'rejected' });
+        const found = pending.get(id) ?? stored.get(id);
+        if (found !== undefined) answer.set(id, found);
       }
       step = resolution.next(answer);
     }

@@ -115,9 +115,11 @@ export class RoomSections {
       },
       request,
     );
-    if (newly) markLimited(section);
-    // A ban after the leave is not part of what they may see, but it is theirs.
-    if (row.position > departure) await this.#appendMembership(section.body, row);
+    // A ban after the leave is not part of what they may see, but it is theirs. What lies between is a gap; where an
+    // invite in between hid the leave from them, its end too.
+    const later = row.position > departure;
+    if (newly || later) markLimited(section);
+    if (later) await this.#appendMembership(section.body, row);
     return { ...section.body, account_data: { events: [] } };
   }
 

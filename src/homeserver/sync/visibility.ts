@@ -46,9 +46,11 @@ export class Visibility {
   }
 
   #allowsAt({ setting, membership }: Moment, event: EventRow): boolean {
-    if (setting === 'world_readable' || membership === 'join') return true;
-    // What was never delivered was sent before this server, and so the user, was there.
-    if (setting === 'shared') return this.#joinedUntil > 0 && (event.position ?? 0) <= this.#joinedUntil;
+    if (setting === 'world_readable') return true;
+    // What was never delivered was sent before this server, and so the user, was there. What came after they left is
+    // not theirs, even where it was sent on a branch on which they were still there.
+    const inTime = this.#joinedUntil > 0 && (event.position ?? 0) <= this.#joinedUntil;
+    if (membership === 'join' || setting === 'shared') return inTime;
     return setting === 'invited' && membership === 'invite';
   }
 

@@ -56,11 +56,21 @@ export class World {
       limit: 100,
       minDepth: 0,
     };
-    for (const older of await from.rooms.missingEvents(event.room, request, to.name)) {
-      const result = await to.rooms.receive(overTheWire(older.pdu));
-      if (result.kind === 'missing_prev') await to.rooms.receive(overTheWire(older.pdu), await from.stateBefore(older, to));
+    try {
+      for (const older of await from.rooms.missingEvents(event.room, request, to.name)) {
+        await this.#receiveOrBridge(from, to, overTheWire(older.pdu));
+      }
+      return await this.#receiveOrBridge(from, to, event);
+    } catch (error) {
+      // The sender may have learned meanwhile that the receiver is not in the room.
+      if (error instanceof MatrixError) return received;
+      throw error;
     }
-    return to.rooms.receive(event);
+  }
+
+  async #receiveOrBridge(from: Server, to: Server, event: Event): Promise<Received> {
+    const received = await to.rooms.receive(event);
+    return received.kind === 'missing_prev' ? to.rooms.receive(event, await from.stateBefore(event, to)) : received;
   }
 }
 

@@ -6,6 +6,8 @@ import type { ClientEvent, Page, Section, SyncBody } from './room_fixture.ts';
 
 export interface ModelRoom {
   membership: string;
+  /** Whether an invite came since they were last told all of what they saw. */
+  invitedSince: boolean;
   /** What was shown, oldest first, and how many of it are of the room's creation. */
   readonly timeline: ClientEvent[];
   readonly seen: Set<string>;
@@ -51,14 +53,18 @@ export class ModelClient {
     this.counts.syncs++;
     for (const [room, section] of Object.entries(body.rooms.join)) await this.#applyRoom(room, section, 'join');
     for (const [room, section] of Object.entries(body.rooms.leave)) await this.#applyRoom(room, section, 'leave');
-    for (const room of Object.keys(body.rooms.invite)) this.#room(room).membership = 'invite';
+    for (const id of Object.keys(body.rooms.invite)) {
+      const room = this.#room(id);
+      room.membership = 'invite';
+      room.invitedSince = true;
+    }
     this.since = body.next_batch;
   }
 
   #room(id: string): ModelRoom {
     const known = this.rooms.get(id);
     if (known !== undefined) return known;
-    const room: ModelRoom = { membership: 'leave', timeline: [], seen: new Set(), state: new Map() };
+    const room: ModelRoom = { membership: 'leave', invitedSince: false, timeline: [], seen: new Set(), state: new Map() };
     this.rooms.set(id, room);
     return room;
   }
@@ -67,7 +73,8 @@ export class ModelClient {
     const room = this.#room(id);
     const wasJoined = room.membership === 'join';
     const gap = section.timeline.limited ? await this.#closeGap(id as RoomId, room, section, wasJoined) : [];
-    let joined = wasJoined;
+    const own = room.timeline.findLast((event) => event.type === 'm.room.member' && event.state_key === this.user);
+    let joined = own?.content.membership === 'join';
     for (const event of [...gap, ...section.timeline.events]) {
       if (event.type === 'm.room.member' && event.state_key === this.user) {
         const before = joined;
@@ -87,6 +94,7 @@ export class ModelClient {
       if (event.state_key !== undefined) room.state.set(placeOf(event.type, event.state_key), event);
     }
     room.membership = becomes;
+    if (becomes === 'join' || section.timeline.limited) room.invitedSince = false;
   }
 
   /** Pages back from where a timeline starts: to the last sync, or to something that it knows. */

@@ -1,0 +1,68 @@
+import { Command } from 'commander';
+import { readConfig } from '../server/config.ts';
+import { openServer, type RunningServer } from '../server/open.ts';
+
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('Runs the homeserver until it is told to stop (SIGINT or SIGTERM).')
+    .option('-c, --config <file>', 'configuration in YAML; every key is in config/ravine.example.yaml')
+    .addHelpText(
+      'after',
+      `
+Without a configuration: server name "localhost", data in ./data, HTTP on 127.0.0.1:8008, CoAP and pipes on UDP
+127.0.0.1:5683. The first start prints a registration token. SIGHUP reads the TLS certificates again.
+
+Examples:
+  ravine serve
+  ravine serve --config /etc/ravine/ravine.yaml`,
+    )
+    .action(serve);
+}
+
+async function serve({ config: file }: { readonly config?: string }): Promise<void> {
+  const config = readConfig(file);
+  const server = await openServer(config);
+  const { homeserver, http, udp } = server;
+  const lines = [
+    `Ravine serves ${homeserver.serverName}.`,
+    ...http.map(({ host, port, tls }) => `  ${tls ? 'https' : 'http'}://${host}:${port}`),
+    ...(udp === undefined ? [] : [`  CoAP and pipes on UDP ${udp}`]),
+    `  data in ${config.data}`,
+    `  signing key fingerprint, for others to pin: ${homeserver.fingerprint}`,
+  ];
+  if (config.registration === 'token') lines.push(...(await introduction(server)));
+  console.log(lines.join('\n'));
+
+  const stop = (): void => {
+    // A second signal does not wait.
+    process.once('SIGINT', () => process.exit(1));
+    void server.stop().then(() => process.exit(0));
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  process.on('SIGHUP', () => {
+    try {
+      server.reloadCertificates();
+      console.log('The certificates were read again.');
+    } catch (error) {
+      console.error(`The certificates stay as they were: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  });
+}
+
+/** At the first start, what a new operator does next. The token is shown here and nowhere else; only its hash is kept. */
+async function introduction({ homeserver, http }: RunningServer): Promise<string[]> {
+  const token = await homeserver.accounts.issueFirstRegistrationToken();
+  if (token === undefined) return [];
+  const [first] = http;
+  const url = first === undefined ? 'the server' : `${first.tls ? 'https' : 'http'}://${first.host}:${first.port}`;
+  return [
+    '',
+    `Registration token, printed once: ${token}`,
+    '',
+    'Next:',
+    `  1. Point a Matrix client (Element: "Sign in", "Edit" the homeserver) at ${url} and create an account with the token.`,
+    '  2. Copy config/ravine.example.yaml to ravine.yaml to choose a server name, which can never change, and who may connect.',
+    '  3. See what a slow link does: npx ravine demo',
+  ];
+}

@@ -1,0 +1,75 @@
+import type { Random } from '../base/random.ts';
+import type { Clock, Millis } from '../base/time.ts';
+import type { CoapCounters, CoapLimits } from '../coap/core.ts';
+import type { Timing } from '../coap/timing.ts';
+import type { Address, Link } from '../link/link.ts';
+import type { PacerLimits } from '../link/pacer.ts';
+import type { PipeStatistics } from '../pipe/endpoint.ts';
+import type { LocalIdentity } from '../pipe/identity.ts';
+import type { PipeLimits } from '../pipe/limits.ts';
+import type { PlainPolicy } from './plain_policy.ts';
+import type { TrustPolicy } from './trust.ts';
+
+/** Where the socket tells what an operator should know. Fields first, as pino has it. */
+export interface ExchangeLog {
+  debug(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** One datagram, as a capture wants it. */
+export interface ExchangeObservation {
+  readonly direction: 'sent' | 'received';
+  /** Monotonic milliseconds. */
+  readonly at: Millis;
+  readonly peer: Address;
+  readonly bytes: Uint8Array;
+  /** What it is where that is known: `data CON PUT`, `XX1`. Empty on what is received. */
+  readonly label: string;
+}
+
+export interface ExchangeOptions {
+  /** The socket closes it. */
+  readonly link: Link;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly identity: LocalIdentity;
+  readonly trust: TrustPolicy;
+  readonly plain: PlainPolicy;
+  /** Instead of what the link's profile leads to. */
+  readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
+  readonly limits?: {
+    readonly pipe?: Partial<PipeLimits>;
+    readonly coap?: Partial<CoapLimits>;
+    readonly pacer?: Partial<PacerLimits>;
+  };
+  readonly log?: ExchangeLog;
+  readonly observer?: (observation: ExchangeObservation) => void;
+}
+
+/** What has happened since the start. The machines' own counters are live views. */
+export interface ExchangeCounters {
+  datagramsIn: number;
+  datagramsOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  /** Datagrams that are neither a record nor CoAP. */
+  ignored: number;
+  /** Plain CoAP from where it is not served. */
+  plainRefused: number;
+  /** Datagrams that found no room in the pacer, or waited for a session too long. */
+  dropped: number;
+  /** Handshakes that ended in a session, and those that ended in distrust. */
+  established: number;
+  restarts: number;
+  refused: number;
+  unreachable: number;
+  requestsIn: number;
+  requestsOut: number;
+  responsesIn: number;
+  /** Requests that could not be decoded. */
+  malformedIn: number;
+  readonly inPipe: Readonly<CoapCounters>;
+  readonly plain: Readonly<CoapCounters>;
+  readonly pipe: Readonly<PipeStatistics>;
+}

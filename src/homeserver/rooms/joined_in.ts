@@ -1,0 +1,17 @@
+import { type EventId, parseUserId, type ServerName, serverOf } from '../../matrix/ids.ts';
+import { splitStateKey } from '../../matrix/pdu.ts';
+import type { RoomState } from './room_state.ts';
+import type { EventSource } from './verdict.ts';
+
+/** Whether a user of a server is joined by a state. */
+export async function isServerJoinedIn(state: RoomState, server: ServerName, events: EventSource): Promise<boolean> {
+  const members: EventId[] = [];
+  for (const [place, id] of state.map) {
+    const { type, key } = splitStateKey(place);
+    if (type !== 'm.room.member') continue;
+    const user = parseUserId(key);
+    if (user.ok && serverOf(user.value) === server) members.push(id);
+  }
+  const found = await events.find(members);
+  return [...found.values()].some(({ event }) => event.pdu.content.membership === 'join');
+}

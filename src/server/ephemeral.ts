@@ -1,0 +1,65 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Random } from '../base/random.ts';
+import type { Clock } from '../base/time.ts';
+import type { Work } from '../base/work.ts';
+import type { ExchangeObservation } from '../exchange/socket.ts';
+import type { PasswordCost } from '../homeserver/passwords.ts';
+import type { Link } from '../link/link.ts';
+import { migrate } from '../storage/migrate.ts';
+import { openSqlite } from '../storage/sqlite.ts';
+import { completeConfig, type PartialConfig } from './config.ts';
+import { createHomeserver, type Homeserver } from './homeserver.ts';
+import { createLogger } from './logger.ts';
+import { VERSION } from './version.ts';
+
+/** Cheap, since what these servers hold is thrown away. */
+const PASSWORD_COST: PasswordCost = { memoryKib: 8, passes: 1, lanes: 1 };
+
+export interface EphemeralOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly work: Work;
+  /** An existing folder; the server's data is in a folder of its name there, and is found again by the next start. */
+  readonly folder: string;
+  readonly config: PartialConfig & { readonly server_name: string };
+  readonly link?: Link;
+  /** Whether other servers may be reached over HTTPS. */
+  readonly https?: boolean;
+  readonly certificateAuthorities?: readonly string[];
+  readonly observer?: (observation: ExchangeObservation) => void;
+}
+
+/**
+ * A complete homeserver for a simulation, a demonstration or a measurement: everything is as in production but for who
+ * owns clock, dice and link, open registration, cheap passwords, and a disk that is never synced.
+ */
+export async function startEphemeral(options: EphemeralOptions): Promise<Homeserver> {
+  const { clock, random, work, folder, config, link, https = false, certificateAuthorities, observer } = options;
+  const data = join(folder, config.server_name);
+  mkdirSync(data, { recursive: true });
+  const path = join(data, 'ravine.db');
+  migrate(path);
+  const database = openSqlite({ path, durability: 'off' });
+  const homeserver = await createHomeserver({
+    config: completeConfig({ registration: 'open', log: { level: 'silent' }, ...config, data }, folder),
+    clock,
+    random,
+    work,
+    database,
+    link,
+    https,
+    version: VERSION,
+    log: createLogger('silent'),
+    passwordCost: PASSWORD_COST,
+    ...(certificateAuthorities && { certificateAuthorities }),
+    ...(observer && { observer }),
+  });
+  return {
+    ...homeserver,
+    async stop() {
+      await homeserver.stop();
+      await database.close();
+    },
+  };
+}

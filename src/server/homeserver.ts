@@ -1,0 +1,282 @@
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { createApp } from '../api/app.ts';
+import { accountRoutes } from '../api/client/account.ts';
+import { capabilityRoutes } from '../api/client/capabilities.ts';
+import { createRoomRoutes } from '../api/client/create_room.ts';
+import { deviceRoutes } from '../api/client/devices.ts';
+import { eventRoutes as clientEventRoutes } from '../api/client/event.ts';
+import { filterRoutes } from '../api/client/filter.ts';
+import { loginRoutes } from '../api/client/login.ts';
+import { logoutRoutes } from '../api/client/logout.ts';
+import { membershipRoutes } from '../api/client/membership.ts';
+import { messagesRoutes } from '../api/client/messages.ts';
+import { profileRoutes } from '../api/client/profile.ts';
+import { pushRuleRoutes } from '../api/client/push_rules.ts';
+import { registerRoutes } from '../api/client/register.ts';
+import { roomStateRoutes } from '../api/client/room_state.ts';
+import { sendRoutes } from '../api/client/send.ts';
+import { syncRoutes } from '../api/client/sync.ts';
+import { versionRoutes } from '../api/client/versions.ts';
+import { addServerHook, xMatrixAuthentication } from '../api/federation/authenticate.ts';
+import { eventRoutes } from '../api/federation/events.ts';
+import { handshakeRoutes } from '../api/federation/handshakes.ts';
+import { keyRoutes } from '../api/federation/key.ts';
+import { queryRoutes } from '../api/federation/queries.ts';
+import { transactionRoutes } from '../api/federation/transactions.ts';
+import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
+import type { Random } from '../base/random.ts';
+import type { Clock } from '../base/time.ts';
+import type { Work } from '../base/work.ts';
+import { decodeJson, encodeJson } from '../compact/cbor.ts';
+import { openCoapDoor } from '../doors/coap.ts';
+import { type ExchangeCounters, type ExchangeObservation, ExchangeSocket } from '../exchange/socket.ts';
+import { HttpsTransport } from '../federation/https_transport.ts';
+import { KeyRing } from '../federation/key_ring.ts';
+import { LocalOutbox } from '../federation/local_outbox.ts';
+import { fingerprint, Peers } from '../federation/peers.ts';
+import { PipeTransport } from '../federation/pipe_transport.ts';
+import { Receiver } from '../federation/receiver.ts';
+import { RemoteEvents } from '../federation/remote_events.ts';
+import { FederationRemoteRooms } from '../federation/remote_rooms.ts';
+import { Sender } from '../federation/sender.ts';
+import { type PeerEntry, pipeAddresses, Transports } from '../federation/transports.ts';
+import { RequestAuthenticator } from '../federation/x_matrix.ts';
+import { Accounts } from '../homeserver/accounts.ts';
+import { Devices } from '../homeserver/devices.ts';
+import { Filters } from '../homeserver/filters.ts';
+import { Messages } from '../homeserver/messages.ts';
+import { Notifier } from '../homeserver/notifier.ts';
+import type { PasswordCost } from '../homeserver/passwords.ts';
+import { Profiles } from '../homeserver/profiles.ts';
+import { Rooms } from '../homeserver/rooms/rooms.ts';
+import { Sync } from '../homeserver/sync/sync.ts';
+import type { Link } from '../link/link.ts';
+import { parseServerName, type ServerName } from '../matrix/ids.ts';
+import { type SigningKey, signingKey } from '../matrix/signing.ts';
+import type { Database } from '../storage/database.ts';
+import { type Config, ConfigError } from './config.ts';
+import { type OwnIdentity, ownIdentity } from './identity.ts';
+
+export interface HomeserverOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly work: Work;
+  /** Migrated. Whoever opened it closes it, after `stop`. */
+  readonly database: Database;
+  /** The datagram link for CoAP and pipes; without it there are none. Whoever opened it closes it. */
+  readonly link?: Link | undefined;
+  /** Whether other servers may be reached over HTTPS; a simulation has no such network. */
+  readonly https: boolean;
+  /** PEM certificates trusted besides the system's. */
+  readonly certificateAuthorities?: readonly string[];
+  readonly publicBaseUrl?: string | null;
+  /** The program's version, for GET /_matrix/federation/v1/version. */
+  readonly version: string;
+  readonly log: Logger;
+  readonly passwordCost?: PasswordCost;
+  readonly observer?: (observation: ExchangeObservation) => void;
+}
+
+/** What has happened since the start. */
+export interface HomeserverCounters {
+  /** Federation requests begun, by transport. */
+  readonly federation: { readonly https: number; readonly pipe: number };
+  readonly rooms: Rooms['counters'];
+  readonly sender: Sender['counters'];
+  readonly receiver: Receiver['counters'];
+  readonly exchange: ExchangeCounters | undefined;
+}
+
+/** One complete homeserver, out of a clock, dice, a database and a link: in a process of its own, or one of fifty in a simulation. */
+export interface Homeserver {
+  readonly serverName: ServerName;
+  /** SHA-256 of the signing key in hexadecimal: what other operators pin. */
+  readonly fingerprint: string;
+  /** What doors hand requests to; ready. */
+  readonly app: FastifyInstance;
+  readonly accounts: Accounts;
+  counters(): HomeserverCounters;
+  /** Lets requests end, stops sending and closes what this opened. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Builds a homeserver and lets it go on where it stopped: what is in its outbox is sent.
+ * @throws ConfigError where the configuration does not fit the database
+ */
+export async function createHomeserver(options: HomeserverOptions): Promise<Homeserver> {
+  const { config, clock, random, database, log } = options;
+  const name = parseServerName(config.server_name);
+  if (!name.ok) throw new ConfigError(`server_name: ${name.problem}`);
+  const serverName = name.value;
+  const identity = await ownIdentity({ serverName, database, random, now: clock.wall() });
+  const key = signingKey(identity.signingKeyId, identity.signingSecret);
+  const federation = createFederation(options, serverName, identity, key);
+  const local = createLocal(options, serverName, key, federation);
+
+  const receiver = new Receiver({
+    serverName,
+    database,
+    clock,
+    log,
+    rooms: local.rooms,
+    checker: federation.keys,
+    remote: federation.remoteEvents,
+    joining: (room) => federation.remoteRooms.joining(room),
+  });
+  const app = createApp({
+    clock,
+    authenticate: (token) => local.accounts.authenticate(token),
+    authenticateServer: xMatrixAuthentication(
+      new RequestAuthenticator({ serverName, keys: federation.keys, clock }),
+    ),
+    cbor: { encode: encodeJson, decode: decodeJson },
+    logger: log,
+  });
+  addServerHook(app, (server) => federation.sender.peerSpoke(server));
+  addClientRoutes(app, options, local);
+  serverVersionRoutes(app, { name: 'Ravine', version: options.version });
+  keyRoutes(app, { keys: federation.keys });
+  transactionRoutes(app, { receiver });
+  handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
+  eventRoutes(app, { serverName, rooms: local.rooms, clock });
+  queryRoutes(app, { serverName, profiles: local.profiles });
+  await app.ready();
+  if (federation.socket !== undefined) await openCoapDoor(app, federation.socket, { encode: encodeJson, decode: decodeJson });
+  await federation.sender.start();
+
+  return {
+    serverName,
+    fingerprint: fingerprint(key.publicKey),
+    app,
+    accounts: local.accounts,
+    counters: () => ({
+      federation: { ...federation.transports.counters },
+      rooms: local.rooms.counters,
+      sender: { ...federation.sender.counters },
+      receiver: { ...receiver.counters },
+      exchange: federation.socket?.counters,
+    }),
+    async stop() {
+      await federation.socket?.close();
+      await federation.sender.stop();
+      await app.close();
+      await federation.https?.close();
+    },
+  };
+}
+
+/** Everything that reaches other servers. */
+function createFederation(
+  options: HomeserverOptions,
+  serverName: ServerName,
+  identity: OwnIdentity,
+  signing: SigningKey,
+) {
+  const { config, clock, random, work, database, link, log } = options;
+  const peers = config.federation.peers.map(peerEntry);
+  const common = { serverName, signingKey: signing, database, clock, random, log };
+  const https = options.https
+    ? new HttpsTransport({
+        ...common,
+        work,
+        peers,
+        ...(options.certificateAuthorities && { certificateAuthorities: options.certificateAuthorities }),
+      })
+    : undefined;
+  const socket =
+    link === undefined
+      ? undefined
+      : new ExchangeSocket({
+          link,
+          clock,
+          random,
+          log,
+          identity: identity.pipe,
+          plain: config.coap.plain,
+          trust: { decide: (claim) => trust.decide(claim) },
+          ...(options.observer && { observer: options.observer }),
+        });
+  const transports = new Transports({
+    serverName,
+    peers,
+    ...(https && { https }),
+    ...(socket && {
+      pipe: new PipeTransport({ socket, profile: link!.profile, addresses: pipeAddresses(peers) }),
+    }),
+  });
+  const keys = new KeyRing({
+    ...common,
+    transport: transports,
+    kindFor: (server) => transports.kindFor(server),
+    ...(https && { https }),
+  });
+  const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
+  const remoteEvents = new RemoteEvents({ transport: transports, checker: keys });
+  const remoteRooms = new FederationRemoteRooms({ ...common, transport: transports, checker: keys, remote: remoteEvents });
+  const sender = new Sender({ ...common, transport: transports });
+  return { https, socket, transports, keys, remoteEvents, remoteRooms, sender };
+}
+
+/** What the server does for its own users. */
+function createLocal(
+  options: HomeserverOptions,
+  serverName: ServerName,
+  signing: SigningKey,
+  { remoteRooms, sender }: ReturnType<typeof createFederation>,
+) {
+  const { config, clock, random, work, database, passwordCost } = options;
+  const { registration } = config;
+  const accounts = new Accounts({ database, clock, random, work, serverName, registration, passwordCost });
+  const profiles = new Profiles({ database });
+  const filters = new Filters({ database });
+  const notifier = new Notifier({ clock });
+  const rooms = new Rooms({
+    database,
+    clock,
+    serverName,
+    signingKey: signing,
+    remote: remoteRooms,
+    outbox: new LocalOutbox((destinations) => sender.wake(destinations)),
+    notifier,
+    profiles,
+    localUserExists: (user) => accounts.localUserExists(user),
+  });
+  profiles.onChange(rooms);
+  const sync = new Sync({ reader: database, clock, notifier, filters });
+  const messages = new Messages({ reader: database, clock });
+  return { accounts, devices: new Devices({ database }), profiles, filters, rooms, sync, messages };
+}
+
+function addClientRoutes(
+  app: FastifyInstance,
+  options: HomeserverOptions,
+  services: ReturnType<typeof createLocal>,
+): void {
+  versionRoutes(app, { publicBaseUrl: options.publicBaseUrl ?? options.config.http.public_base_url });
+  capabilityRoutes(app);
+  registerRoutes(app, services);
+  loginRoutes(app, services);
+  logoutRoutes(app, services);
+  accountRoutes(app, services);
+  deviceRoutes(app, services);
+  profileRoutes(app, services);
+  pushRuleRoutes(app);
+  filterRoutes(app, services);
+  createRoomRoutes(app, services);
+  membershipRoutes(app, services);
+  sendRoutes(app, services);
+  roomStateRoutes(app, services);
+  messagesRoutes(app, services);
+  clientEventRoutes(app, services);
+  syncRoutes(app, services);
+}
+
+/** @throws ConfigError */
+function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {
+  const serverName = parseServerName(server_name);
+  if (!serverName.ok) throw new ConfigError(`federation.peers: ${server_name}: ${serverName.problem}`);
+  return { serverName: serverName.value, address, ...(trust !== undefined && { trust }) };
+}

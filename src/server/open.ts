@@ -1,0 +1,130 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { systemRandom } from '../base/random.ts';
+import { systemClock } from '../base/time.ts';
+import { nextTurn } from '../base/turn.ts';
+import { Work } from '../base/work.ts';
+import { type HttpDoor, openHttpDoor, type TlsMaterial } from '../doors/https.ts';
+import type { Link } from '../link/link.ts';
+import { resolvingLink } from '../link/resolving.ts';
+import { openUdpLink, type UdpLink } from '../link/udp.ts';
+import { migrate } from '../storage/migrate.ts';
+import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
+import { type Config, ConfigError, type HttpListener } from './config.ts';
+import { createHomeserver, type Homeserver } from './homeserver.ts';
+import { createLogger } from './logger.ts';
+import { lookupAddress } from './lookup.ts';
+import { VERSION } from './version.ts';
+
+/** A homeserver with its real sockets, files and clock. */
+export interface RunningServer {
+  readonly homeserver: Homeserver;
+  /** What was bound, in the configuration's order. */
+  readonly http: readonly { readonly host: string; readonly port: number; readonly tls: boolean }[];
+  /** The UDP address that was bound, as `host:port`; undefined where CoAP is off. */
+  readonly udp: string | undefined;
+  /** Reads the certificates again and presents them to connections from now on. @throws ConfigError */
+  reloadCertificates(): void;
+  /** Lets requests end and closes everything. */
+  stop(): Promise<void>;
+}
+
+/** Owner only: the database holds keys. */
+const FOLDER_MODE = 0o700;
+
+/**
+ * Opens everything that a configuration names, and serves.
+ * @throws ConfigError, MigrationError, or the system's error where an address cannot be bound
+ */
+export async function openServer(config: Config, log: Logger = createLogger(config.log.level)): Promise<RunningServer> {
+  mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
+  const opened: { close(): Promise<void> }[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const resource of opened.splice(0).reverse()) await resource.close();
+  };
+  try {
+    const path = join(config.data, 'ravine.db');
+    migrate(path);
+    const database: SqliteDatabase = openSqlite({ path, durability: 'full', gather: nextTurn });
+    opened.push(database);
+    const udp = config.coap.enabled ? await openLink(config) : undefined;
+    if (udp !== undefined) opened.push(udp);
+    const homeserver = await createHomeserver({
+      config,
+      clock: systemClock,
+      random: systemRandom,
+      work: new Work(),
+      database,
+      link: udp && namedLink(udp),
+      https: true,
+      certificateAuthorities: config.federation.certificate_authorities.map(readPem),
+      publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
+      version: VERSION,
+      log,
+    });
+    opened.push({ close: () => homeserver.stop() });
+    const doors = await openDoors(config, homeserver, opened);
+    return {
+      homeserver,
+      http: doors.map(({ door, listener }) => ({ host: door.host, port: door.port, tls: listener.tls !== undefined })),
+      udp: udp?.address,
+      reloadCertificates() {
+        for (const { door, listener } of doors) if (listener.tls !== undefined) door.reload(readTls(listener.tls));
+      },
+      stop: closeAll,
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+interface OpenDoor {
+  readonly door: HttpDoor;
+  readonly listener: HttpListener;
+}
+
+async function openDoors(
+  config: Config,
+  homeserver: Homeserver,
+  opened: { close(): Promise<void> }[],
+): Promise<readonly OpenDoor[]> {
+  const doors: OpenDoor[] = [];
+  for (const listener of config.http.listen) {
+    const { host, port, tls } = listener;
+    const door = await openHttpDoor(homeserver.app, { host, port, tls: tls && readTls(tls), clock: systemClock });
+    opened.push(door);
+    doors.push({ door, listener });
+  }
+  return doors;
+}
+
+function openLink({ coap }: Config): Promise<UdpLink> {
+  const { rate, delay_ms: delay, mtu } = coap.link;
+  return openUdpLink({ host: coap.host, port: coap.port, profile: { rate, delay, mtu } });
+}
+
+const namedLink = (link: Link): Link =>
+  resolvingLink({ link, lookup: lookupAddress, now: () => systemClock.monotonic() });
+
+/** The first listener, as a client on this machine reaches it; undefined where there is none. */
+function defaultBaseUrl({ http }: Config): string | null {
+  const [first] = http.listen;
+  if (first === undefined || first.port === 0) return null;
+  const host = first.host.includes(':') ? `[${first.host}]` : first.host;
+  return `${first.tls === undefined ? 'http' : 'https'}://${host}:${first.port}`;
+}
+
+const readTls = ({ certificate, key }: NonNullable<HttpListener['tls']>): TlsMaterial => ({
+  cert: readPem(certificate),
+  key: readPem(key),
+});
+
+function readPem(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

@@ -1,0 +1,516 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ok } from '../../src/base/result.ts';
+import type { VirtualClock } from '../../src/base/virtual_clock.ts';
+import { VirtualTime } from '../../src/base/virtual_time.ts';
+import { inOrder } from '../../src/federation/gap.ts';
+import { pduJson } from '../../src/federation/pdu_json.ts';
+import { Receiver } from '../../src/federation/receiver.ts';
+import { type EventChecker, RemoteEvents } from '../../src/federation/remote_events.ts';
+import { type FederationCall, FederationError } from '../../src/federation/transport.ts';
+import type { FederatedRooms, Received, StateBefore } from '../../src/homeserver/rooms/federated_rooms.ts';
+import { notFound } from '../../src/matrix/error.ts';
+import { parsePdu } from '../../src/matrix/event_format.ts';
+import type { EventId, RoomId, UserId } from '../../src/matrix/ids.ts';
+import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
+import type { Event } from '../../src/matrix/pdu.ts';
+import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
+import { temporaryDatabase } from '../storage/temporary_database.ts';
+import { A, B, C, EventFactory, recordingLog, ScriptedTransport, testKey, V12 } from './fixtures.ts';
+
+const alice = '@alice:b.example' as UserId;
+const factory = new EventFactory(new Map([[B, testKey(2)]]), alice);
+const room = factory.create.room;
+
+/** Rooms that know which events they hold, and nothing of authorisation. */
+class FakeRooms implements FederatedRooms {
+  readonly stored = new Map<EventId, Event>([[factory.create.id, factory.create]]);
+  readonly order: EventId[] = [];
+  readonly given = new Map<EventId, StateBefore>();
+  joined = true;
+  known_ = true;
+  /** What becomes of an event, where it is not simply taken. */
+  verdict: (event: Event, before: StateBefore | undefined) => Received | undefined = () => undefined;
+  /** Runs before an event is taken. */
+  pause: (event: Event) => Promise<void> = async () => undefined;
+
+  async receive(event: Event, before?: StateBefore): Promise<Received> {
+    await this.pause(event);
+    if (!this.joined) return { kind: 'unknown_room' };
+    if (this.stored.has(event.id)) return { kind: 'duplicate' };
+    const missing = event.pdu.prev_events.filter((id) => !this.stored.has(id));
+    if (missing.length > 0 && before === undefined) return { kind: 'missing_prev', missing };
+    const verdict = this.verdict(event, before);
+    if (verdict !== undefined) return verdict;
+    if (before !== undefined) this.given.set(event.id, before);
+    this.stored.set(event.id, event);
+    this.order.push(event.id);
+    return { kind: 'accepted' };
+  }
+  /** A join that is being stored: rooms wait for it. */
+  settled: Promise<unknown> = Promise.resolve();
+  async versionOf(id: RoomId) {
+    await this.settled;
+    return this.known_ && id === room ? '12' : undefined;
+  }
+  async isServerInRoom() {
+    return this.joined;
+  }
+  async known(ids: readonly EventId[]) {
+    return new Set(ids.filter((id) => this.stored.has(id)));
+  }
+  async event(id: EventId) {
+    return this.stored.get(id);
+  }
+  async forwardExtremities() {
+    return [...this.stored.keys()].slice(-1);
+  }
+  makeJoin = notUsed;
+  sendJoin = notUsed;
+  makeLeave = notUsed;
+  sendLeave = notUsed;
+  receiveInvite = notUsed;
+  stateIds = notUsed;
+  missingEvents = notUsed;
+}
+
+function notUsed(): never {
+  throw new Error('not used here');
+}
+
+/** A peer that has these events and answers as it should. */
+class Peer {
+  readonly events: ReadonlyMap<EventId, Event>;
+  readonly state: readonly Event[];
+  constructor(events: readonly Event[], state: readonly Event[] = []) {
+    this.events = new Map([...events, ...state, factory.create].map((event) => [event.id, event]));
+    this.state = state;
+  }
+
+  answer(call: FederationCall): JsonValue {
+    const [, , , , endpoint] = call.path.split('/');
+    const last = decodeURIComponent(call.path.split('/').at(-1)!) as EventId;
+    if (endpoint === 'get_missing_events') return this.missing(call.body as JsonObject);
+    if (endpoint === 'state_ids')
+      return { pdu_ids: this.state.map(({ id }) => id), auth_chain_ids: [factory.create.id] };
+    if (endpoint === 'state') return { pdus: this.state.map(({ pdu }) => pduJson(pdu)), auth_chain: [] };
+    if (endpoint === 'event_auth') return { auth_chain: this.state.map(({ pdu }) => pduJson(pdu)) };
+    const event = this.events.get(last);
+    if (event === undefined) throw notFound('no such event');
+    return { pdus: [pduJson(event.pdu)] };
+  }
+
+  missing(body: JsonObject): JsonValue {
+    const earliest = new Set(body.earliest_events as EventId[]);
+    const found = new Map<EventId, Event>();
+    const queue = [...(body.latest_events as EventId[])];
+    for (let id = queue.shift(); id !== undefined; id = queue.shift()) {
+      for (const prev of this.events.get(id)?.pdu.prev_events ?? []) {
+        const event = this.events.get(prev);
+        if (event === undefined || earliest.has(prev) || found.size >= Number(body.limit)) continue;
+        found.set(prev, event);
+        queue.push(prev);
+      }
+    }
+    return { events: [...found.values()].reverse().map(({ pdu }) => pduJson(pdu)) };
+  }
+}
+
+/** Takes every well-formed event, except those named. */
+class FakeChecker implements EventChecker {
+  readonly problems = new Map<EventId, 'invalid' | 'no_key'>();
+  checks = 0;
+  async check(pdu: unknown) {
+    this.checks++;
+    const parsed = parsePdu(pdu, V12);
+    if (!parsed.ok)
+      return { ok: false as const, problem: { kind: 'invalid' as const, reason: parsed.problem } };
+    const kind = this.problems.get(parsed.value.id);
+    return kind === undefined
+      ? ok(parsed.value)
+      : { ok: false as const, problem: { kind, reason: `it is ${kind}` } };
+  }
+}
+
+let time: VirtualTime;
+let clock: VirtualClock;
+let database: SqliteDatabase;
+let rooms: FakeRooms;
+let checker: FakeChecker;
+let transport: ScriptedTransport;
+let joining: Promise<unknown> | undefined;
+
+beforeEach(() => {
+  time = new VirtualTime();
+  clock = time.clock;
+  database = temporaryDatabase();
+  rooms = new FakeRooms();
+  checker = new FakeChecker();
+  transport = new ScriptedTransport();
+  joining = undefined;
+});
+
+const newReceiver = () =>
+  new Receiver({
+    serverName: A,
+    database,
+    clock,
+    rooms,
+    checker,
+    remote: new RemoteEvents({ transport, checker }),
+    joining: () => joining,
+    log: recordingLog(),
+  });
+
+const transaction = (...events: readonly Event[]): JsonObject => ({
+  origin: B,
+  origin_server_ts: 1,
+  pdus: events.map(({ pdu }) => pduJson(pdu)),
+});
+
+/** A line of messages after the create event: `length` events, each after the one before. */
+function line(length: number, start: Event = factory.create): Event[] {
+  const events: Event[] = [];
+  for (let i = 0; i < length; i++) {
+    events.push(factory.event(alice, 'm.room.message', { prev: [events.at(-1) ?? start] }));
+  }
+  return events;
+}
+
+const state = (key: string) =>
+  factory.event(alice, 'm.room.topic', { stateKey: key, auth: [factory.create] });
+const endpoints = () => transport.calls.map(({ call }) => call.path.split('/')[4]);
+
+describe('a transaction', () => {
+  it('is answered with what became of each PDU', async () => {
+    const [good, bad] = line(2);
+    rooms.verdict = (event) =>
+      event.id === bad!.id ? { kind: 'rejected', reason: 'not allowed' } : undefined;
+    const answer = await newReceiver().receive(B, 't1', {
+      ...transaction(good!, bad!),
+      edus: [{ edu_type: 'm.typing', content: {} }],
+    });
+    expect(answer).toEqual({ pdus: { [good!.id]: {}, [bad!.id]: { error: 'not allowed' } } });
+  });
+
+  it('is done once, also over a restart, and answered the same each time', async () => {
+    const [event] = line(1);
+    const first = await newReceiver().receive(B, 't1', transaction(event!));
+    rooms.verdict = () => notUsed();
+    rooms.stored.clear();
+    const second = newReceiver();
+    expect(await second.receive(B, 't1', transaction(event!))).toEqual(first);
+    expect(second.counters.repeated).toBe(1);
+    rooms.verdict = () => undefined;
+    rooms.stored.set(factory.create.id, factory.create);
+    await second.receive(C, 't1', transaction(event!));
+    expect(rooms.order).toEqual([event!.id, event!.id]);
+  });
+
+  it('that comes twice at a time is done once for both', async () => {
+    let open: () => void = () => undefined;
+    rooms.pause = () => new Promise((resolve) => (open = resolve));
+    const receiver = newReceiver();
+    const [event] = line(1);
+    const both = [
+      receiver.receive(B, 't1', transaction(event!)),
+      receiver.receive(B, 't1', transaction(event!)),
+    ];
+    await time.settle();
+    open();
+    const [one, two] = await Promise.all(both);
+    expect(one).toEqual(two);
+    expect(rooms.order).toHaveLength(1);
+  });
+
+  it.each<[string, JsonValue]>([
+    ['no object', []],
+    ['no PDUs', {}],
+    ['51 PDUs', { pdus: Array(51).fill({}) }],
+    ['101 EDUs', { pdus: [], edus: Array(101).fill({}) }],
+    ['EDUs that are no list', { pdus: [], edus: {} }],
+  ])('with %s is refused', async (_, body) => {
+    await expect(newReceiver().receive(B, 't1', body)).rejects.toMatchObject({
+      status: 400,
+      errcode: 'M_BAD_JSON',
+    });
+  });
+
+  it('may hold PDUs that are nonsense, of no room, and of a room that is not known', async () => {
+    const elsewhere = new EventFactory(new Map([[B, testKey(2)]]), alice, 77);
+    const foreign = elsewhere.event(alice, 'm.room.message');
+    const [event] = line(1);
+    const pdus = ['nonsense', { room_id: 7 }, pduJson(foreign.pdu), pduJson(event!.pdu)];
+    const { pdus: results } = await newReceiver().receive(B, 't1', { pdus });
+    expect(results).toEqual({ [foreign.id]: { error: 'This server is not in the room.' }, [event!.id]: {} });
+    expect(transport.calls).toEqual([]);
+  });
+
+  it('keeps the order within a room, and one waits for another of the same server', async () => {
+    const events = line(6);
+    rooms.pause = () => new Promise((resolve) => void clock.after(10, resolve));
+    const receiver = newReceiver();
+    const both = Promise.all([
+      receiver.receive(B, 't1', transaction(...events.slice(0, 3))),
+      receiver.receive(B, 't2', transaction(...events.slice(3))),
+    ]);
+    await time.until(both, 10_000);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(transport.calls).toEqual([]);
+  });
+
+  it('is turned away where too many of one server wait, and not where they are of others', async () => {
+    rooms.pause = () => new Promise(() => undefined);
+    const receiver = newReceiver();
+    const [event] = line(1);
+    const outcomes = Array.from({ length: 30 }, (_, i) =>
+      receiver.receive(B, `t${i}`, transaction(event!)).catch((error: unknown) => error),
+    );
+    const refused = await Promise.race(outcomes);
+    expect(refused).toMatchObject({
+      status: 429,
+      errcode: 'M_LIMIT_EXCEEDED',
+      extra: { retry_after_ms: expect.any(Number) },
+    });
+    rooms.pause = async () => undefined;
+    expect(await receiver.receive(C, 't1', transaction(event!))).toEqual({ pdus: { [event!.id]: {} } });
+  });
+});
+
+describe('a gap', () => {
+  it('is filled with the events in between, the oldest first', async () => {
+    // create <- 0 <- 1 <- 2 <- ... <- 9: only 9 is sent
+    const events = line(10);
+    const peer = new Peer(events);
+    transport.answer = (_, call) => peer.answer(call);
+    const answer = await newReceiver().receive(B, 't1', transaction(events[9]!));
+    expect(answer).toEqual({ pdus: { [events[9]!.id]: {} } });
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(endpoints()).toEqual(['get_missing_events']);
+    expect(transport.calls[0]!.call.body).toEqual({
+      earliest_events: [factory.create.id],
+      latest_events: [events[9]!.id],
+      limit: 50,
+      min_depth: 0,
+    });
+  });
+
+  it('with forks is filled in an order in which nothing is missing', async () => {
+    //          /- b1 - b2 -\
+    // create -a             d
+    //          \- c1 -------/
+    const [a] = line(1);
+    const [b1, b2] = line(2, a);
+    const [c1] = line(1, a);
+    const d = factory.event(alice, 'm.room.message', { prev: [b2!, c1!] });
+    const peer = new Peer([a!, b1!, b2!, c1!, d]);
+    transport.answer = (_, call) => peer.answer(call);
+    await newReceiver().receive(B, 't1', transaction(d));
+    expect(rooms.given.size).toBe(0);
+    expect(rooms.order.at(-1)).toBe(d.id);
+    expect(rooms.order).toHaveLength(5);
+  });
+
+  it('of more events than one answer holds is filled in rounds', async () => {
+    const events = line(120);
+    const peer = new Peer(events);
+    transport.answer = (_, call) => peer.answer(call);
+    await newReceiver().receive(B, 't1', transaction(events[119]!));
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(endpoints()).toEqual(Array(3).fill('get_missing_events'));
+  });
+
+  it('that is too long is bridged by the state before its first known event', async () => {
+    const events = line(400);
+    const topic = state('new');
+    const peer = new Peer(events, [topic]);
+    transport.answer = (_, call) => peer.answer(call);
+    const answer = await newReceiver().receive(B, 't1', transaction(events[399]!));
+    expect(answer).toEqual({ pdus: { [events[399]!.id]: {} } });
+    expect(rooms.order).toEqual(events.slice(249).map(({ id }) => id));
+    expect([...rooms.given]).toEqual([[events[249]!.id, { state: [topic], authChain: [factory.create] }]]);
+    expect(endpoints().slice(3)).toEqual(['state_ids', 'event']);
+  });
+
+  it('of which the server tells nothing is bridged at the event itself', async () => {
+    const events = line(3);
+    const peer = new Peer(events, [factory.create, state('x')]);
+    transport.answer = (_, call) => (call.path.includes('get_missing') ? { events: [] } : peer.answer(call));
+    await newReceiver().receive(B, 't1', transaction(events[2]!));
+    expect(rooms.order).toEqual([events[2]!.id]);
+    expect(rooms.given.get(events[2]!.id)?.state).toHaveLength(2);
+  });
+
+  it('with a large unknown state is bridged by one request for all of it', async () => {
+    const topics = Array.from({ length: 80 }, (_, i) => state(`topic ${i}`));
+    const [, last] = line(2);
+    const peer = new Peer([], topics);
+    transport.answer = (_, call) => (call.path.includes('get_missing') ? { events: [] } : peer.answer(call));
+    await newReceiver().receive(B, 't1', transaction(last!));
+    expect(endpoints()).toEqual(['get_missing_events', 'state_ids', 'state']);
+    expect(rooms.given.get(last!.id)?.state).toHaveLength(80);
+  });
+
+  it('in the auth events is filled from the auth chain', async () => {
+    const auth = state('auth');
+    const [event] = line(1);
+    rooms.verdict = (_, before) =>
+      before === undefined ? { kind: 'missing_auth', missing: [auth.id] } : undefined;
+    const peer = new Peer([], [auth]);
+    transport.answer = (_, call) => peer.answer(call);
+    await newReceiver().receive(B, 't1', transaction(event!));
+    expect(endpoints()).toEqual(['event_auth']);
+    expect(rooms.given.get(event!.id)).toEqual({ state: [], authChain: [auth] });
+  });
+
+  it('whose server cannot be reached is tried again with the transaction, three times', async () => {
+    const events = line(2);
+    transport.answer = (server) => {
+      throw new FederationError('timeout', `${server} is slow`);
+    };
+    const receiver = newReceiver();
+    const send = () => receiver.receive(B, 't1', transaction(events[1]!));
+    for (let i = 0; i < 3; i++) await expect(send()).rejects.toMatchObject({ status: 503 });
+    expect(await send()).toEqual({ pdus: { [events[1]!.id]: { error: expect.any(String) } } });
+    expect(receiver.counters.deferred).toBe(3);
+  });
+
+  it('heals where the server is back when the transaction is repeated', async () => {
+    const events = line(2);
+    const peer = new Peer(events);
+    const receiver = newReceiver();
+    await expect(receiver.receive(B, 't1', transaction(events[1]!))).rejects.toMatchObject({ status: 503 });
+    transport.answer = (_, call) => peer.answer(call);
+    expect(await receiver.receive(B, 't1', transaction(events[1]!))).toEqual({
+      pdus: { [events[1]!.id]: {} },
+    });
+    expect(rooms.order).toHaveLength(2);
+  });
+});
+
+describe('a hostile server', () => {
+  it('that always knows one more missing event is stopped', async () => {
+    let asked = 0;
+    const endless = (): Event =>
+      factory.event(alice, 'm.room.message', { unknownPrev: [`$${asked++}` as EventId] });
+    transport.answer = (_, call) =>
+      call.path.includes('state_ids')
+        ? { pdu_ids: [endless().id], auth_chain_ids: [] }
+        : {
+            events: Array.from({ length: 50 }, () => pduJson(endless().pdu)),
+            pdus: [pduJson(endless().pdu)],
+          };
+    const pdus = Array.from({ length: 50 }, () => pduJson(endless().pdu));
+    await newReceiver().receive(B, 't1', { pdus });
+    expect(transport.calls.length).toBeLessThanOrEqual(200);
+  });
+
+  it('that tells a chain without end costs a few rounds', async () => {
+    // Its events really lie before one another; each answer goes 50 further back.
+    const events = line(600);
+    const peer = new Peer(events);
+    transport.answer = (_, call) => {
+      if (!call.path.includes('get_missing')) throw notFound('no');
+      return peer.answer(call);
+    };
+    const answer = await newReceiver().receive(B, 't1', transaction(events[599]!));
+    expect(answer.pdus).toMatchObject({ [events[599]!.id]: { error: expect.any(String) } });
+    expect(endpoints().filter((endpoint) => endpoint === 'get_missing_events').length).toBeLessThanOrEqual(4);
+    expect(transport.calls.length).toBeLessThanOrEqual(200);
+    expect(rooms.order).toEqual([]);
+  });
+
+  it.each<[string, JsonValue]>([
+    [
+      'events of other rooms and unrelated ones',
+      {
+        events: [
+          pduJson(new EventFactory(new Map([[B, testKey(2)]]), alice, 5).create.pdu),
+          pduJson(state('unrelated').pdu),
+        ],
+      },
+    ],
+    ['too many events', { events: Array(51).fill({}) }],
+    ['no events', {}],
+    ['no object', 'nonsense'],
+    ['ids that are none', { events: [], pdu_ids: [7], auth_chain_ids: ['x'] }],
+    ['too long a state', { events: [], pdu_ids: Array(20_001).fill('$x'), auth_chain_ids: [] }],
+  ])('that answers with %s changes nothing', async (_, body) => {
+    const events = line(2);
+    transport.answer = () => body;
+    const answer = await newReceiver().receive(B, 't1', transaction(events[1]!));
+    expect(answer.pdus).toMatchObject({ [events[1]!.id]: { error: expect.any(String) } });
+    expect(rooms.order).toEqual([]);
+  });
+
+  it('cannot slip in events that do not pass the checks', async () => {
+    const events = line(3);
+    checker.problems.set(events[1]!.id, 'invalid');
+    const peer = new Peer(events, [factory.create]);
+    transport.answer = (_, call) => peer.answer(call);
+    await newReceiver().receive(B, 't1', transaction(events[2]!));
+    expect(rooms.stored.has(events[1]!.id)).toBe(false);
+  });
+});
+
+describe('an event whose keys cannot be had', () => {
+  it('is left to the next attempt, while one that is bad is refused at once', async () => {
+    const [event] = line(1);
+    checker.problems.set(event!.id, 'no_key');
+    const receiver = newReceiver();
+    await expect(receiver.receive(B, 't1', transaction(event!))).rejects.toMatchObject({ status: 503 });
+    checker.problems.set(event!.id, 'invalid');
+    expect(await receiver.receive(B, 't1', transaction(event!))).toEqual({
+      pdus: { [event!.id]: { error: 'it is invalid' } },
+    });
+  });
+});
+
+describe('while this server joins a room', () => {
+  it('its events are kept, and taken once the join is stored', async () => {
+    rooms.known_ = false;
+    rooms.joined = false;
+    let answered: () => void = () => undefined;
+    joining = new Promise<void>((resolve) => (answered = resolve));
+    rooms.settled = joining.then(async () => {
+      await new Promise<void>((resolve) => void clock.after(1_000, resolve));
+      rooms.known_ = true;
+      rooms.joined = true;
+    });
+    const receiver = newReceiver();
+    const events = line(4);
+    const answer = await receiver.receive(B, 't1', transaction(...events.slice(0, 3)));
+    expect(answer).toEqual({ pdus: { [events[0]!.id]: {}, [events[1]!.id]: {}, [events[2]!.id]: {} } });
+    answered();
+    joining = undefined;
+    await time.settle();
+    expect(rooms.order).toEqual([]);
+    await receiver.receive(B, 't2', transaction(events[3]!));
+    await time.pass(1_000);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(transport.calls).toEqual([]);
+    expect(receiver.counters.held).toBe(4);
+  });
+
+  it('they are dropped where the join fails', async () => {
+    rooms.known_ = false;
+    rooms.joined = false;
+    let fail: (error: Error) => void = () => undefined;
+    joining = new Promise<void>((_, reject) => (fail = reject));
+    const receiver = newReceiver();
+    await receiver.receive(B, 't1', transaction(...line(3)));
+    fail(new Error('no'));
+    joining = undefined;
+    await time.pass(100_000);
+    const [event] = line(1);
+    expect(await receiver.receive(B, 't2', transaction(event!))).toEqual({
+      pdus: { [event!.id]: { error: expect.any(String) } },
+    });
+    expect(rooms.order).toEqual([]);
+  });
+});
+
+it('puts events in an order in which each comes after those before it', () => {
+  const events = line(30);
+  const shuffled = events.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  expect(inOrder(shuffled)).toEqual(events);
+});

@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+import type { Priority } from '../../src/base/priority.ts';
+import { SendQueue } from '../../src/pipe/send_queue.ts';
+import { TokenBucket } from '../../src/pipe/token_bucket.ts';
+
+const item = (label: string, priority: Priority, receipt: number | null = null, length = 1) => ({
+  bytes: new Uint8Array(length),
+  priority,
+  receipt,
+  label,
+});
+
+describe('the queue before a session', () => {
+  const limits = { queuedRecords: 3, queuedBytes: 100, queuedMs: 1_000 };
+  const labels = (items: readonly { label: string }[]): string[] => items.map(({ label }) => label);
+
+  it('keeps the newest copy of a receipt and comes out by priority, then age', () => {
+    const queue = new SendQueue(limits);
+    queue.add(item('late', 5), 0);
+    queue.add(item('copy 1', 1, 7), 0);
+    queue.add(item('urgent', 0), 0);
+    expect(queue.add(item('copy 2', 1, 7), 0)).toEqual([]);
+    expect(labels(queue.drain())).toEqual(['urgent', 'copy 2', 'late']);
+    expect(queue.isEmpty).toBe(true);
+  });
+
+  it('drops the youngest of the least urgent when it is full in number or bytes, and what is too old', () => {
+    const queue = new SendQueue(limits);
+    for (const label of ['a', 'b', 'c']) queue.add(item(label, 3), 0);
+    expect(labels(queue.add(item('d', 1), 500))).toEqual(['c']);
+    expect(labels(queue.add(item('big', 4, null, 101), 500))).toEqual(['big']);
+    expect(labels(queue.expire(1_000))).toEqual(['a', 'b']);
+    expect(labels(queue.drain())).toEqual(['d']);
+  });
+});
+
+describe('a token bucket', () => {
+  it('gives its burst at once and its rate after that', () => {
+    const bucket = new TokenBucket(2, 3);
+    const taken = (now: number): number => [1, 2, 3, 4, 5].filter(() => bucket.take(now)).length;
+    expect(taken(0)).toBe(3);
+    expect(taken(499)).toBe(0);
+    expect(taken(1_000)).toBe(2);
+    expect(taken(100_000)).toBe(3);
+  });
+});
