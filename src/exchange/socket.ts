@@ -284,7 +284,7 @@ export class ExchangeSocket {
   /** Whoever waits for the datagram to leave starts its timer, also where it never will. */
   #left({ receipt, handshake }: Tag, at: Millis): void {
     if (handshake !== null) this.#applyPipe(this.#pipe.left(handshake, at), at);
-    if (receipt !== null && 0)
+    if (receipt !== null)
       this.#applyCoap(receipt.layer, this.#coap[receipt.layer].left(receipt.number, at), at);
   }
 

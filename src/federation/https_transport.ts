@@ -274,6 +274,6 @@ function asFederationError(destination: ServerName, error: unknown, signal: Abor
     return new FederationError('timeout', `${destination} did not answer in time`);
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
-  const refused = /CERT|TLS|SSL|EACCES/.test(code);
+  const refused = /CERT|TLS|SSL|VERIFY|EACCES/.test(code);
   return new FederationError(refused ? 'refused' : 'unreachable', `${destination}: ${code}`);
 }

@@ -20,8 +20,7 @@ import { keysOf, putKey, type StoredKey } from '../storage/server_keys.ts';
 import { BoundedMap, Slots } from './bounded.ts';
 import { MAX_KEY_VALIDITY_MS, ownKeyDocument, parseKeyDocument } from './key_document.ts';
 import type { Log } from './log.ts';
-import type { FederationTransport } from './transport.ts';
-import type { TransportKind } from './transports.ts';
+import type { TransportKind, Transports } from './transports.ts';
 import type { RequestKeys } from './x_matrix.ts';
 
 /** Why an event is not accepted. `no_key`: its server's keys could not be asked for now, so it may be good. */
@@ -189,7 +188,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
     // key may be believed.
     const isFinal = known.some((one) => one.keyId === keyId && one.retired);
     if (isFinal || at > clock.wall() + MAX_KEY_VALIDITY_MS) return { key: undefined, failed: false };
-    const answered = await this.#fetch(server, this.#options.kindFor(server));
+    const answered = await this.#fetch(server, this.#options.transports.kindFor(server));
     return { key: validThen(await this.#stored(server)), failed: !answered };
   }
 
@@ -235,16 +234,10 @@ export class KeyRing implements EventVerifier, RequestKeys {
 
   /** Fetches, checks and stores. Returns what went wrong, or nothing as an empty text. */
   async #fetchNow(server: ServerName, kind: TransportKind): Promise<string> {
-    const { clock, database } = this.#options;
-    const transport = kind === 'https' ? this.#options.https : this.#options.transport;
-    if (transport === undefined) return 'there is no HTTPS here';
+    const { clock, database, transports } = this.#options;
+    const call = { method: 'GET', path: KEY_PATH, timeoutMs: FETCH_TIMEOUT_MS, priority: 2 } as const;
     try {
-      const { body } = await transport.request(server, {
-        method: 'GET',
-        path: KEY_PATH,
-        timeoutMs: FETCH_TIMEOUT_MS,
-        priority: 2,
-      });
+      const { body } = await transports.request(server, call, kind);
       const keys = parseKeyDocument(body, server, clock.wall());
       if (!keys.ok) return keys.problem;
       if (kind === 'pipe') {
@@ -285,11 +278,7 @@ export interface KeyRingOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  /** For the keys of every server, through the pipe where there is one. */
-  readonly transport: FederationTransport;
-  readonly kindFor: (server: ServerName) => TransportKind;
-  /** For keys that are confirmed over HTTPS. Without it nothing ever is. */
-  readonly https?: FederationTransport;
+  readonly transports: Pick<Transports, 'kindFor' | 'request'>;
 }
 
 const fetchId = (server: ServerName, kind: TransportKind): string => `${kind} ${server}`;

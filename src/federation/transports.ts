@@ -58,10 +58,14 @@ export class Transports implements FederationTransport {
     return this.#inPipe.has(destination) ? 'pipe' : 'https';
   }
 
-  async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
+  /** @param kind the transport to use, where it is not the one for that server */
+  async request(
+    destination: ServerName,
+    call: FederationCall,
+    kind: TransportKind = this.kindFor(destination),
+  ): ReturnType<FederationTransport['request']> {
     if (destination === this.#own)
       throw new FederationError('refused', 'a server does not federate with itself');
-    const kind = this.kindFor(destination);
     const transport = this.#transports[kind];
     if (transport === undefined)
       throw new FederationError('unreachable', `no ${kind} transport for ${destination}`);

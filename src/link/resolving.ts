@@ -15,7 +15,11 @@ interface Resolved {
  * A link that also sends to `name:port`. A name is looked up when it is first needed and again once the answer is a
  * minute old; while no answer is there, what is sent is lost, which a link may do.
  */
-export function resolvingLink({ link, lookup, now }: {
+export function resolvingLink({
+  link,
+  lookup,
+  now,
+}: {
   readonly link: Link;
   /** The numeric address of a `name:port`, or undefined where there is none. */
   readonly lookup: (address: Address) => Promise<Address | undefined>;
@@ -56,4 +60,5 @@ export function resolvingLink({ link, lookup, now }: {
 }
 
 /** Whether an address starts with an IPv4 or bracketed IPv6 literal. */
-const isNumeric = (address: Address): boolean => /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):/.test(address);
+const isNumeric = (address: Address): boolean =>
+  /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):/.test(address);

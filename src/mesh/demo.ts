@@ -1,33 +1,14 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { seededRandom } from '../base/random.ts';
-import { type Clock, type Millis, systemClock } from '../base/time.ts';
-import { VirtualTime } from '../base/virtual_time.ts';
-import { Work } from '../base/work.ts';
-import { airtime, ETHERNET_IPV4_UDP_OVERHEAD, type LinkProfile } from '../link/link.ts';
-import { type LinkObservation, SimulatedNetwork } from '../link/simulated.ts';
-import { startEphemeral } from '../server/ephemeral.ts';
+import type { Millis } from '../base/time.ts';
+import { airtime } from '../link/link.ts';
+import type { LinkObservation } from '../link/simulated.ts';
 import { firstMessage, type Phase } from './first_message.ts';
+import { Pair, type PairOptions } from './pair.ts';
 
-/** The largest datagram on the emulated link, in bytes of payload. */
-const MTU = 1200;
-/** How long the conversation may take in virtual time. */
-const PATIENCE_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 /** After the last step, for answers that are still under way: this many round trips of a full datagram. */
 const LAST_ROUND_TRIPS = 4;
 
-export interface DemoOptions {
-  /** Bits a second in each direction, counted on an Ethernet wire. */
-  readonly rate: number;
-  /** One way, in milliseconds. */
-  readonly latency: Millis;
-  /** Of each datagram, 0 to below 1. */
-  readonly loss: number;
-  readonly seed: number;
-  /** Whether it takes as long as it takes. */
-  readonly realTime: boolean;
-  /** Told of everything on the link as it happens. */
+export interface DemoOptions extends Omit<PairOptions, 'observe'> {
+  /** Told of everything on the link as it happens, and in which phase. */
   readonly observe: (observation: LinkObservation, phase: Phase | undefined) => void;
 }
 
@@ -43,17 +24,9 @@ export interface PhaseCost {
 
 /** Two complete servers on an emulated link, and the shortest conversation over it. */
 export async function runDemo(options: DemoOptions): Promise<readonly PhaseCost[]> {
-  const { rate, latency, loss, seed } = options;
-  const folder = mkdtempSync(join(tmpdir(), 'ravine-demo-'));
-  const time = options.realTime ? undefined : new VirtualTime();
-  const clock: Clock = time?.clock ?? systemClock;
-  const work = time?.work ?? new Work();
-  const until = <T>(outcome: Promise<T>): Promise<T> => time?.until(outcome, PATIENCE_MS) ?? outcome;
-
   const costs: { phase: Phase; datagrams: number; bytes: number; start: Millis }[] = [];
-  const network = new SimulatedNetwork({
-    clock,
-    random: seededRandom(seed),
+  const pair = await Pair.start({
+    ...options,
     observe(observation) {
       const cost = costs.at(-1);
       if (cost !== undefined && observation.fate === 'sent') {
@@ -63,32 +36,16 @@ export async function runDemo(options: DemoOptions): Promise<readonly PhaseCost[
       options.observe(observation, cost?.phase);
     },
   });
-  const profile: LinkProfile = { mtu: MTU, rate, delay: latency, overhead: ETHERNET_IPV4_UDP_OVERHEAD };
-  network.connect('alpha', 'bravo', { rate, latency, loss, mtu: MTU });
-  const start = (name: string, peer: string, seedOffset: number) =>
-    startEphemeral({
-      clock,
-      random: seededRandom(seed * 2 + seedOffset),
-      work,
-      folder,
-      link: network.join(name, profile),
-      config: {
-        server_name: `${name}.example`,
-        // No key API can be asked across this link: the first key seen is kept.
-        federation: { peers: [{ server_name: `${peer}.example`, address: `ravine://${peer}`, trust: 'tofu' }] },
-      },
-    });
-  const alpha = await until(start('alpha', 'bravo', 0));
-  const bravo = await until(start('bravo', 'alpha', 1));
   try {
     await firstMessage({
-      alpha: alpha.app,
-      bravo: bravo.app,
-      phase: (phase) => void costs.push({ phase, datagrams: 0, bytes: 0, start: clock.monotonic() }),
-      until,
+      alpha: pair.alpha.app,
+      bravo: pair.bravo.app,
+      phase: (phase) => void costs.push({ phase, datagrams: 0, bytes: 0, start: pair.clock.monotonic() }),
+      until: (outcome) => pair.until(outcome),
     });
-    const end = clock.monotonic();
-    await time?.pass(LAST_ROUND_TRIPS * 2 * (airtime(profile, MTU) + latency));
+    const end = pair.clock.monotonic();
+    const { profile } = pair;
+    await pair.pass(LAST_ROUND_TRIPS * 2 * (airtime(profile, profile.mtu) + profile.delay));
     return costs.map(({ phase, datagrams, bytes, start }, i) => ({
       phase,
       datagrams,
@@ -96,8 +53,6 @@ export async function runDemo(options: DemoOptions): Promise<readonly PhaseCost[
       duration: (costs[i + 1]?.start ?? end) - start,
     }));
   } finally {
-    await until(Promise.all([alpha.stop(), bravo.stop()]));
-    rmSync(folder, { recursive: true, force: true });
+    await pair.close();
   }
 }
-

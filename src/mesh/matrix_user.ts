@@ -75,6 +75,10 @@ export class MatrixUser {
     return event_id;
   }
 
+  async setState(room: string, type: string, content: JsonObject): Promise<void> {
+    await this.#call('PUT', `/rooms/${encodeURIComponent(room)}/state/${type}/`, content);
+  }
+
   /** The current state of a room as (type, state_key) -> event id. */
   async state(room: string): Promise<Map<string, string>> {
     const events = await this.#call<(SeenEvent & { state_key: string })[]>('GET', `/rooms/${encodeURIComponent(room)}/state`);
@@ -83,17 +87,12 @@ export class MatrixUser {
 
   /** Syncs until `done` holds for what has been seen. */
   async syncUntil(done: (user: MatrixUser) => boolean): Promise<void> {
-    while (!done(this)) {
-      const since = this.#since === undefined ? '' : `&since=${encodeURIComponent(this.#since)}`;
-      const answer = await this.#call<SyncAnswer>('GET', `/sync?timeout=${SYNC_TIMEOUT_MS}${since}`);
-      this.#since = answer.next_batch;
-      for (const room of Object.keys(answer.rooms?.invite ?? {})) this.invitedTo.add(room);
-      for (const [room, { timeline }] of Object.entries(answer.rooms?.join ?? {})) {
-        const seen = this.timelines.get(room) ?? [];
-        seen.push(...timeline.events);
-        this.timelines.set(room, seen);
-      }
-    }
+    while (!done(this)) await this.#sync(SYNC_TIMEOUT_MS);
+  }
+
+  /** Takes what is there now. */
+  syncOnce(): Promise<void> {
+    return this.#sync(0);
   }
 
   /** The bodies of the messages that /sync has shown, in order, with who said them. */
@@ -101,6 +100,18 @@ export class MatrixUser {
     return (this.timelines.get(room) ?? [])
       .filter(({ type }) => type === 'm.room.message')
       .map(({ sender, content, event_id }) => ({ sender, body: String(content['body']), id: event_id }));
+  }
+
+  async #sync(timeout: number): Promise<void> {
+    const since = this.#since === undefined ? '' : `&since=${encodeURIComponent(this.#since)}`;
+    const answer = await this.#call<SyncAnswer>('GET', `/sync?timeout=${timeout}${since}`);
+    this.#since = answer.next_batch;
+    for (const room of Object.keys(answer.rooms?.invite ?? {})) this.invitedTo.add(room);
+    for (const [room, { timeline }] of Object.entries(answer.rooms?.join ?? {})) {
+      const seen = this.timelines.get(room) ?? [];
+      seen.push(...timeline.events);
+      this.timelines.set(room, seen);
+    }
   }
 
   async #call<T>(method: 'GET' | 'PUT' | 'POST', path: string, body?: JsonObject): Promise<T> {

@@ -207,12 +207,7 @@ function createFederation(
       pipe: new PipeTransport({ socket, profile: link!.profile, addresses: pipeAddresses(peers) }),
     }),
   });
-  const keys = new KeyRing({
-    ...common,
-    transport: transports,
-    kindFor: (server) => transports.kindFor(server),
-    ...(https && { https }),
-  });
+  const keys = new KeyRing({ ...common, transports });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys });
   const remoteRooms = new FederationRemoteRooms({ ...common, transport: transports, checker: keys, remote: remoteEvents });

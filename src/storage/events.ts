@@ -61,7 +61,9 @@ export async function eventById(db: Reader, id: EventId): Promise<StoredEvent | 
 
 /** Those of the events that are stored, in no particular order. */
 export async function eventsById(db: Reader, ids: readonly EventId[]): Promise<StoredEvent[]> {
-  return (await allIn<EventRow>(db, ids, (list) => `${FROM_EVENTS} WHERE e.event_id IN (${list})`)).map(storedEvent);
+  return (await allIn<EventRow>(db, ids, (list) => `${FROM_EVENTS} WHERE e.event_id IN (${list})`)).map(
+    storedEvent,
+  );
 }
 
 /** Which of the events are stored, whatever their status. */
@@ -144,7 +146,7 @@ export async function placeEvent(
   );
 }
 
-/** The events that name one of `ids` among their previous events, with their status, where they have known state. */
+/** The events that name one of `ids` among their previous events, with their status. */
 export async function childrenOf(
   db: Reader,
   ids: readonly EventId[],
@@ -154,7 +156,7 @@ export async function childrenOf(
     ids,
     (list) =>
       `SELECT DISTINCT e.event_id AS id, e.status AS status FROM event_prev p JOIN events e ON e.id = p.event
-       WHERE p.prev IN (${list}) AND e.state_after IS NOT NULL`,
+       WHERE p.prev IN (${list})`,
   );
 }
 

@@ -37,12 +37,24 @@ const fromColumns = (row: Columns): MembershipRow => ({
   event:
     row.event_json === null
       ? null
-      : { id: row.event_id as EventId, room: row.room as RoomId, pdu: JSON.parse(row.event_json) as Event['pdu'] },
+      : {
+          id: row.event_id as EventId,
+          room: row.room as RoomId,
+          pdu: JSON.parse(row.event_json) as Event['pdu'],
+        },
   forgotten: row.forgotten === 1,
 });
 
-export async function membershipOf(db: Reader, room: RoomId, user: UserId): Promise<MembershipRow | undefined> {
-  const row = await db.get<Columns>(`SELECT ${COLUMNS} FROM memberships WHERE user_id = ? AND room = ?`, user, room);
+export async function membershipOf(
+  db: Reader,
+  room: RoomId,
+  user: UserId,
+): Promise<MembershipRow | undefined> {
+  const row = await db.get<Columns>(
+    `SELECT ${COLUMNS} FROM memberships WHERE user_id = ? AND room = ?`,
+    user,
+    room,
+  );
   return row === undefined ? undefined : fromColumns(row);
 }
 

@@ -24,7 +24,11 @@ export async function findRoom(db: Reader, room: RoomId): Promise<RoomRow | unde
 
 /** Records a room, once. Answers its row. */
 export async function ensureRoom(tx: Transaction, room: RoomId, version: string): Promise<number> {
-  await tx.run('INSERT INTO rooms (room_id, version) VALUES (?, ?) ON CONFLICT (room_id) DO NOTHING', room, version);
+  await tx.run(
+    'INSERT INTO rooms (room_id, version) VALUES (?, ?) ON CONFLICT (room_id) DO NOTHING',
+    room,
+    version,
+  );
   return (await findRoom(tx, room))!.row;
 }
 

@@ -68,7 +68,12 @@ export async function changeCurrentState(
   for (const [place, event] of changes) {
     const { type, key } = splitStateKey(place);
     if (event === undefined) {
-      await tx.run('DELETE FROM current_state WHERE room = ? AND type = ? AND state_key = ?', room, type, key);
+      await tx.run(
+        'DELETE FROM current_state WHERE room = ? AND type = ? AND state_key = ?',
+        room,
+        type,
+        key,
+      );
     } else {
       await tx.run(
         `INSERT INTO current_state (room, type, state_key, event) SELECT ?, ?, ?, id FROM events WHERE event_id = ?
@@ -92,7 +97,12 @@ export async function changeCurrentState(
 }
 
 /** The events that hold places of one type at a delivery position, by what current_state was then. */
-export async function stateOfTypeAt(db: Reader, room: number, type: string, position: number): Promise<EventId[]> {
+export async function stateOfTypeAt(
+  db: Reader,
+  room: number,
+  type: string,
+  position: number,
+): Promise<EventId[]> {
   const rows = await db.all<{ id: string }>(
     `SELECT e.event_id AS id FROM current_state_changes c JOIN events e ON e.id = c.event
      WHERE c.room = ? AND c.type = ? AND c.position = (
@@ -111,7 +121,8 @@ export async function placesOf(db: Reader, ids: readonly EventId[]): Promise<Map
   const rows = await allIn<Entry>(
     db,
     ids,
-    (list) => `SELECT event_id, type, state_key FROM events WHERE state_key IS NOT NULL AND event_id IN (${list})`,
+    (list) =>
+      `SELECT event_id, type, state_key FROM events WHERE state_key IS NOT NULL AND event_id IN (${list})`,
   );
   return new Map(rows.map((row) => [row.event_id as EventId, stateKey(row.type, row.state_key)]));
 }

@@ -16,7 +16,10 @@ export interface ClientTransaction {
 }
 
 /** The event that a client's transaction made, or undefined where it is a new one. */
-export async function eventOfTransaction(db: Reader, transaction: ClientTransaction): Promise<EventId | undefined> {
+export async function eventOfTransaction(
+  db: Reader,
+  transaction: ClientTransaction,
+): Promise<EventId | undefined> {
   const row = await db.get<{ id: string }>(
     `SELECT event_id AS id FROM client_transactions
      WHERE user_id = ? AND device_id = ? AND scope = ? AND txn_id = ?`,
@@ -63,7 +66,8 @@ export async function transactionIds(
   const rows = await allIn<{ user_id: string; device_id: string; event_id: string; txn_id: string }>(
     db,
     ids,
-    (list) => `SELECT user_id, device_id, event_id, txn_id FROM client_transactions WHERE event_id IN (${list})`,
+    (list) =>
+      `SELECT user_id, device_id, event_id, txn_id FROM client_transactions WHERE event_id IN (${list})`,
   );
   return new Map(
     rows

@@ -50,25 +50,37 @@ describe('GET /sync', () => {
     expect(status).toBe(200);
     expect(body).toMatchObject({
       next_batch: 's1_2',
-      rooms: { join: { '!room': { state: { events: [] }, ephemeral: { events: [] } } }, invite: {}, leave: {}, knock: {} },
+      rooms: {
+        join: { '!room': { state: { events: [] }, ephemeral: { events: [] } } },
+        invite: {},
+        leave: {},
+        knock: {},
+      },
       account_data: { events: [] },
       to_device: { events: [] },
     });
   });
 
   it('takes a filter by its id, and state_after', async () => {
-    const { body } = await get('sync?filter=7&use_state_after=true&set_presence=offline&timeout=0&full_state=true');
+    const { body } = await get(
+      'sync?filter=7&use_state_after=true&set_presence=offline&timeout=0&full_state=true',
+    );
     const { join } = body.rooms as { join: Record<string, JsonObject> };
     expect(join['!room']).toMatchObject({ timeline: { events: [{ state_key: ALICE }], limited: true } });
     expect(join['!room']).toHaveProperty('state_after');
   });
 
-  it.each(['timeout=soon', 'timeout=-1', 'full_state=1', 'set_presence=away', 'filter=8', 'since=x', 'since=s1_1&since=s1_2'])(
-    'refuses %s',
-    async (query) => {
-      expect(await get(`sync?${query}`)).toMatchObject({ status: 400, body: { errcode: 'M_INVALID_PARAM' } });
-    },
-  );
+  it.each([
+    'timeout=soon',
+    'timeout=-1',
+    'full_state=1',
+    'set_presence=away',
+    'filter=8',
+    'since=x',
+    'since=s1_1&since=s1_2',
+  ])('refuses %s', async (query) => {
+    expect(await get(`sync?${query}`)).toMatchObject({ status: 400, body: { errcode: 'M_INVALID_PARAM' } });
+  });
 
   it('stops waiting when a client on a socket hangs up', async () => {
     const address = await app.listen({ host: '127.0.0.1', port: 0 });
@@ -113,7 +125,11 @@ describe("a room's history", () => {
   it('comes in pages', async () => {
     const { status, body } = await get(`${inRoom}/messages?dir=b&limit=1`);
     expect(status).toBe(200);
-    expect(body).toMatchObject({ start: 's1_2', end: 's1_1', chunk: [{ event_id: '$room2', room_id: '!room' }] });
+    expect(body).toMatchObject({
+      start: 's1_2',
+      end: 's1_1',
+      chunk: [{ event_id: '$room2', room_id: '!room' }],
+    });
     const filter = encodeURIComponent('{"types":["m.room.create"]}');
     const next = await get(`${inRoom}/messages?dir=b&from=${String(body.end)}&filter=${filter}`);
     expect(next.body).toMatchObject({ start: 's1_1', chunk: [{ event_id: '$room1' }] });
@@ -133,11 +149,17 @@ describe("a room's history", () => {
 
   it('has single events, and their context', async () => {
     const event = encodeURIComponent('$room2');
-    expect(await get(`${inRoom}/event/${event}`)).toMatchObject({ status: 200, body: { event_id: '$room2' } });
+    expect(await get(`${inRoom}/event/${event}`)).toMatchObject({
+      status: 200,
+      body: { event_id: '$room2' },
+    });
     expect(await get(`${inRoom}/context/${event}?limit=2`)).toMatchObject({
       status: 200,
       body: { event: { event_id: '$room2' }, events_before: [{ event_id: '$room1' }], events_after: [] },
     });
-    expect(await get(`${inRoom}/event/nothing`)).toMatchObject({ status: 404, body: { errcode: 'M_NOT_FOUND' } });
+    expect(await get(`${inRoom}/event/nothing`)).toMatchObject({
+      status: 404,
+      body: { errcode: 'M_NOT_FOUND' },
+    });
   });
 });

@@ -15,7 +15,15 @@ const endpointWith = (config: Partial<CoapConfig> = {}): CoapEndpoint =>
   new CoapEndpoint({ random: seededRandom(7), timing: () => rfc7252Timing(), ...config });
 
 const message = (type: Message['type'], code: number, id: number, rest: Partial<Message> = {}): Uint8Array =>
-  encode({ type, code, id, token: code === 0 ? none : Uint8Array.of(9), options: [], payload: none, ...rest });
+  encode({
+    type,
+    code,
+    id,
+    token: code === 0 ? none : Uint8Array.of(9),
+    options: [],
+    payload: none,
+    ...rest,
+  });
 
 /** The messages that a step sends. */
 function sent(step: CoapStep): Message[] {
@@ -26,7 +34,8 @@ function sent(step: CoapStep): Message[] {
   });
 }
 
-const summary = (step: CoapStep): string[] => sent(step).map(({ type, code }) => `${type} ${code >> 5}.${code & 31}`);
+const summary = (step: CoapStep): string[] =>
+  sent(step).map(({ type, code }) => `${type} ${code >> 5}.${code & 31}`);
 
 function exchangeOf(step: CoapStep): number {
   const event = step.events.find((one) => one.kind === 'request');
@@ -35,7 +44,11 @@ function exchangeOf(step: CoapStep): number {
 }
 
 const requests = (step: CoapStep): CoapEvent[] => step.events.filter(({ kind }) => kind === 'request');
-const content = (payload: Uint8Array, options: readonly Option[] = []) => ({ code: CONTENT, options, payload });
+const content = (payload: Uint8Array, options: readonly Option[] = []) => ({
+  code: CONTENT,
+  options,
+  payload,
+});
 const get = { code: 1, options: [PATH], payload: none };
 const wanted = { deadline: 60_000, priority: 1 } as const;
 const size = { num: 0, more: true, size: 16 } as const;
@@ -103,14 +116,37 @@ describe('a server', () => {
 
   it.each([
     ['an unknown critical option', message('CON', 1, 1, { options: [{ number: 9, value: none }] }), '4.2'],
-    ['a critical option that is too long', message('CON', 1, 1, { options: [{ number: 11, value: new Uint8Array(256) }] }), '4.2'],
-    ['If-Match, which nobody here acts on', message('CON', 3, 1, { options: [{ number: 1, value: none }] }), '4.2'],
+    [
+      'a critical option that is too long',
+      message('CON', 1, 1, { options: [{ number: 11, value: new Uint8Array(256) }] }),
+      '4.2',
+    ],
+    [
+      'If-Match, which nobody here acts on',
+      message('CON', 3, 1, { options: [{ number: 1, value: none }] }),
+      '4.2',
+    ],
     ['Proxy-Uri', message('CON', 1, 1, { options: [stringOption(35, 'coap://x')] }), '5.5'],
     ['an unknown method', message('CON', 31, 1), '4.5'],
     ['the reserved block size', message('CON', 3, 1, { options: [uintOption(OPTION.block1, 7)] }), '4.0'],
-    ['a block of the wrong length', message('CON', 3, 1, { options: [block1(0, true)], payload: new Uint8Array(15) }), '4.0'],
-    ['a block without those before it', message('CON', 3, 1, { options: [block1(2, true)], payload: new Uint8Array(16) }), '4.8'],
-    ['a body announced as too large', message('CON', 3, 1, { options: [block1(0, true), uintOption(60, 2 ** 30)], payload: new Uint8Array(16) }), '4.13'],
+    [
+      'a block of the wrong length',
+      message('CON', 3, 1, { options: [block1(0, true)], payload: new Uint8Array(15) }),
+      '4.0',
+    ],
+    [
+      'a block without those before it',
+      message('CON', 3, 1, { options: [block1(2, true)], payload: new Uint8Array(16) }),
+      '4.8',
+    ],
+    [
+      'a body announced as too large',
+      message('CON', 3, 1, {
+        options: [block1(0, true), uintOption(60, 2 ** 30)],
+        payload: new Uint8Array(16),
+      }),
+      '4.13',
+    ],
   ])('refuses %s by itself', (_name, bytes, code) => {
     const step = endpointWith().receive('c', bytes, 0);
     expect(summary(step)).toEqual([`ACK ${code}`]);
@@ -137,8 +173,9 @@ describe('a server', () => {
       Uint8Array.of(0x80, 1, 0, 1),
       none,
     ];
-    for (const bytes of silent) expect(server.receive('c', bytes, 0)).toMatchObject({ datagrams: [], events: [] });
-    expect(server.held['peers']).toBe(1);
+    for (const bytes of silent)
+      expect(server.receive('c', bytes, 0)).toMatchObject({ datagrams: [], events: [] });
+    expect(server.held.peers).toBe(1);
   });
 
   it('keeps transfers apart by Request-Tag, whatever their tokens, and assembles each atomically', () => {
@@ -159,7 +196,7 @@ describe('a server', () => {
     const two = put(4, 2, 1, false, 2).events[0];
     expect(one).toMatchObject({ request: { payload: new Uint8Array(19).fill(1), options: [PATH] } });
     expect(two).toMatchObject({ request: { payload: new Uint8Array(19).fill(2) } });
-    expect(server.held['assembling']).toBe(0);
+    expect(server.held.assembling).toBe(0);
   });
 
   it('asks for smaller blocks than it is offered, and goes on where those begin', () => {
@@ -175,30 +212,64 @@ describe('a server', () => {
   it('serves the blocks of a large answer from one execution, with one ETag', () => {
     const server = endpointWith();
     const ask = (id: number, num: number, more = {}): CoapStep =>
-      server.receive('c', message('CON', 2, id, { options: [PATH, blockOption(OPTION.block2, { num, more: false, size: 64 })], ...more }), 0);
+      server.receive(
+        'c',
+        message('CON', 2, id, {
+          options: [PATH, blockOption(OPTION.block2, { num, more: false, size: 64 })],
+          ...more,
+        }),
+        0,
+      );
     const answer = server.respond(exchangeOf(ask(1, 0)), content(new Uint8Array(150).fill(7)), 0);
     const second = ask(2, 1);
     const third = ask(3, 2);
     expect([answer, second, third].map((step) => sent(step)[0]?.payload.length)).toEqual([64, 64, 22]);
     expect([...requests(second), ...requests(third)]).toEqual([]);
-    const tags = [answer, second, third].map((step) => sent(step)[0]?.options.find((one) => one.number === OPTION.eTag)?.value);
+    const tags = [answer, second, third].map(
+      (step) => sent(step)[0]?.options.find((one) => one.number === OPTION.eTag)?.value,
+    );
     expect(tags[1]).toEqual(tags[0]);
     expect(tags[2]).toEqual(tags[0]);
     expect(summary(ask(4, 3))).toEqual(['ACK 4.0']);
     // Another client, and what is not kept: a POST is not done again for the sake of a block.
-    expect(summary(server.receive('d', message('CON', 2, 4, { options: [PATH, blockOption(OPTION.block2, { num: 1, more: false, size: 64 })] }), 0))).toEqual(['ACK 4.8']);
+    expect(
+      summary(
+        server.receive(
+          'd',
+          message('CON', 2, 4, {
+            options: [PATH, blockOption(OPTION.block2, { num: 1, more: false, size: 64 })],
+          }),
+          0,
+        ),
+      ),
+    ).toEqual(['ACK 4.8']);
+  });
+
+  it('does not let the late answer to an older request take the place of a newer one that is being fetched', () => {
+    const server = endpointWith({ timing: () => rfc7252Timing({ blockSize: 16 }) });
+    const older = exchangeOf(server.receive('c', message('CON', 2, 1), 0));
+    const newer = exchangeOf(server.receive('c', message('CON', 2, 2), 0));
+    server.respond(newer, content(new Uint8Array(40).fill(2)), 1);
+    server.respond(older, content(new Uint8Array(40).fill(1)), 2);
+    const options = [blockOption(OPTION.block2, { num: 1, more: false, size: 16 })];
+    const next = server.receive('c', message('CON', 2, 3, { options }), 3);
+    expect(sent(next)[0]?.payload).toEqual(new Uint8Array(16).fill(2));
   });
 
   it('forgets the oldest replies beyond its bytes, and resets their copies instead of doing them again', () => {
     const server = endpointWith({ limits: { replyBytes: 100 } });
     for (let id = 1; id <= 4; id++) {
-      server.respond(exchangeOf(server.receive('c', message('CON', 2, id), 0)), content(new Uint8Array(40)), 0);
+      server.respond(
+        exchangeOf(server.receive('c', message('CON', 2, id), 0)),
+        content(new Uint8Array(40)),
+        0,
+      );
     }
     const oldest = server.receive('c', message('CON', 2, 1), 1);
     expect(summary(oldest)).toEqual(['RST 0.0']);
     expect(oldest.events).toEqual([]);
     expect(summary(server.receive('c', message('CON', 2, 4), 1))).toEqual(['ACK 2.5']);
-    expect(server.held['replyBytes']).toBeLessThanOrEqual(100);
+    expect(server.held.replyBytes).toBeLessThanOrEqual(100);
     expect(server.counters.shed).toBeGreaterThan(0);
   });
 
@@ -255,7 +326,9 @@ describe('a client', () => {
   });
 
   it('starts its timer when the datagram has left, backs off, and gives up after the fourth copy', () => {
-    const client = endpointWith({ timing: () => ({ ...rfc7252Timing(), retransmitAfter: (n: number) => 2_000 * 2 ** n }) });
+    const client = endpointWith({
+      timing: () => ({ ...rfc7252Timing(), retransmitAfter: (n: number) => 2_000 * 2 ** n }),
+    });
     const { handle, step } = client.request('s', get, { deadline: 1_000_000, priority: 1 }, 0);
     // In the pacer for a minute: nothing happens.
     expect(client.tick(59_999).datagrams).toEqual([]);
@@ -291,7 +364,9 @@ describe('a client', () => {
     const client = endpointWith();
     const { handle, step } = client.request('s', get, wanted, 0);
     const { id, token } = sent(step)[0]!;
-    expect(client.receive('s', message('RST', 0, id), 1).events).toEqual([{ kind: 'failed', handle, reason: 'reset' }]);
+    expect(client.receive('s', message('RST', 0, id), 1).events).toEqual([
+      { kind: 'failed', handle, reason: 'reset' },
+    ]);
     expect(summary(client.receive('s', message('CON', CONTENT, 5, { token }), 2))).toEqual(['RST 0.0']);
     expect(client.receive('s', message('NON', CONTENT, 6, { token }), 2).datagrams).toEqual([]);
   });
@@ -300,7 +375,9 @@ describe('a client', () => {
     const client = endpointWith();
     const { step } = client.request('s', get, wanted, 0);
     const { id, token } = sent(step)[0]!;
-    expect(client.receive('s', message('ACK', CONTENT, id, { token: Uint8Array.of(1) }), 1).events).toEqual([]);
+    expect(client.receive('s', message('ACK', CONTENT, id, { token: Uint8Array.of(1) }), 1).events).toEqual(
+      [],
+    );
     expect(client.receive('t', message('ACK', CONTENT, id, { token }), 1).events).toEqual([]);
     expect(client.receive('s', message('ACK', 1, id, { token }), 1).events).toEqual([]);
     expect(client.receive('s', message('ACK', CONTENT, id, { token }), 1).events).toHaveLength(1);
@@ -312,7 +389,11 @@ describe('a client', () => {
       const { handle, step } = client.request('s', get, wanted, 0);
       const { id, token } = sent(step)[0]!;
       const options = [{ number: 65_001, value: none }];
-      const result = client.receive('s', message(type, CONTENT, type === 'ACK' ? id : 9, { token, options }), 1);
+      const result = client.receive(
+        's',
+        message(type, CONTENT, type === 'ACK' ? id : 9, { token, options }),
+        1,
+      );
       expect(summary(result)).toEqual(type === 'CON' ? ['RST 0.0'] : []);
       expect(result.events).toEqual([{ kind: 'failed', handle, reason: 'bad_response' }]);
     }
@@ -343,17 +424,22 @@ describe('a client', () => {
     const first = client.request('s', get, wanted, 0);
     const second = client.request('s', get, wanted, 0);
     expect(second.step.events).toEqual([{ kind: 'failed', handle: second.handle, reason: 'queue_full' }]);
-    expect(client.cancel(first.handle, 1).events).toEqual([{ kind: 'failed', handle: first.handle, reason: 'cancelled' }]);
+    expect(client.cancel(first.handle, 1).events).toEqual([
+      { kind: 'failed', handle: first.handle, reason: 'cancelled' },
+    ]);
     expect(client.cancel(first.handle, 1).events).toEqual([]);
     expect(client.tick(60_000).events).toEqual([]);
   });
 
   it('marks concurrent requests that look alike, and each block of a transfer, with a Request-Tag', () => {
     const client = endpointWith({ timing: () => rfc7252Timing({ nstart: 4, blockSize: 16 }) });
-    const tagsOf = (step: CoapStep) => sent(step)[0]!.options.filter(({ number }) => number === OPTION.requestTag).length;
+    const tagsOf = (step: CoapStep) =>
+      sent(step)[0]!.options.filter(({ number }) => number === OPTION.requestTag).length;
     expect(tagsOf(client.request('s', get, wanted, 0).step)).toBe(0);
     expect(tagsOf(client.request('s', get, wanted, 0).step)).toBe(1);
-    expect(tagsOf(client.request('t', { code: 3, options: [], payload: new Uint8Array(17) }, wanted, 0).step)).toBe(1);
+    expect(
+      tagsOf(client.request('t', { code: 3, options: [], payload: new Uint8Array(17) }, wanted, 0).step),
+    ).toBe(1);
   });
 
   it('follows the server to smaller blocks, from 4.13 or within 2.31', () => {
@@ -364,7 +450,9 @@ describe('a client', () => {
       const { id, token } = sent(step)[0]!;
       return client.receive('s', message('ACK', code, id, { token, options }), 1);
     };
-    const smallerBlocks = answer(start, 0x8d, [blockOption(OPTION.block1, { num: 0, more: true, size: 512 })]);
+    const smallerBlocks = answer(start, 0x8d, [
+      blockOption(OPTION.block1, { num: 0, more: true, size: 512 }),
+    ]);
     expect(sent(smallerBlocks)[0]?.payload).toEqual(body.subarray(0, 512));
     const next = answer(smallerBlocks, 0x5f, [blockOption(OPTION.block1, { num: 0, more: true, size: 256 })]);
     expect(next.datagrams[0]?.label).toBe('CON PUT block1 3/8');
@@ -386,12 +474,20 @@ describe('a client', () => {
     const { handle, step } = client.request('s', { ...get, code: 2 }, wanted, 0);
     const first = sent(step)[0]!;
     const options = [blockOption(OPTION.block2, size)];
-    const second = client.receive('s', message('ACK', CONTENT, first.id, { token: first.token, options, payload: new Uint8Array(16) }), 1);
+    const second = client.receive(
+      's',
+      message('ACK', CONTENT, first.id, { token: first.token, options, payload: new Uint8Array(16) }),
+      1,
+    );
     const { id, token } = sent(second)[0]!;
     const wrong = block === null ? [] : [blockOption(OPTION.block2, block)];
-    const end = client.receive('s', message('ACK', CONTENT, id, { token, options: wrong, payload: new Uint8Array(length) }), 2);
+    const end = client.receive(
+      's',
+      message('ACK', CONTENT, id, { token, options: wrong, payload: new Uint8Array(length) }),
+      2,
+    );
     expect(end.events).toEqual([{ kind: 'failed', handle, reason }]);
-    expect(client.held['assembling']).toBe(0);
+    expect(client.held.assembling).toBe(0);
   });
 
   it('fetches anew what changed under it, and does so only with a safe method', () => {
@@ -401,11 +497,19 @@ describe('a client', () => {
       const part = (before: CoapStep, tag: number): CoapStep => {
         const { id, token } = sent(before)[0]!;
         const num = before === step ? 0 : 1;
-        const options = [blockOption(OPTION.block2, { num, more: true, size: 16 }), { number: OPTION.eTag, value: Uint8Array.of(tag) }];
-        return client.receive('s', message('ACK', CONTENT, id, { token, options, payload: new Uint8Array(16) }), 1);
+        const options = [
+          blockOption(OPTION.block2, { num, more: true, size: 16 }),
+          { number: OPTION.eTag, value: Uint8Array.of(tag) },
+        ];
+        return client.receive(
+          's',
+          message('ACK', CONTENT, id, { token, options, payload: new Uint8Array(16) }),
+          1,
+        );
       };
       const result = part(part(step, 1), 2);
-      if (code === 1) expect(sent(result)[0]?.options.some(({ number }) => number === OPTION.block2)).toBe(false);
+      if (code === 1)
+        expect(sent(result)[0]?.options.some(({ number }) => number === OPTION.block2)).toBe(false);
       else expect(result.events).toMatchObject([{ kind: 'failed', reason: 'bad_response' }]);
     }
   });
@@ -421,12 +525,17 @@ describe('a client', () => {
     const again = client.restarted('s', 3);
     expect(again.datagrams.map(({ label }) => label)).toEqual(['CON PUT block1 1/3', 'CON GET']);
     expect(client.forget('s', 4).events).toMatchObject([{ reason: 'cancelled' }, { reason: 'cancelled' }]);
-    expect(client.held['peers']).toBe(0);
+    expect(client.held.peers).toBe(0);
   });
 
   it('sends nothing more once the deadline has passed with blocks on their way', () => {
     const client = endpointWith({ timing: () => rfc7252Timing({ blockSize: 16 }) });
-    const { handle, step } = client.request('s', { code: 3, options: [], payload: new Uint8Array(40) }, { deadline: 10, priority: 1 }, 0);
+    const { handle, step } = client.request(
+      's',
+      { code: 3, options: [], payload: new Uint8Array(40) },
+      { deadline: 10, priority: 1 },
+      0,
+    );
     const { id, token } = sent(step)[0]!;
     client.receive('s', message('ACK', 0x5f, id, { token, options: [block1(0, true)] }), 1);
     expect(client.tick(10).events).toEqual([{ kind: 'failed', handle, reason: 'timeout' }]);

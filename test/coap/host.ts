@@ -63,14 +63,15 @@ export class Host {
 
   apply(step: CoapStep): void {
     const now = this.#clock.monotonic();
-    for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
-      this.#paced(this.#pacer.enqueue({ to: peer, bytes, priority, tag: { receipt, label } }, now));
-    }
-    for (const event of step.events) this.#event(event);
+    // First, since what follows may bring a newer step with an earlier deadline.
     this.#timers.endpoint();
     this.#timers.endpoint = this.#arm(step.deadline, () =>
       this.apply(this.endpoint.tick(this.#clock.monotonic())),
     );
+    for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
+      this.#paced(this.#pacer.enqueue({ to: peer, bytes, priority, tag: { receipt, label } }, now));
+    }
+    for (const event of step.events) this.#event(event);
   }
 
   #arm(deadline: Millis | null, run: () => void): () => void {
@@ -78,11 +79,11 @@ export class Host {
   }
 
   #paced(step: PacerStep<Tag>): void {
-    for (const { to, bytes, tag } of step.datagrams) this.#link.send(to, bytes, tag.label);
     this.#timers.pacer();
     this.#timers.pacer = this.#arm(step.deadline, () =>
       this.#paced(this.#pacer.tick(this.#clock.monotonic())),
     );
+    for (const { to, bytes, tag } of step.datagrams) this.#link.send(to, bytes, tag.label);
     for (const { tag } of step.events) {
       if (tag.receipt !== null) this.apply(this.endpoint.left(tag.receipt, this.#clock.monotonic()));
     }

@@ -188,14 +188,14 @@ describe('an HTTPS door', () => {
   test('presents its certificate, and another one after a reload', async () => {
     const authority = await throwawayAuthority();
     const [first, second] = [await authority.issue('a.example'), await authority.issue('a.example')];
-    const tls = ({ certificate, key }: typeof first) => ({ cert: certificate, key });
+    const tls = ({ cert, key }: typeof first) => ({ cert, key });
     const door = await open(exampleApp().app, { tls: tls(first) });
     expect(await get(door, '/quick', { ca: authority.certificate })).toMatchObject({ status: 200 });
     const before = await fingerprint(door, authority.certificate);
     door.reload(tls(second));
     const after = await fingerprint(door, authority.certificate);
     expect(after).not.toBe(before);
-    expect(() => door.reload({ cert: first.certificate, key: second.key })).toThrow(/key/i);
+    expect(() => door.reload({ cert: first.cert, key: second.key })).toThrow(/key/i);
     expect(await fingerprint(door, authority.certificate)).toBe(after);
   });
 
@@ -218,7 +218,7 @@ describe('an HTTPS door', () => {
     const authority = await throwawayAuthority();
     const [first, second] = [await authority.issue('a.example'), await authority.issue('a.example')];
     await expect(
-      open(exampleApp().app, { tls: { cert: first.certificate, key: second.key } }),
+      open(exampleApp().app, { tls: { cert: first.cert, key: second.key } }),
     ).rejects.toThrow(/key/i);
   });
 });

@@ -5,7 +5,7 @@ import { ownKeyDocument, parseKeyDocument } from '../../src/federation/key_docum
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { pduJson } from '../../src/federation/pdu_json.ts';
 import { FederationError } from '../../src/federation/transport.ts';
-import type { TransportKind } from '../../src/federation/transports.ts';
+import { Transports } from '../../src/federation/transports.ts';
 import type { ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { redact } from '../../src/matrix/redaction.ts';
@@ -42,18 +42,19 @@ beforeEach(() => {
   https = new ScriptedTransport((server) => ownKeyDocument(server, theirs, clock.wall()));
 });
 
-const ring = (kindFor: (server: ServerName) => TransportKind = () => 'https', withHttps = true) =>
+const ring = (behindPipe: readonly ServerName[] = [], withHttps = true) =>
   new KeyRing({
     serverName: A,
     signingKey: ours,
     database,
     clock,
     log: recordingLog(),
-    transport: {
-      request: (server, call) => (kindFor(server) === 'https' ? https : transport).request(server, call),
-    },
-    kindFor,
-    ...(withHttps && { https }),
+    transports: new Transports({
+      serverName: A,
+      peers: behindPipe.map((serverName) => ({ serverName, address: 'ravine://192.0.2.1:1' })),
+      pipe: transport,
+      ...(withHttps && { https }),
+    }),
   });
 
 const events = (at = clock.wall()) =>
@@ -232,7 +233,7 @@ describe('verifying events', () => {
 });
 
 describe('keys of servers behind a pipe', () => {
-  const pipe = () => 'pipe' as const;
+  const pipe = [B];
   const accept = (signingKey = theirs) =>
     database.transaction((tx) =>
       putPipePeer(tx, {

@@ -374,6 +374,17 @@ describe('a gap', () => {
     expect(receiver.counters.deferred).toBe(3);
   });
 
+  it('is tried again once for all who wait with the transaction', async () => {
+    const events = line(2);
+    const receiver = newReceiver();
+    const both = await Promise.allSettled([
+      receiver.receive(B, 't1', transaction(events[1]!)),
+      receiver.receive(B, 't1', transaction(events[1]!)),
+    ]);
+    expect(both.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    expect(receiver.counters).toMatchObject({ deferred: 1, repeated: 1 });
+  });
+
   it('heals where the server is back when the transaction is repeated', async () => {
     const events = line(2);
     const peer = new Peer(events);
@@ -389,18 +400,17 @@ describe('a gap', () => {
 
 describe('a hostile server', () => {
   it('that always knows one more missing event is stopped', async () => {
-    let asked = 0;
+    let made = 0;
     const endless = (): Event =>
-      factory.event(alice, 'm.room.message', { unknownPrev: [`$${asked++}` as EventId] });
-    transport.answer = (_, call) =>
-      call.path.includes('state_ids')
-        ? { pdu_ids: [endless().id], auth_chain_ids: [] }
-        : {
-            events: Array.from({ length: 50 }, () => pduJson(endless().pdu)),
-            pdus: [pduJson(endless().pdu)],
-          };
+      factory.event(alice, 'm.room.message', { unknownPrev: [`$${made++}` as EventId] });
+    transport.answer = (_, call) => {
+      if (!call.path.includes('state_ids'))
+        return { events: [pduJson(endless().pdu)], pdus: [pduJson(endless().pdu)] };
+      return { pdu_ids: Array.from({ length: 10 }, () => endless().id), auth_chain_ids: [] };
+    };
     const pdus = Array.from({ length: 50 }, () => pduJson(endless().pdu));
     await newReceiver().receive(B, 't1', { pdus });
+    expect(transport.calls.length).toBeGreaterThan(180);
     expect(transport.calls.length).toBeLessThanOrEqual(200);
   });
 

@@ -247,6 +247,26 @@ describe('the sender', () => {
     expect(sender.counters).toMatchObject({ delivered: 1, refused: 1, failed: 0 });
   });
 
+  it('sees an event that is queued in the moment in which it finds the queue empty', async () => {
+    const { sender, enqueue } = newSender();
+    const { transaction } = database;
+    // What the sender does of itself after one event: compose, take it out of the queue, look again.
+    let untilLook = 3;
+    database.transaction = (body) => {
+      const running = transaction.call(database, body) as ReturnType<
+        typeof transaction<Awaited<ReturnType<typeof body>>>
+      >;
+      if (untilLook > 0 && --untilLook === 0) void enqueue(message(2), B);
+      return running;
+    };
+    await sender.start();
+    untilLook++;
+    await enqueue(message(1), B);
+    await time.settle();
+    expect(untilLook).toBe(0);
+    expect(sentTo(B).flatMap(numbers)).toEqual([1, 2]);
+  });
+
   it('does not let one destination hold up another', async () => {
     transport.answer = (to) => (to === B ? new Promise(() => undefined) : { pdus: {} });
     const { sender, enqueue } = newSender();

@@ -9,7 +9,9 @@ import { queryRoutes } from '../../src/api/federation/queries.ts';
 import { transactionRoutes } from '../../src/api/federation/transactions.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import type { Clock } from '../../src/base/time.ts';
 import { VirtualTime } from '../../src/base/virtual_time.ts';
+import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { LocalOutbox } from '../../src/federation/local_outbox.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
@@ -22,6 +24,7 @@ import {
   type FederationTransport,
   remoteError,
 } from '../../src/federation/transport.ts';
+import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
 import { Rooms } from '../../src/homeserver/rooms/rooms.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
@@ -107,28 +110,45 @@ export class Network {
   }
 }
 
-export type Side = Awaited<ReturnType<typeof openSide>>;
+export type Side = Awaited<ReturnType<typeof openServer>>;
 
-/** A whole server as far as federation goes: rooms, federation and routes over a database of its own. */
+/** A whole server in a network whose requests go straight from one to the other. */
 export async function openSide(
   network: Network,
   serverName: ServerName,
   signingKey: SigningKey,
   seed: number,
 ) {
-  const { clock } = network.time;
+  const transport = network.transportOf(serverName, signingKey);
+  const transports = new Transports({ serverName, peers: [], https: transport });
+  const side = await openServer({ clock: network.time.clock, serverName, signingKey, seed, transports });
+  network.sides.set(serverName, side);
+  return side;
+}
+
+/** A whole server as far as federation goes: rooms, federation and routes over a database of its own. */
+export async function openServer({
+  clock,
+  serverName,
+  signingKey,
+  seed,
+  transports: transport,
+}: {
+  readonly clock: Clock;
+  readonly serverName: ServerName;
+  readonly signingKey: SigningKey;
+  readonly seed: number;
+  readonly transports: Transports;
+}) {
   const database = temporaryDatabase();
   const log = recordingLog();
-  const transport = network.transportOf(serverName, signingKey);
   const keys = new KeyRing({
     serverName,
     signingKey,
     database,
     clock,
     log,
-    transport,
-    kindFor: () => 'https',
-    https: transport,
+    transports: transport,
   });
   const remote = new RemoteEvents({ transport, checker: keys });
   const remoteRooms = new FederationRemoteRooms({
@@ -164,6 +184,7 @@ export async function openSide(
   });
   const app = createApp({
     clock,
+    cbor: { encode: encodeJson, decode: decodeJson },
     authenticate: async () => undefined,
     authenticateServer: xMatrixAuthentication(new RequestAuthenticator({ serverName, keys, clock })),
   });
@@ -221,6 +242,5 @@ export async function openSide(
          JOIN events e ON e.id = c.event ORDER BY c.type, c.state_key`,
       ),
   };
-  network.sides.set(serverName, side as Side);
   return side;
 }

@@ -34,7 +34,9 @@ export function membershipRoutes(app: FastifyInstance, { rooms }: { readonly roo
   );
   addTargeted(app, 'kick', (sender, room, target, reason) => memberships.kick(sender, room, target, reason));
   addTargeted(app, 'ban', (sender, room, target, reason) => memberships.ban(sender, room, target, reason));
-  addTargeted(app, 'unban', (sender, room, target, reason) => memberships.unban(sender, room, target, reason));
+  addTargeted(app, 'unban', (sender, room, target, reason) =>
+    memberships.unban(sender, room, target, reason),
+  );
 
   app.get('/_matrix/client/v3/joined_rooms', { config: { auth: 'device' } }, async ({ requester }) => ({
     joined_rooms: await rooms.queries.joinedRooms(requester.user),

@@ -1,7 +1,14 @@
 import type { FastifyRequest } from 'fastify';
-import { invalidParam } from '../../matrix/error.ts';
-import { type EventId, parseEventId, parseRoomId, parseUserId, type RoomId, type UserId } from '../../matrix/ids.ts';
 import type { Result } from '../../base/result.ts';
+import { invalidParam } from '../../matrix/error.ts';
+import {
+  type EventId,
+  parseEventId,
+  parseRoomId,
+  parseUserId,
+  type RoomId,
+  type UserId,
+} from '../../matrix/ids.ts';
 
 /** The identifier that a text is. @throws MatrixError M_INVALID_PARAM */
 function parsed<Id>(result: Result<Id>): Id {

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
+import { parsePoint } from '../../homeserver/sync/token.ts';
 import { invalidParam } from '../../matrix/error.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { parsePoint } from '../../homeserver/sync/token.ts';
 import { oneOf, type Query, text } from './query.ts';
 import { roomIdOf } from './room_params.ts';
 
@@ -33,7 +33,9 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
       { config: { auth: 'device' }, schema: { body: { type: 'object' } } },
       async ({ requester, params, body }) => {
         const { eventType, stateKey = '' } = params;
-        return { event_id: await rooms.setState(roomIdOf(params.roomId), requester.user, eventType, stateKey, body) };
+        return {
+          event_id: await rooms.setState(roomIdOf(params.roomId), requester.user, eventType, stateKey, body),
+        };
       },
     );
   }
@@ -64,7 +66,8 @@ async function stateEvent(
   { requester, params, query }: FastifyRequest<{ Params: StatePath; Querystring: Query }>,
 ): Promise<JsonObject> {
   const { eventType, stateKey = '' } = params;
-  const format = text(query, 'format') === undefined ? 'content' : oneOf(query, 'format', ['content', 'event']);
+  const format =
+    text(query, 'format') === undefined ? 'content' : oneOf(query, 'format', ['content', 'event']);
   const event = await rooms.queries.stateEvent(roomIdOf(params.roomId), eventType, stateKey, requester);
   return format === 'event' ? event : (event.content as JsonObject);
 }

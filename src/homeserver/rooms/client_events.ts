@@ -14,7 +14,12 @@ import type { StateStore } from './state_store.ts';
  * @param from.now Unix time
  */
 export async function renderEvents(
-  from: { readonly db: Reader; readonly events: EventCache; readonly states: StateStore; readonly now: Millis },
+  from: {
+    readonly db: Reader;
+    readonly events: EventCache;
+    readonly states: StateStore;
+    readonly now: Millis;
+  },
   events: readonly StoredEvent[],
   asker: { readonly user: UserId; readonly device: DeviceId },
 ): Promise<JsonObject[]> {

@@ -2,7 +2,14 @@ import type { Millis } from '../../base/time.ts';
 import { type EventId, parseUserId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import { type Event, type StateKey, splitStateKey } from '../../matrix/pdu.ts';
 import type { Transaction } from '../../storage/database.ts';
-import { eventsById, placeEvent, putEvent, putRedacted, putRedaction, showWithheld } from '../../storage/events.ts';
+import {
+  eventsById,
+  placeEvent,
+  putEvent,
+  putRedacted,
+  putRedaction,
+  showWithheld,
+} from '../../storage/events.ts';
 import {
   dropMembership,
   joinedServers,
@@ -57,7 +64,12 @@ export async function writeDraft(
 }
 
 class DraftWriter {
-  readonly committed: Committed = { position: null, users: new Set(), written: new Map(), changed: new Set() };
+  readonly committed: Committed = {
+    position: null,
+    users: new Set(),
+    written: new Map(),
+    changed: new Set(),
+  };
   readonly #tx: Transaction;
   readonly #draft: RoomDraft;
   readonly #services: CommitServices;
@@ -168,7 +180,14 @@ class DraftWriter {
     const last = local ? await membershipOf(this.#tx, room, user) : undefined;
     if (last === undefined) await dropMembership(this.#tx, room, user);
     else
-      await putMembership(this.#tx, { room, user, server, membership: 'leave', eventId: last.eventId, position });
+      await putMembership(this.#tx, {
+        room,
+        user,
+        server,
+        membership: 'leave',
+        eventId: last.eventId,
+        position,
+      });
   }
 
   /**

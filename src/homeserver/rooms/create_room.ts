@@ -1,10 +1,10 @@
+import type { Clock } from '../../base/time.ts';
 import { badJson, forbidden, MatrixError, unknownError } from '../../matrix/error.ts';
+import { authorise } from '../../matrix/event_auth.ts';
 import { parseUserId, type RoomId, type UserId } from '../../matrix/ids.ts';
 import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
-import type { Clock } from '../../base/time.ts';
-import { authorise } from '../../matrix/event_auth.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { LocalEvents } from './local_events.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -97,10 +97,17 @@ export class RoomCreation {
    * Makes a room with everything that the request asks for, except the invites.
    * @throws MatrixError M_UNSUPPORTED_ROOM_VERSION, M_BAD_JSON, M_INVALID_ROOM_STATE
    */
-  async create(creator: UserId, request: CreateRoomRequest): Promise<{ room: RoomId; invited: readonly UserId[] }> {
+  async create(
+    creator: UserId,
+    request: CreateRoomRequest,
+  ): Promise<{ room: RoomId; invited: readonly UserId[] }> {
     const version = roomVersion(request.room_version ?? DEFAULT_ROOM_VERSION);
     if (version === undefined) {
-      throw new MatrixError(400, 'M_UNSUPPORTED_ROOM_VERSION', 'This server does not support that room version');
+      throw new MatrixError(
+        400,
+        'M_UNSUPPORTED_ROOM_VERSION',
+        'This server does not support that room version',
+      );
     }
     checkBounds(request);
     const invited = parseInvites(request.invite ?? []).filter((user) => user !== creator);
@@ -143,7 +150,8 @@ export class RoomCreation {
 
   /** The events after the create event, in the order that the specification gives. */
   async #intents(creator: UserId, request: CreateRoomRequest): Promise<EventIntent[]> {
-    const preset = PRESETS[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')];
+    const preset =
+      PRESETS[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')];
     const initial = request.initial_state ?? [];
     const state = (type: string, content: JsonObject, stateKey = ''): EventIntent => ({
       type,
@@ -208,7 +216,11 @@ function parseInvites(invite: readonly string[]): UserId[] {
   return [...users];
 }
 
-function createContent(version: RoomVersion, request: CreateRoomRequest, invited: readonly UserId[]): JsonObject {
+function createContent(
+  version: RoomVersion,
+  request: CreateRoomRequest,
+  invited: readonly UserId[],
+): JsonObject {
   const { creator: _, ...content } = request.creation_content ?? {};
   const created: JsonObject = { ...content, room_version: version.id };
   if (request.preset !== 'trusted_private_chat') return created;

@@ -26,7 +26,11 @@ export class EventBuilder {
   readonly #clock: Clock;
   readonly #key: SigningKey;
 
-  constructor(options: { readonly serverName: ServerName; readonly clock: Clock; readonly signingKey: SigningKey }) {
+  constructor(options: {
+    readonly serverName: ServerName;
+    readonly clock: Clock;
+    readonly signingKey: SigningKey;
+  }) {
     this.serverName = options.serverName;
     this.#clock = options.clock;
     this.#key = options.signingKey;
@@ -53,7 +57,11 @@ export class EventBuilder {
       auth_events: authEventKeys(stub, draft.version).flatMap((place) => before.map.get(place) ?? []),
     };
     // As it will be once this server has signed it, which rule 5.2 asks for.
-    const pdu = { ...unsigned, hashes: { sha256: '' }, signatures: { [this.serverName]: { [this.#key.keyId]: '' } } };
+    const pdu = {
+      ...unsigned,
+      hashes: { sha256: '' },
+      signatures: { [this.serverName]: { [this.#key.keyId]: '' } },
+    };
     const event = { id: '$' as Event['id'], room: draft.room, pdu };
     for (const state of new Set([before, draft.current])) {
       const authorised = await authoriseBy(draft, event, state);

@@ -33,7 +33,11 @@ export interface FederatedRooms {
    */
   receive(event: Event, stateBefore?: StateBefore): Promise<Received>;
   /** The template for make_join; the version must be in `versions` (else M_INCOMPATIBLE_ROOM_VERSION). */
-  makeJoin(room: RoomId, user: UserId, versions: readonly string[]): Promise<{ roomVersion: string; event: UnsignedPdu }>;
+  makeJoin(
+    room: RoomId,
+    user: UserId,
+    versions: readonly string[],
+  ): Promise<{ roomVersion: string; event: UnsignedPdu }>;
   /** Accepts a remote user's join, stores it, sends it on to the other servers. The state is that before the join. */
   sendJoin(join: Event): Promise<{ state: readonly Event[]; authChain: readonly Event[]; event: Event }>;
   makeLeave(room: RoomId, user: UserId): Promise<{ roomVersion: string; event: UnsignedPdu }>;
@@ -45,13 +49,21 @@ export interface FederatedRooms {
   /** Which of these events are stored here, whatever their status. */
   known(ids: readonly EventId[]): Promise<ReadonlySet<EventId>>;
   /** Ids of the state before an event, and of its auth chain. */
-  stateIds(room: RoomId, at: EventId, server: ServerName): Promise<{ state: readonly EventId[]; authChain: readonly EventId[] }>;
+  stateIds(
+    room: RoomId,
+    at: EventId,
+    server: ServerName,
+  ): Promise<{ state: readonly EventId[]; authChain: readonly EventId[] }>;
   /** The events between `earliest` and `latest`, breadth first from `latest`, at most `limit`, oldest first. */
   missingEvents(
     room: RoomId,
-    request: { readonly earliest: readonly EventId[]; readonly latest: readonly EventId[]; readonly limit: number; readonly minDepth: number },
+    request: {
+      readonly earliest: readonly EventId[];
+      readonly latest: readonly EventId[];
+      readonly limit: number;
+      readonly minDepth: number;
+    },
     server: ServerName,
   ): Promise<readonly Event[]>;
   forwardExtremities(room: RoomId): Promise<readonly EventId[]>;
 }
-

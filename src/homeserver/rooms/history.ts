@@ -98,20 +98,27 @@ export class FederatedHistory {
         }
       }
       const events = await this.#writer.events.load(behind.slice(0, limit - found.length));
-      const usable = behind.flatMap((id) => events.get(id) ?? []).filter((stored) => isInDag(stored, room, request.minDepth));
+      const usable = behind
+        .flatMap((id) => events.get(id) ?? [])
+        .filter((stored) => isInDag(stored, room, request.minDepth));
       found.push(...usable);
       next = walked < MAX_WALK ? usable.map(({ event }) => event.id) : [];
     }
-    return found.map(({ event }) => event).sort((a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1));
+    return found
+      .map(({ event }) => event)
+      .sort((a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1));
   }
 
   async forwardExtremities(room: RoomId): Promise<readonly EventId[]> {
     const found = await findRoom(this.#database, room);
-    return found === undefined ? [] : (await forwardExtremities(this.#database, found.row)).map(({ id }) => id);
+    return found === undefined
+      ? []
+      : (await forwardExtremities(this.#database, found.row)).map(({ id }) => id);
   }
 
   async #checkInRoom(room: RoomId, server: ServerName): Promise<void> {
-    if (!(await isServerJoined(this.#database, room, server))) throw forbidden('Your server is not in the room');
+    if (!(await isServerJoined(this.#database, room, server)))
+      throw forbidden('Your server is not in the room');
   }
 
   /** A server sees what is in a room that it is in now, or was in at that event. */

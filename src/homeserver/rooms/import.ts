@@ -39,7 +39,8 @@ export class RoomImport {
     await this.#writer.locked(room, async () => {
       const draft = (await this.#writer.open(room)) ?? this.#begin(room, version, joined);
       const before = RoomState.complete(await addGivenState(draft, joined));
-      if (before.get('m.room.create', '') !== draft.create.id) throw badAnswer('its state has no create event');
+      if (before.get('m.room.create', '') !== draft.create.id)
+        throw badAnswer('its state has no create event');
       const authEvents = await allOf(draft, join.pdu.auth_events);
       if (authEvents === undefined) throw badAnswer('auth events of the join are missing');
       draft.forgetExtremities();
@@ -67,7 +68,8 @@ const authorisedBy = (draft: RoomDraft) => ({
   find: (ids: Iterable<EventId>) => draft.find(ids),
 });
 
-const badAnswer = (reason: string) => unknownError(502, `The other server's answer cannot be used: ${reason}`);
+const badAnswer = (reason: string) =>
+  unknownError(502, `The other server's answer cannot be used: ${reason}`);
 
 /** All of these events, or undefined where one is not known. */
 export async function allOf(draft: RoomDraft, ids: readonly EventId[]): Promise<ResolvedEvent[] | undefined> {
@@ -90,7 +92,9 @@ export async function addGivenState(draft: RoomDraft, given: StateBefore): Promi
   }
   const known = await draft.find(events.keys());
   // What the state before it rejected takes part in resolution (rooms/v12, "Rejected events").
-  const usable = new Set([...known].flatMap(([id, { rejectedBy }]) => (rejectedBy === 'auth_events' ? [] : [id])));
+  const usable = new Set(
+    [...known].flatMap(([id, { rejectedBy }]) => (rejectedBy === 'auth_events' ? [] : [id])),
+  );
   for (const event of authOrder(events)) {
     if (known.has(event.id)) continue;
     const authEvents = await allOf(draft, event.pdu.auth_events);

@@ -4,7 +4,11 @@ import type { RoomState } from './room_state.ts';
 import type { EventSource } from './verdict.ts';
 
 /** Whether a user of a server is joined by a state. */
-export async function isServerJoinedIn(state: RoomState, server: ServerName, events: EventSource): Promise<boolean> {
+export async function isServerJoinedIn(
+  state: RoomState,
+  server: ServerName,
+  events: EventSource,
+): Promise<boolean> {
   const members: EventId[] = [];
   for (const [place, id] of state.map) {
     const { type, key } = splitStateKey(place);

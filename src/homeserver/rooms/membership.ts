@@ -1,11 +1,24 @@
 import { forbidden, MatrixError, notFound, unknownError } from '../../matrix/error.ts';
-import { type EventId, parseServerName, type RoomId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import {
+  type EventId,
+  parseServerName,
+  type RoomId,
+  type ServerName,
+  serverOf,
+  type UserId,
+} from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { splitStateKey } from '../../matrix/pdu.ts';
 import { STRIPPED_STATE } from '../../matrix/stripped_state.ts';
 import type { Database } from '../../storage/database.ts';
-import { forget, isServerJoined, type MembershipRow, membershipOf, roomsOf } from '../../storage/memberships.ts';
+import {
+  forget,
+  isServerJoined,
+  type MembershipRow,
+  membershipOf,
+  roomsOf,
+} from '../../storage/memberships.ts';
 import type { RemoteRooms } from '../ports.ts';
 import type { EventBuilder } from './event_builder.ts';
 import type { RoomImport } from './import.ts';
@@ -53,7 +66,11 @@ export class Memberships {
    * server knows to have been in it.
    * @throws MatrixError M_FORBIDDEN, or as the other servers answered
    */
-  async join(user: UserId, room: RoomId, options: { via?: readonly string[]; reason?: string | undefined }): Promise<void> {
+  async join(
+    user: UserId,
+    room: RoomId,
+    options: { via?: readonly string[]; reason?: string | undefined },
+  ): Promise<void> {
     const { database, serverName, remote, imports } = this.#services;
     await this.settled(room);
     const content = await this.#content(user, 'join', options.reason);
@@ -64,7 +81,9 @@ export class Memberships {
     const running = this.#joining.get(room);
     // Somebody else began meanwhile: with them the room comes here.
     if (running !== undefined) return this.join(user, room, options);
-    const joining = remote.join({ room, user, via, content }).then((joined) => imports.take(room, user, joined));
+    const joining = remote
+      .join({ room, user, via, content })
+      .then((joined) => imports.take(room, user, joined));
     this.#joining.set(room, joining);
     try {
       await joining;
@@ -149,7 +168,10 @@ export class Memberships {
       });
     const signatures = answer.signatures[destination];
     if (signatures === undefined) throw unknownError(502, 'The other server has not signed the invite');
-    return { ...event, pdu: { ...event.pdu, signatures: { ...event.pdu.signatures, [destination]: signatures } } };
+    return {
+      ...event,
+      pdu: { ...event.pdu, signatures: { ...event.pdu.signatures, [destination]: signatures } },
+    };
   }
 
   async #storeInvite(event: Event): Promise<void> {

@@ -77,8 +77,10 @@ export class OutsideMemberships {
     if (type !== 'm.room.member' || target === undefined) return false;
     if (content.membership !== 'leave' && content.membership !== 'ban') return false;
     const row = await membershipOf(this.#database, event.room, target as UserId);
-    if (row?.membership !== 'invite' || row.event === null || serverOf(row.userId) !== this.#serverName) return false;
-    if (!authEvents.includes(row.eventId) || serverOf(sender) !== serverOf(row.event.pdu.sender)) return false;
+    if (row?.membership !== 'invite' || row.event === null || serverOf(row.userId) !== this.#serverName)
+      return false;
+    if (!authEvents.includes(row.eventId) || serverOf(sender) !== serverOf(row.event.pdu.sender))
+      return false;
     await this.record(event, row.userId, null);
     return true;
   }

@@ -53,10 +53,15 @@ export class RoomQueries {
   async members(
     room: RoomId,
     asker: Asker,
-    options: { at?: number | undefined; membership?: string | undefined; notMembership?: string | undefined } = {},
+    options: {
+      at?: number | undefined;
+      membership?: string | undefined;
+      notMembership?: string | undefined;
+    } = {},
   ): Promise<JsonObject[]> {
     const state = await this.#visibleState(room, asker.user);
-    const ids = options.at === undefined ? membersIn(state) : await this.#membersAt(room, asker.user, options.at);
+    const ids =
+      options.at === undefined ? membersIn(state) : await this.#membersAt(room, asker.user, options.at);
     const events = await eventsById(this.#database, ids);
     const { membership, notMembership } = options;
     const wanted = events.filter(({ event }) => {
@@ -109,7 +114,8 @@ export class RoomQueries {
     if (row.membership === 'join') return this.#writer.states.load(found.currentGroup);
     if (row.membership !== 'leave' && row.membership !== 'ban') throw forbidden('You are not in this room');
     const left = await this.#writer.events.get(row.eventId);
-    if (left?.stateAfter == null || !(await this.#wasJoined(left))) throw forbidden('You were never in this room');
+    if (left?.stateAfter == null || !(await this.#wasJoined(left)))
+      throw forbidden('You were never in this room');
     return this.#writer.states.load(left.stateAfter);
   }
 
@@ -117,7 +123,8 @@ export class RoomQueries {
   async #wasJoined(left: StoredEvent): Promise<boolean> {
     const before = await this.#writer.states.load(left.stateBefore!);
     const id = before.get('m.room.member', left.event.pdu.state_key!);
-    const membership = id === undefined ? undefined : (await this.#writer.events.get(id))?.event.pdu.content.membership;
+    const membership =
+      id === undefined ? undefined : (await this.#writer.events.get(id))?.event.pdu.content.membership;
     return membership === 'join' || membership === 'leave' || membership === 'ban';
   }
 
@@ -132,7 +139,12 @@ export class RoomQueries {
 
   #render(events: readonly StoredEvent[], asker: Asker): Promise<JsonObject[]> {
     return renderEvents(
-      { db: this.#database, events: this.#writer.events, states: this.#writer.states, now: this.#clock.wall() },
+      {
+        db: this.#database,
+        events: this.#writer.events,
+        states: this.#writer.states,
+        now: this.#clock.wall(),
+      },
       events,
       asker,
     );

@@ -70,14 +70,18 @@ export class Receiving {
     const authEvents = await allOf(draft, event.pdu.auth_events);
     if (authEvents === undefined) {
       const found = await draft.find(event.pdu.auth_events);
-      return { kind: 'missing_auth', missing: [...new Set(event.pdu.auth_events)].filter((id) => !found.has(id)) };
+      return {
+        kind: 'missing_auth',
+        missing: [...new Set(event.pdu.auth_events)].filter((id) => !found.has(id)),
+      };
     }
     const before = await draft.resolve(states);
     const verdict = await judge(draft, event, authEvents, before);
     await draft.add(event, before, verdict, { origin: 'received' });
     // Resolution may undo what put this server out of the room, which the others may then take for granted. Only what
     // does that is of interest to who is not in the room.
-    if (!isJoined && !(await isServerJoinedIn(draft.current, this.#serverName, draft))) return { kind: 'unknown_room' };
+    if (!isJoined && !(await isServerJoinedIn(draft.current, this.#serverName, draft)))
+      return { kind: 'unknown_room' };
     await this.#writer.commit(draft);
     return asReceived(verdict);
   }

@@ -1,4 +1,3 @@
-
 import { type EventId, serverOf } from '../../matrix/ids.ts';
 import { own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
@@ -33,7 +32,11 @@ export function redactedCopy(event: Event, version: RoomVersion): Event {
 }
 
 /** Whether a user may redact what others sent, by a state of the room. */
-export async function hasRedactPower(room: AuthorisedRoom, sender: Event['pdu']['sender'], state: RoomState): Promise<boolean> {
+export async function hasRedactPower(
+  room: AuthorisedRoom,
+  sender: Event['pdu']['sender'],
+  state: RoomState,
+): Promise<boolean> {
   const id = state.get('m.room.power_levels', '');
   const power = id === undefined ? undefined : (await room.find([id])).get(id)?.event;
   const levels = powerLevels(room.create, power);

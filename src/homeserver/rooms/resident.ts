@@ -52,13 +52,20 @@ export class Resident {
       const authoriser = await authorisingUser(database, draft, user, serverName);
       const authorised = authoriser === undefined ? {} : { join_authorised_via_users_server: authoriser };
       const content = { membership: 'join', ...authorised };
-      const { unsigned } = await builder.place(draft, { type: 'm.room.member', sender: user, stateKey: user, content });
+      const { unsigned } = await builder.place(draft, {
+        type: 'm.room.member',
+        sender: user,
+        stateKey: user,
+        content,
+      });
       return { roomVersion: id, event: unsigned };
     });
   }
 
   /** See FederatedRooms.sendJoin. @throws MatrixError M_NOT_FOUND, M_INVALID_PARAM, M_FORBIDDEN */
-  async sendJoin(join: Event): Promise<{ state: readonly Event[]; authChain: readonly Event[]; event: Event }> {
+  async sendJoin(
+    join: Event,
+  ): Promise<{ state: readonly Event[]; authChain: readonly Event[]; event: Event }> {
     const { database, serverName, history } = this.#services;
     checkMemberEvent(join, 'join');
     const { event, state } = await this.#inRoom(join.room, async (draft) => {
@@ -98,13 +105,22 @@ export class Resident {
    * See FederatedRooms.receiveInvite.
    * @throws MatrixError M_INCOMPATIBLE_ROOM_VERSION, M_INVALID_PARAM, M_NOT_FOUND, M_FORBIDDEN
    */
-  async receiveInvite(invite: Event, roomVersionId: string, strippedState: readonly JsonObject[]): Promise<Pdu> {
+  async receiveInvite(
+    invite: Event,
+    roomVersionId: string,
+    strippedState: readonly JsonObject[],
+  ): Promise<Pdu> {
     const { database, serverName, signingKey, writer, outside, localUserExists } = this.#services;
     const version = roomVersion(roomVersionId);
     if (version === undefined) throw incompatibleVersion(roomVersionId);
     const { type, state_key: target = '', content } = invite.pdu;
     const user = parseUserId(target);
-    if (type !== 'm.room.member' || content.membership !== 'invite' || !user.ok || serverOf(user.value) !== serverName) {
+    if (
+      type !== 'm.room.member' ||
+      content.membership !== 'invite' ||
+      !user.ok ||
+      serverOf(user.value) !== serverName
+    ) {
       throw invalidParam('The event does not invite a user of this server');
     }
     const inviteState = checkedStrippedState(invite.room, version, strippedState);
@@ -171,19 +187,29 @@ function checkMemberEvent(event: Event, membership: string): void {
  * What a client may be shown of the state that came with an invite (server-server API, "Inviting to a room"): the
  * create event has to be among it, as the whole PDU whose hash is the room id.
  */
-function checkedStrippedState(room: RoomId, version: RoomVersion, state: readonly JsonObject[]): JsonObject[] {
+function checkedStrippedState(
+  room: RoomId,
+  version: RoomVersion,
+  state: readonly JsonObject[],
+): JsonObject[] {
   const kept: JsonObject[] = [];
   let created = false;
   for (const value of state.slice(0, MAX_STRIPPED_STATE)) {
     if (own(value, 'type') === 'm.room.create') {
       const create = parsePdu(value, version);
-      if (!create.ok || create.value.room !== room) throw invalidParam('The create event is not that of the room');
+      if (!create.ok || create.value.room !== room)
+        throw invalidParam('The create event is not that of the room');
       created = true;
       kept.push(strippedEvent(create.value));
       continue;
     }
     const { type, sender, state_key: key, content } = value;
-    if (typeof type === 'string' && typeof sender === 'string' && typeof key === 'string' && isJsonObject(content)) {
+    if (
+      typeof type === 'string' &&
+      typeof sender === 'string' &&
+      typeof key === 'string' &&
+      isJsonObject(content)
+    ) {
       kept.push({ type, sender, state_key: key, content });
     }
   }

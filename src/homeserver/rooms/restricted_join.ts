@@ -38,7 +38,12 @@ export async function authorisingUser(
   return inviters[0];
 }
 
-async function checkConditions(db: Reader, allow: unknown, user: UserId, serverName: ServerName): Promise<void> {
+async function checkConditions(
+  db: Reader,
+  allow: unknown,
+  user: UserId,
+  serverName: ServerName,
+): Promise<void> {
   const rooms = (Array.isArray(allow) ? allow.slice(0, MAX_CONDITIONS) : []).flatMap((condition) => {
     if (!isJsonObject(condition) || own(condition, 'type') !== 'm.room_membership') return [];
     const room = own(condition, 'room_id');
@@ -51,7 +56,11 @@ async function checkConditions(db: Reader, allow: unknown, user: UserId, serverN
     if ((await membershipOf(db, room, user))?.membership === 'join') return;
   }
   if (known < rooms.length) {
-    throw new MatrixError(400, 'M_UNABLE_TO_AUTHORISE_JOIN', 'This server cannot tell whether the user may join');
+    throw new MatrixError(
+      400,
+      'M_UNABLE_TO_AUTHORISE_JOIN',
+      'This server cannot tell whether the user may join',
+    );
   }
   throw forbidden('The user is in none of the rooms whose members may join');
 }

@@ -13,7 +13,7 @@ import { RoomState } from './room_state.ts';
 import type { StateStore } from './state_store.ts';
 import type { AuthorisedRoom, Verdict } from './verdict.ts';
 
-/** How many events are looked at to see what lies behind or ahead of rejected and soft-failed ones. */
+/** How many events are looked at to see what lies behind or ahead of those that were not accepted. */
 const MAX_WALK = 1_000;
 
 /** Whose event it is, which says to whom it goes on: to every server in the room, to all but its own, to nobody. */
@@ -89,7 +89,10 @@ export class RoomDraft implements AuthorisedRoom {
     if (found === undefined || found.currentGroup === null) return undefined;
     const version = roomVersion(found.version);
     const create = await stores.events.get(createEventOf(room));
-    assert(version !== undefined && create !== undefined, 'a room with state has a version and a create event');
+    assert(
+      version !== undefined && create !== undefined,
+      'a room with state has a version and a create event',
+    );
     const extremities = await forwardExtremities(stores.db, found.row);
     return new RoomDraft(
       stores,
@@ -228,7 +231,7 @@ export class RoomDraft implements AuthorisedRoom {
     if (ends.length > 0) this.#current = await this.resolve(ends);
   }
 
-  /** Accepted events that lie right behind an event, or behind it with none but rejected and soft-failed ones between. */
+  /** Accepted events that lie right behind an event, or behind it with none but others between. */
   async #coveredBy(event: Event): Promise<EventId[]> {
     const covered: EventId[] = [];
     const seen = new Set<EventId>();
@@ -240,22 +243,25 @@ export class RoomDraft implements AuthorisedRoom {
       for (const id of others) seen.add(id);
       const behind = [...(await this.#stores.events.load(others)).values()];
       next = behind
-        .filter(({ status }) => status === 'rejected' || status === 'soft_failed')
+        .filter(({ status }) => !isAccepted(status))
         .flatMap(({ event: prev }) => prev.pdu.prev_events);
     }
     return covered;
   }
 
-  /** Whether an accepted event has this one behind it, directly or with rejected and soft-failed ones between. */
+  /** Whether an accepted event has this one behind it, directly or with none but others between. */
   async #hasAcceptedDescendant(id: EventId): Promise<boolean> {
     const seen = new Set<EventId>();
     let next: EventId[] = [id];
     while (next.length > 0 && seen.size < MAX_WALK) {
       for (const each of next) seen.add(each);
       const children = await childrenOf(this.#stores.db, next);
-      if (children.some(({ status }) => status === 'timeline' || status === 'withheld')) return true;
+      if (children.some(({ status }) => isAccepted(status))) return true;
       next = children.map((child) => child.id).filter((child) => !seen.has(child));
     }
     return false;
   }
 }
+
+/** Whether an event of this status can be the end of a room. */
+const isAccepted = (status: EventStatus): boolean => status === 'timeline' || status === 'withheld';

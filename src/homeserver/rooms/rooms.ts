@@ -1,6 +1,13 @@
 import type { Clock } from '../../base/time.ts';
 import { MatrixError } from '../../matrix/error.ts';
-import { parseUserId, type EventId, type RoomId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import {
+  type EventId,
+  parseUserId,
+  type RoomId,
+  type ServerName,
+  serverOf,
+  type UserId,
+} from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event, Pdu } from '../../matrix/pdu.ts';
 import type { SigningKey } from '../../matrix/signing.ts';
@@ -60,7 +67,8 @@ export class Rooms implements FederatedRooms {
     const writer = new RoomWriter(options);
     const builder = new EventBuilder(options);
     const local = new LocalEvents(writer, builder);
-    const profileOf = async (user: UserId): Promise<JsonObject> => profileContent(await options.profiles.get(user));
+    const profileOf = async (user: UserId): Promise<JsonObject> =>
+      profileContent(await options.profiles.get(user));
     const outside = new OutsideMemberships({ database, notifier, remote, builder, clock, serverName });
     const services = { ...options, writer, builder, local, outside, profileOf, localUserExists };
     this.writer = writer;
@@ -97,7 +105,13 @@ export class Rooms implements FederatedRooms {
   }
 
   /** Sets a state event. An invite is handled as one. @throws MatrixError as `Sending.setState`, `Memberships.invite` */
-  async setState(room: RoomId, sender: UserId, type: string, key: string, content: JsonObject): Promise<EventId> {
+  async setState(
+    room: RoomId,
+    sender: UserId,
+    type: string,
+    key: string,
+    content: JsonObject,
+  ): Promise<EventId> {
     const target = parseUserId(key);
     if (type === 'm.room.member' && content.membership === 'invite' && target.ok) {
       return this.memberships.inviteWith(sender, room, target.value, content);

@@ -69,7 +69,13 @@ export class Sending {
    * Sets a state event; where the same user has set just that content already, nothing is sent.
    * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE
    */
-  setState(room: RoomId, sender: UserId, type: string, stateKey: string, content: JsonObject): Promise<EventId> {
+  setState(
+    room: RoomId,
+    sender: UserId,
+    type: string,
+    stateKey: string,
+    content: JsonObject,
+  ): Promise<EventId> {
     return this.#local.append(room, async (draft) => {
       const current = await draft.currentEvent(type, stateKey);
       if (current?.pdu.sender === sender && sameJson(current.pdu.content, content)) return current.id;

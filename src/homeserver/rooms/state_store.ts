@@ -62,12 +62,17 @@ export class StateStore {
     const resolved = RoomState.near(nearest(distinct, map), map);
     if (key !== undefined) {
       this.#resolutions.set(key, resolved);
-      if (this.#resolutions.size > MAX_RESOLUTIONS) this.#resolutions.delete(this.#resolutions.keys().next().value!);
+      if (this.#resolutions.size > MAX_RESOLUTIONS)
+        this.#resolutions.delete(this.#resolutions.keys().next().value!);
     }
     return resolved;
   }
 
-  async #runResolution(states: readonly RoomState[], version: RoomVersion, pending: Pending): Promise<RoomState['map']> {
+  async #runResolution(
+    states: readonly RoomState[],
+    version: RoomVersion,
+    pending: Pending,
+  ): Promise<RoomState['map']> {
     this.resolutions++;
     const resolution = resolveState(
       states.map((state) => state.map),
@@ -134,7 +139,8 @@ export class StateStore {
 function distinctStates(states: readonly RoomState[]): RoomState[] {
   const distinct: RoomState[] = [];
   for (const state of states) {
-    if (!distinct.some((other) => other === state || state.changesSince(other).size === 0)) distinct.push(state);
+    if (!distinct.some((other) => other === state || state.changesSince(other).size === 0))
+      distinct.push(state);
   }
   return distinct;
 }

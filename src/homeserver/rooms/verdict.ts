@@ -32,7 +32,11 @@ export interface AuthorisedRoom extends EventSource {
 const describe = ({ rule, reason }: AuthFailure): string => `${reason} (rule ${rule})`;
 
 /** Authorises an event by a state of its room. */
-export async function authoriseBy(room: AuthorisedRoom, event: Event, state: RoomState): Promise<AuthVerdict> {
+export async function authoriseBy(
+  room: AuthorisedRoom,
+  event: Event,
+  state: RoomState,
+): Promise<AuthVerdict> {
   const ids = new Map(
     authEventKeys(event.pdu, room.version).flatMap((place) => {
       const id = state.map.get(place);
@@ -65,7 +69,11 @@ export function authEventsProblem(
   const state = new Map(
     authEvents.map(({ event: auth }) => [stateKey(auth.pdu.type, auth.pdu.state_key ?? ''), auth]),
   );
-  const authorised = authorise(event, { create, state: (type, key) => state.get(stateKey(type, key)) }, version);
+  const authorised = authorise(
+    event,
+    { create, state: (type, key) => state.get(stateKey(type, key)) },
+    version,
+  );
   return authorised.ok ? undefined : describe(authorised.problem);
 }
 

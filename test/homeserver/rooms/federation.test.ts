@@ -54,8 +54,16 @@ describe('joining through another server', () => {
     expect(await b.timeline(room)).toEqual(['one', 'two']);
     await expectEqual();
     expect(Object.keys(await b.state(room))).toContain(`m.room.member ${bob}`);
-    expect(b.rooms.counters).toEqual({ forks: 0, resolutions: 0, soft_failed: 0, rejected: 0, invites_failed: 0 });
-    const { n } = (await b.database.get<{ n: number }>("SELECT COUNT(*) AS n FROM events WHERE status = 'outlier'"))!;
+    expect(b.rooms.counters).toEqual({
+      forks: 0,
+      resolutions: 0,
+      soft_failed: 0,
+      rejected: 0,
+      invites_failed: 0,
+    });
+    const { n } = (await b.database.get<{ n: number }>(
+      "SELECT COUNT(*) AS n FROM events WHERE status = 'outlier'",
+    ))!;
     expect(n).toBe(7);
   });
 
@@ -123,16 +131,21 @@ describe('what a resident server answers', () => {
       errcode: 'M_INCOMPATIBLE_ROOM_VERSION',
       extra: { room_version: '12' },
     });
-    await expect(a.rooms.makeJoin('!other' as RoomId, bob, ['12'])).rejects.toEqual(error(404, 'M_NOT_FOUND'));
+    await expect(a.rooms.makeJoin('!other' as RoomId, bob, ['12'])).rejects.toEqual(
+      error(404, 'M_NOT_FOUND'),
+    );
     await expect(a.rooms.makeLeave(room, bob)).rejects.toEqual(error(403, 'M_FORBIDDEN'));
   });
 
   it('takes no join that is something else, or refers to what it does not know', async () => {
     const { event } = await a.rooms.makeJoin(room, bob, ['12']);
-    const send = (changes: Partial<UnsignedPdu>) => a.rooms.sendJoin(overTheWire(b.sign({ ...event, ...changes }).pdu));
+    const send = (changes: Partial<UnsignedPdu>) =>
+      a.rooms.sendJoin(overTheWire(b.sign({ ...event, ...changes }).pdu));
     await expect(send({ content: { membership: 'leave' } })).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
     await expect(send({ state_key: bill })).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
-    await expect(send({ prev_events: ['$unknown' as EventId] })).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
+    await expect(send({ prev_events: ['$unknown' as EventId] })).rejects.toEqual(
+      error(400, 'M_INVALID_PARAM'),
+    );
     await expect(send({ auth_events: [] })).rejects.toEqual(error(403, 'M_FORBIDDEN'));
     expect(await a.membership(room, bob)).toBeUndefined();
     const joined = await send({});
@@ -163,7 +176,11 @@ describe('what a resident server answers', () => {
     for (const body of ['1', '2', '3', '4', '5']) said.push(await a.say(alice, room, body));
     const missing = async (limit: number, minDepth = 0) =>
       (
-        await a.rooms.missingEvents(room, { earliest: [said[0]!], latest: [said[4]!], limit, minDepth }, b.name)
+        await a.rooms.missingEvents(
+          room,
+          { earliest: [said[0]!], latest: [said[4]!], limit, minDepth },
+          b.name,
+        )
       ).map(({ id }) => id);
     expect(await missing(10)).toEqual(said.slice(1, 4));
     expect(await missing(2)).toEqual(said.slice(2, 4));
@@ -234,10 +251,13 @@ describe('invites to other servers', () => {
       state_key: bob,
       content: { membership: 'invite' },
     });
-    const create = (await a.rooms.queries.currentEvent(room, 'm.room.create', ''))!.pdu as unknown as JsonObject;
+    const create = (await a.rooms.queries.currentEvent(room, 'm.room.create', ''))!
+      .pdu as unknown as JsonObject;
     const other = await a.rooms.create(alice, {});
-    const foreign = (await a.rooms.queries.currentEvent(other, 'm.room.create', ''))!.pdu as unknown as JsonObject;
-    const receive = (event: Event, state: JsonObject[], version = '12') => b.rooms.receiveInvite(event, version, state);
+    const foreign = (await a.rooms.queries.currentEvent(other, 'm.room.create', ''))!
+      .pdu as unknown as JsonObject;
+    const receive = (event: Event, state: JsonObject[], version = '12') =>
+      b.rooms.receiveInvite(event, version, state);
     await expect(receive(invite, [])).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
     await expect(receive(invite, [foreign])).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
     await expect(receive(invite, [create], '11')).rejects.toEqual(error(400, 'M_INCOMPATIBLE_ROOM_VERSION'));
@@ -267,7 +287,10 @@ describe('receiving events', () => {
   });
 
   it('resolves a topic that both sides set to the same one', async () => {
-    await a.rooms.setState(room, alice, 'm.room.power_levels', '', { users: { [bob]: 50 }, state_default: 50 });
+    await a.rooms.setState(room, alice, 'm.room.power_levels', '', {
+      users: { [bob]: 50 },
+      state_default: 50,
+    });
     await world.settle();
     await Promise.all([
       a.rooms.setState(room, alice, 'm.room.topic', '', { topic: 'A' }),
@@ -299,7 +322,11 @@ describe('receiving events', () => {
   it('rejects what the auth events, or the state before it, do not allow', async () => {
     const strange = await forge(b, bob, { auth_events: [] });
     expect(await a.rooms.receive(strange)).toMatchObject({ kind: 'rejected' });
-    expect(await a.stored(strange.id)).toMatchObject({ status: 'rejected', rejectedBy: 'auth_events', position: null });
+    expect(await a.stored(strange.id)).toMatchObject({
+      status: 'rejected',
+      rejectedBy: 'auth_events',
+      position: null,
+    });
 
     const { event: template } = await a.rooms.makeJoin(room, bill, ['12']);
     const join = (await a.rooms.sendJoin(overTheWire(b.sign(template).pdu))).event;
@@ -311,7 +338,10 @@ describe('receiving events', () => {
       auth_events: [(await a.state(room))['m.room.power_levels '] as EventId, join.id],
       depth: kick.pdu.depth + 1,
     });
-    expect(await a.rooms.receive(stale)).toMatchObject({ kind: 'rejected', reason: expect.stringContaining('rule 6') });
+    expect(await a.rooms.receive(stale)).toMatchObject({
+      kind: 'rejected',
+      reason: expect.stringContaining('rule 6'),
+    });
     expect(await a.stored(stale.id)).toMatchObject({ status: 'rejected', rejectedBy: 'state' });
     expect(a.rooms.counters.rejected).toBe(2);
   });
@@ -322,7 +352,11 @@ describe('receiving events', () => {
     expect(await a.rooms.receive(topic)).toMatchObject({ kind: 'rejected' });
     const ends = await a.rooms.forwardExtremities(room);
     expect(ends).toEqual(topic.pdu.prev_events);
-    const message = await forge(b, bob, { prev_events: [topic.id], depth: topic.pdu.depth + 1, content: { body: 'ok' } });
+    const message = await forge(b, bob, {
+      prev_events: [topic.id],
+      depth: topic.pdu.depth + 1,
+      content: { body: 'ok' },
+    });
     expect(await a.rooms.receive(message)).toEqual({ kind: 'accepted' });
     // What lies behind the rejected event is no end any more.
     expect(await a.rooms.forwardExtremities(room)).toEqual([message.id]);
@@ -372,13 +406,16 @@ describe('receiving events', () => {
     expect(await b.stored(topic)).toMatchObject({ status: 'outlier', stateAfter: null, position: null });
 
     // The events of the gap come after all: they are shown, and end nothing.
-    const ends = await b.rooms.forwardExtremities(room);
-    expect(await b.rooms.receive(overTheWire((await a.stored(lost)).event.pdu))).toEqual({ kind: 'accepted' });
-    expect(await b.rooms.receive(overTheWire((await a.stored(topic)).event.pdu))).toEqual({ kind: 'accepted' });
+    expect(await b.rooms.receive(overTheWire((await a.stored(lost)).event.pdu))).toEqual({
+      kind: 'accepted',
+    });
+    expect(await b.rooms.forwardExtremities(room)).toEqual([found]);
+    expect(await b.rooms.receive(overTheWire((await a.stored(topic)).event.pdu))).toEqual({
+      kind: 'accepted',
+    });
     expect(await b.stored(topic)).toMatchObject({ status: 'timeline', position: expect.any(Number) });
     expect(await b.timeline(room)).toEqual(['found', 'lost']);
-    expect(await b.rooms.forwardExtremities(room)).toEqual(expect.arrayContaining([found]));
-    expect((await b.rooms.forwardExtremities(room)).length).toBeLessThanOrEqual(ends.length);
+    expect(await b.rooms.forwardExtremities(room)).toEqual([found]);
     await expectEqual();
   });
 
@@ -390,7 +427,9 @@ describe('receiving events', () => {
     });
     const event = await forge(b, bob, { prev_events: ['$lost' as EventId], content: { body: 'hm' } });
     const given = await b.stateBefore(event, a).catch(async () => ({
-      state: await Promise.all(Object.values(await b.state(room)).map(async (id) => (await b.stored(id as EventId)).event)),
+      state: await Promise.all(
+        Object.values(await b.state(room)).map(async (id) => (await b.stored(id as EventId)).event),
+      ),
       authChain: [] as Event[],
     }));
     const state = [...given.state.filter(({ pdu }) => pdu.type !== 'm.room.power_levels'), power];
@@ -410,7 +449,11 @@ describe('redactions from other servers', () => {
     const [second] = world.queue.splice(0);
     // On top of the same event, so that neither waits for the other.
     const early = overTheWire(
-      b.sign({ ...second!.event.pdu, prev_events: target!.event.pdu.prev_events, depth: target!.event.pdu.depth }).pdu,
+      b.sign({
+        ...second!.event.pdu,
+        prev_events: target!.event.pdu.prev_events,
+        depth: target!.event.pdu.depth,
+      }).pdu,
     );
     expect(await a.rooms.receive(early)).toEqual({ kind: 'accepted' });
     expect(await a.stored(early.id)).toMatchObject({ status: 'withheld', position: null });

@@ -17,7 +17,9 @@ beforeEach(() => {
 });
 
 const types = async (server: Server): Promise<string[]> =>
-  (await server.database.all<{ type: string }>('SELECT type FROM events ORDER BY position')).map(({ type }) => type);
+  (await server.database.all<{ type: string }>('SELECT type FROM events ORDER BY position')).map(
+    ({ type }) => type,
+  );
 
 const content = async (room: RoomId, type: string, key = '') =>
   (await a.rooms.queries.currentEvent(room, type, key))?.pdu.content;
@@ -79,7 +81,11 @@ describe('creating a room', () => {
     const room = await a.rooms.create(alice, {
       preset: 'trusted_private_chat',
       invite: [amy],
-      creation_content: { 'm.federate': false, additional_creators: ['@x:b.example'], creator: '@me:c.example' },
+      creation_content: {
+        'm.federate': false,
+        additional_creators: ['@x:b.example'],
+        creator: '@me:c.example',
+      },
     });
     expect(await content(room, 'm.room.create')).toEqual({
       room_version: '12',
@@ -131,7 +137,9 @@ describe('sending', () => {
     a.restart();
     ids.push(await send());
     expect(new Set(ids).size).toBe(1);
-    const { n } = (await a.database.get<{ n: number }>("SELECT COUNT(*) AS n FROM events WHERE type = 'm.text'"))!;
+    const { n } = (await a.database.get<{ n: number }>(
+      "SELECT COUNT(*) AS n FROM events WHERE type = 'm.text'",
+    ))!;
     expect(n).toBe(1);
   });
 
@@ -190,9 +198,14 @@ describe('sending', () => {
     await a.rooms.profileChanged(alice);
     await a.rooms.profileChanged(alice);
     for (const each of [room, other]) {
-      expect(await content(each, 'm.room.member', alice)).toEqual({ membership: 'join', displayname: 'Alice' });
+      expect(await content(each, 'm.room.member', alice)).toEqual({
+        membership: 'join',
+        displayname: 'Alice',
+      });
     }
-    const { n } = (await a.database.get<{ n: number }>("SELECT COUNT(*) AS n FROM events WHERE type = 'm.room.member'"))!;
+    const { n } = (await a.database.get<{ n: number }>(
+      "SELECT COUNT(*) AS n FROM events WHERE type = 'm.room.member'",
+    ))!;
     expect(n).toBe(4);
   });
 });
@@ -286,7 +299,11 @@ describe('redaction by local users', () => {
     const own = await a.say(amy, room, 'oops');
     const redaction = await a.redact(amy, room, own);
     const stored = await a.stored(own);
-    expect(stored).toMatchObject({ redactedBy: redaction, status: 'timeline', event: { id: own, pdu: { content: {} } } });
+    expect(stored).toMatchObject({
+      redactedBy: redaction,
+      status: 'timeline',
+      event: { id: own, pdu: { content: {} } },
+    });
     const others = await a.say(amy, room, 'rude');
     await a.redact(alice, room, others);
     expect((await a.stored(others)).event.pdu.content).toEqual({});

@@ -1,7 +1,7 @@
 import { VirtualClock } from '../../../src/base/virtual_clock.ts';
+import type { Outbox, RemoteJoin, RemoteRooms } from '../../../src/homeserver/ports.ts';
 import type { Received, StateBefore } from '../../../src/homeserver/rooms/federated_rooms.ts';
 import { Rooms } from '../../../src/homeserver/rooms/rooms.ts';
-import type { Outbox, RemoteJoin, RemoteRooms } from '../../../src/homeserver/ports.ts';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import { parsePdu } from '../../../src/matrix/event_format.ts';
 import type { DeviceId, EventId, KeyId, RoomId, ServerName, UserId } from '../../../src/matrix/ids.ts';
@@ -43,7 +43,8 @@ export class World {
 
   /** Delivers everything that waits, and whatever follows from it. */
   async settle(): Promise<void> {
-    for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift()) await this.deliver(next);
+    for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift())
+      await this.deliver(next);
   }
 
   /** Hands one event over as a receiver would: gaps are filled by the server that sent it. */
@@ -70,7 +71,9 @@ export class World {
 
   async #receiveOrBridge(from: Server, to: Server, event: Event): Promise<Received> {
     const received = await to.rooms.receive(event);
-    return received.kind === 'missing_prev' ? to.rooms.receive(event, await from.stateBefore(event, to)) : received;
+    return received.kind === 'missing_prev'
+      ? to.rooms.receive(event, await from.stateBefore(event, to))
+      : received;
   }
 }
 
@@ -127,11 +130,20 @@ export class Server {
   async say(user: UserId, room: RoomId, body: string): Promise<EventId> {
     this.world.clock.advanceTo(this.world.clock.monotonic() + 1);
     const txnId = `t${++this.#txn}`;
-    return this.rooms.sending.send(room, 'm.room.message', { msgtype: 'm.text', body }, { user, device: DEVICE, txnId });
+    return this.rooms.sending.send(
+      room,
+      'm.room.message',
+      { msgtype: 'm.text', body },
+      { user, device: DEVICE, txnId },
+    );
   }
 
   async redact(user: UserId, room: RoomId, event: EventId): Promise<EventId> {
-    return this.rooms.sending.redact(room, event, undefined, { user, device: DEVICE, txnId: `t${++this.#txn}` });
+    return this.rooms.sending.redact(room, event, undefined, {
+      user,
+      device: DEVICE,
+      txnId: `t${++this.#txn}`,
+    });
   }
 
   async stored(id: EventId) {

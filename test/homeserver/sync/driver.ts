@@ -119,7 +119,12 @@ export class Driver {
   async act(): Promise<void> {
     this.tick();
     const room = this.pick(this.driven);
-    const actions = [() => this.#say(room), () => this.#say(room), () => this.#setState(room), () => this.#moveMember(room)];
+    const actions = [
+      () => this.#say(room),
+      () => this.#say(room),
+      () => this.#setState(room),
+      () => this.#moveMember(room),
+    ];
     if (this.#forks) actions.push(() => this.#zoeActs(room));
     await this.pick(actions)();
   }
@@ -157,7 +162,11 @@ export class Driver {
   async #setState(room: DrivenRoom): Promise<void> {
     const mark = this.#mark();
     const sender = this.pick(this.#joined(room).filter((user) => user !== ZOE));
-    const [type, stateKey] = this.pick([['m.room.topic', ''], ['x.note', 'a'], ['x.note', 'b']] as const);
+    const [type, stateKey] = this.pick([
+      ['m.room.topic', ''],
+      ['x.note', 'a'],
+      ['x.note', 'b'],
+    ] as const);
     const id = await this.rooms.setState(room.id, sender, type, stateKey, { mark });
     this.#log(room, { mark, type, stateKey, id });
     this.#count('state');
@@ -261,5 +270,7 @@ export class Driver {
   }
 }
 
-export const asker = (user: UserId): { user: UserId; device: DeviceId } => ({ user, device: 'DEVICE' as DeviceId });
-
+export const asker = (user: UserId): { user: UserId; device: DeviceId } => ({
+  user,
+  device: 'DEVICE' as DeviceId,
+});

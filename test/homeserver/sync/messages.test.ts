@@ -22,7 +22,12 @@ interface Context {
   state: ClientEvent[];
 }
 
-async function context(user: UserId, event: EventId, limit?: number, filter: JsonObject = {}): Promise<Context> {
+async function context(
+  user: UserId,
+  event: EventId,
+  limit?: number,
+  filter: JsonObject = {},
+): Promise<Context> {
   const parsed = parseRoomEventFilter(filter);
   if (!parsed.ok) throw new Error(parsed.problem);
   const request = { requester: phone(user), room: room.id, event, limit, filter: parsed.value };
@@ -66,7 +71,11 @@ describe('paging through a room', () => {
     const all = await everything('f', 100);
     const tokens = ['h1_0_0'];
     for (let from: string | undefined; ; ) {
-      const page = await home.page(ALICE, room.id, { dir: 'f', limit: 1, ...(from === undefined ? {} : { from }) });
+      const page = await home.page(ALICE, room.id, {
+        dir: 'f',
+        limit: 1,
+        ...(from === undefined ? {} : { from }),
+      });
       if (page.end === undefined) break;
       from = page.end;
       tokens.push(from);
@@ -90,7 +99,9 @@ describe('paging through a room', () => {
         await tx.run(
           `INSERT INTO events (event_id, room, type, sender, depth, origin_server_ts, json, status, position)
            SELECT ?, room, 'm.noise', sender, depth, 0, json, 'timeline', ? FROM events WHERE event_id = ?`,
-          `$noise${n}`, 100 + n, first,
+          `$noise${n}`,
+          100 + n,
+          first,
         );
       }
     });
@@ -110,8 +121,13 @@ describe('paging through a room', () => {
     const forward = await home.page(BOB, room.id, { dir: 'f', limit: 100 });
     expect(ids(forward.chunk).at(-1)).toBe(leave);
 
-    await home.database.transaction((tx) => tx.run('UPDATE memberships SET forgotten = 1 WHERE user_id = ?', BOB));
-    for (const request of [home.page(BOB, room.id, { dir: 'b' }), home.page(ALICE, '!other' as RoomId, { dir: 'b' })]) {
+    await home.database.transaction((tx) =>
+      tx.run('UPDATE memberships SET forgotten = 1 WHERE user_id = ?', BOB),
+    );
+    for (const request of [
+      home.page(BOB, room.id, { dir: 'b' }),
+      home.page(ALICE, '!other' as RoomId, { dir: 'b' }),
+    ]) {
       await expect(request).rejects.toMatchObject({ errcode: 'M_FORBIDDEN', status: 403 });
     }
   });
@@ -126,7 +142,9 @@ describe('paging through a room', () => {
 
   it('refuses tokens that it never gave', async () => {
     for (const from of ['s1_999', 'x', 's1_1_1']) {
-      await expect(home.page(ALICE, room.id, { dir: 'b', from })).rejects.toMatchObject({ errcode: 'M_INVALID_PARAM' });
+      await expect(home.page(ALICE, room.id, { dir: 'b', from })).rejects.toMatchObject({
+        errcode: 'M_INVALID_PARAM',
+      });
     }
   });
 });
@@ -134,11 +152,16 @@ describe('paging through a room', () => {
 describe('one event', () => {
   it('comes with its room, the transaction id for the device that sent it, and what redacted it', async () => {
     const message = await room.message(ALICE);
-    const redaction = await room.write({ type: 'm.room.redaction', sender: ALICE, content: { redacts: message } });
+    const redaction = await room.write({
+      type: 'm.room.redaction',
+      sender: ALICE,
+      content: { redacts: message },
+    });
     await home.database.transaction(async (tx) => {
       await tx.run(
         "INSERT INTO client_transactions (user_id, device_id, scope, txn_id, event_id, created) VALUES (?, 'PHONE', '', 'm1', ?, 0)",
-        ALICE, message,
+        ALICE,
+        message,
       );
       await tx.run('UPDATE events SET redacted_by = ? WHERE event_id = ?', redaction, message);
     });
@@ -151,7 +174,9 @@ describe('one event', () => {
     });
     const other = await home.messages.event({ user: ALICE, device: 'TABLET' as never }, room.id, message);
     expect(other.unsigned).not.toHaveProperty('transaction_id');
-    expect((await home.messages.event(phone(BOB), room.id, message)).unsigned).not.toHaveProperty('transaction_id');
+    expect((await home.messages.event(phone(BOB), room.id, message)).unsigned).not.toHaveProperty(
+      'transaction_id',
+    );
   });
 
   it('is not found where it is in another room, not part of the timeline, or hidden', async () => {
@@ -159,11 +184,21 @@ describe('one event', () => {
     const hidden = await room.message(ALICE);
     await room.member(BOB, 'join');
     const rejected = await room.message(ALICE);
-    await home.database.transaction((tx) => tx.run("UPDATE events SET status = 'soft_failed' WHERE event_id = ?", rejected));
+    await home.database.transaction((tx) =>
+      tx.run("UPDATE events SET status = 'soft_failed' WHERE event_id = ?", rejected),
+    );
     const other = new FixtureRoom(home, '!other');
     await other.create(BOB);
-    for (const [at, event] of [[room.id, hidden], [room.id, rejected], [other.id, hidden], [room.id, '$none' as EventId]] as const) {
-      await expect(home.messages.event(phone(BOB), at, event)).rejects.toMatchObject({ errcode: 'M_NOT_FOUND', status: 404 });
+    for (const [at, event] of [
+      [room.id, hidden],
+      [room.id, rejected],
+      [other.id, hidden],
+      [room.id, '$none' as EventId],
+    ] as const) {
+      await expect(home.messages.event(phone(BOB), at, event)).rejects.toMatchObject({
+        errcode: 'M_NOT_FOUND',
+        status: 404,
+      });
     }
   });
 });

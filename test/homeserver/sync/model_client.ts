@@ -51,8 +51,10 @@ export class ModelClient {
 
   async apply(body: SyncBody): Promise<void> {
     this.counts.syncs++;
-    for (const [room, section] of Object.entries(body.rooms.join)) await this.#applyRoom(room, section, 'join');
-    for (const [room, section] of Object.entries(body.rooms.leave)) await this.#applyRoom(room, section, 'leave');
+    for (const [room, section] of Object.entries(body.rooms.join))
+      await this.#applyRoom(room, section, 'join');
+    for (const [room, section] of Object.entries(body.rooms.leave))
+      await this.#applyRoom(room, section, 'leave');
     for (const id of Object.keys(body.rooms.invite)) {
       const room = this.#room(id);
       room.membership = 'invite';
@@ -64,7 +66,13 @@ export class ModelClient {
   #room(id: string): ModelRoom {
     const known = this.rooms.get(id);
     if (known !== undefined) return known;
-    const room: ModelRoom = { membership: 'leave', invitedSince: false, timeline: [], seen: new Set(), state: new Map() };
+    const room: ModelRoom = {
+      membership: 'leave',
+      invitedSince: false,
+      timeline: [],
+      seen: new Set(),
+      state: new Map(),
+    };
     this.rooms.set(id, room);
     return room;
   }
@@ -73,7 +81,9 @@ export class ModelClient {
     const room = this.#room(id);
     const wasJoined = room.membership === 'join';
     const gap = section.timeline.limited ? await this.#closeGap(id as RoomId, room, section, wasJoined) : [];
-    const own = room.timeline.findLast((event) => event.type === 'm.room.member' && event.state_key === this.user);
+    const own = room.timeline.findLast(
+      (event) => event.type === 'm.room.member' && event.state_key === this.user,
+    );
     let joined = own?.content.membership === 'join';
     for (const event of [...gap, ...section.timeline.events]) {
       if (event.type === 'm.room.member' && event.state_key === this.user) {

@@ -133,7 +133,12 @@ export class FixtureRoom {
       await tx.run("INSERT INTO rooms (room_id, version) VALUES (?, '12')", this.id);
       this.#row = (await tx.get<{ id: number }>('SELECT id FROM rooms WHERE room_id = ?', this.id))!.id;
     });
-    await this.write({ type: 'm.room.create', sender: creator, stateKey: '', content: { room_version: '12' } });
+    await this.write({
+      type: 'm.room.create',
+      sender: creator,
+      stateKey: '',
+      content: { room_version: '12' },
+    });
     await this.member(creator, 'join');
   }
 
@@ -156,7 +161,8 @@ export class FixtureRoom {
     await database.transaction(async (tx) => {
       at = await this.#write(tx, id, given);
     });
-    if (at > 0) notifier.published(at, [this.id], given.stateKey?.startsWith('@') ? [given.stateKey as UserId] : []);
+    if (at > 0)
+      notifier.published(at, [this.id], given.stateKey?.startsWith('@') ? [given.stateKey as UserId] : []);
     return id;
   }
 
@@ -168,17 +174,40 @@ export class FixtureRoom {
     const position = backfilledAt === undefined ? now : null;
     const before = this.#group;
     const state = stateKey !== undefined;
-    const pdu = { type, sender, content, depth, origin_server_ts: this.#home.clock.wall(), ...(state ? { state_key: stateKey } : {}) };
+    const pdu = {
+      type,
+      sender,
+      content,
+      depth,
+      origin_server_ts: this.#home.clock.wall(),
+      ...(state ? { state_key: stateKey } : {}),
+    };
     await tx.run(
       `INSERT INTO events (event_id, room, type, state_key, sender, depth, origin_server_ts, json, status, state_before, state_after, position)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'timeline', ?, ?, ?)`,
-      id, this.#row, type, stateKey ?? null, sender, depth, 0, JSON.stringify(pdu), before, before, position,
+      id,
+      this.#row,
+      type,
+      stateKey ?? null,
+      sender,
+      depth,
+      0,
+      JSON.stringify(pdu),
+      before,
+      before,
+      position,
     );
     if (!state || backfilledAt !== undefined) return position ?? 0;
     const { id: row } = (await tx.get<{ id: number }>('SELECT id FROM events WHERE event_id = ?', id))!;
     await tx.run('INSERT INTO state_groups (room, parent, hops) VALUES (?, ?, 0)', this.#row, before);
     const { group } = (await tx.get<{ group: number }>('SELECT MAX(id) AS "group" FROM state_groups'))!;
-    await tx.run('INSERT INTO state_group_entries (state_group, type, state_key, event) VALUES (?, ?, ?, ?)', group, type, stateKey, row);
+    await tx.run(
+      'INSERT INTO state_group_entries (state_group, type, state_key, event) VALUES (?, ?, ?, ?)',
+      group,
+      type,
+      stateKey,
+      row,
+    );
     await tx.run('UPDATE events SET state_after = ? WHERE id = ?', group, row);
     if (lost) return now;
     this.#group = group;
@@ -188,7 +217,11 @@ export class FixtureRoom {
         `INSERT INTO memberships (room, user_id, server_name, membership, event_id, position) VALUES (?, ?, 'here', ?, ?, ?)
          ON CONFLICT (user_id, room) DO UPDATE SET membership = excluded.membership, event_id = excluded.event_id,
            position = excluded.position, invite_state = NULL, event_json = NULL, forgotten = 0`,
-        this.id, stateKey, content.membership as string, id, now,
+        this.id,
+        stateKey,
+        content.membership as string,
+        id,
+        now,
       );
     }
     return now;
@@ -198,11 +231,18 @@ export class FixtureRoom {
     await tx.run(
       `INSERT INTO current_state (room, type, state_key, event) VALUES (?, ?, ?, ?)
        ON CONFLICT (room, type, state_key) DO UPDATE SET event = excluded.event`,
-      this.#row, type, key, row,
+      this.#row,
+      type,
+      key,
+      row,
     );
     await tx.run(
       'INSERT INTO current_state_changes (room, position, type, state_key, event) VALUES (?, ?, ?, ?, ?)',
-      this.#row, position, type, key, row,
+      this.#row,
+      position,
+      type,
+      key,
+      row,
     );
   }
 }

@@ -12,7 +12,9 @@ beforeEach(async () => {
 });
 
 const limit = (events: number): string => JSON.stringify({ room: { timeline: { limit: events } } });
-const LAZY = { room: { state: { lazy_load_members: true }, timeline: { limit: 1, lazy_load_members: true } } };
+const LAZY = {
+  room: { state: { lazy_load_members: true }, timeline: { limit: 1, lazy_load_members: true } },
+};
 const keys = (events: readonly ClientEvent[] | undefined): string[] =>
   (events ?? []).map((event) => `${event.type} ${event.state_key}`);
 
@@ -81,10 +83,18 @@ describe('an incremental sync', () => {
     expect(ids(timeline.events)).toEqual([last]);
     expect(ids(state!.events)).toEqual([gap[1]]);
 
-    const back = await home.page(ALICE, room.id, { dir: 'b', from: timeline.prev_batch, to: first.next_batch });
+    const back = await home.page(ALICE, room.id, {
+      dir: 'b',
+      from: timeline.prev_batch,
+      to: first.next_batch,
+    });
     expect(ids(back.chunk).reverse()).toEqual(gap);
     expect(back).not.toHaveProperty('end');
-    const forward = await home.page(ALICE, room.id, { dir: 'f', from: first.next_batch, to: timeline.prev_batch });
+    const forward = await home.page(ALICE, room.id, {
+      dir: 'f',
+      from: first.next_batch,
+      to: timeline.prev_batch,
+    });
     expect(ids(forward.chunk)).toEqual(gap);
   });
 
@@ -93,7 +103,9 @@ describe('an incremental sync', () => {
     const topic = await room.state(ALICE, 'm.room.topic', { topic: 'a' });
     const message = await room.message(ALICE);
     const filter = '{"room":{"timeline":{"types":["m.room.message"]}}}';
-    const { timeline, state } = (await home.sync(ALICE, { since: first.next_batch, filter })).rooms.join['!room']!;
+    const { timeline, state } = (await home.sync(ALICE, { since: first.next_batch, filter })).rooms.join[
+      '!room'
+    ]!;
     expect(ids(timeline.events)).toEqual([message]);
     expect(ids(state!.events)).toEqual([topic]);
   });
@@ -101,7 +113,13 @@ describe('an incremental sync', () => {
   it('says with use_state_after that an event in the timeline did not become the state', async () => {
     const name = await room.state(ALICE, 'm.room.name', { name: 'winner' });
     const first = await home.sync(ALICE);
-    const lost = await room.write({ type: 'm.room.name', sender: ALICE, stateKey: '', content: {}, lost: true });
+    const lost = await room.write({
+      type: 'm.room.name',
+      sender: ALICE,
+      stateKey: '',
+      content: {},
+      lost: true,
+    });
     const topic = await room.state(ALICE, 'm.room.topic', { topic: 'a' });
     const since = first.next_batch;
     const section = (await home.sync(ALICE, { since, useStateAfter: true })).rooms.join['!room']!;
@@ -115,7 +133,9 @@ describe('an incremental sync', () => {
 
   it('repeats the whole state with full_state, the timeline from since only', async () => {
     const first = await home.sync(ALICE);
-    const section = (await home.sync(ALICE, { since: first.next_batch, fullState: true })).rooms.join['!room']!;
+    const section = (await home.sync(ALICE, { since: first.next_batch, fullState: true })).rooms.join[
+      '!room'
+    ]!;
     expect(section.timeline.events).toEqual([]);
     expect(keys(section.state!.events)).toEqual(['m.room.create ', `m.room.member ${ALICE}`]);
   });
@@ -129,7 +149,10 @@ describe('an incremental sync', () => {
   });
 
   it.each(['s1_99', 's2_1', 'h1_1_1', 'nonsense', 's1_-1', ''])('refuses the token %j', async (since) => {
-    await expect(home.sync(ALICE, { since })).rejects.toMatchObject({ errcode: 'M_INVALID_PARAM', status: 400 });
+    await expect(home.sync(ALICE, { since })).rejects.toMatchObject({
+      errcode: 'M_INVALID_PARAM',
+      status: 400,
+    });
   });
 
   it.each(['{', '[]', '7', '{"room":[]}', '{"room":{"timeline":{"types":[1]}}}'])(
@@ -146,7 +169,8 @@ describe("the user's own comings and goings", () => {
     const first = await home.sync(BOB);
     const before = await room.message(ALICE, 'before');
     await room.member(BOB, 'join');
-    const { timeline, state } = (await home.sync(BOB, { since: first.next_batch, filter: limit(2) })).rooms.join['!room']!;
+    const { timeline, state } = (await home.sync(BOB, { since: first.next_batch, filter: limit(2) })).rooms
+      .join['!room']!;
     expect(ids(timeline.events)).toEqual([before, expect.anything()]);
     expect(timeline.limited).toBe(true);
     expect(ids(state!.events)).toContain(name);
@@ -171,7 +195,8 @@ describe("the user's own comings and goings", () => {
     const join = await room.member(BOB, 'join');
     const leave = await room.member(BOB, 'leave');
     await room.message(ALICE, 'after');
-    const { timeline, state } = (await home.sync(BOB, { since: first.next_batch, filter: limit(2) })).rooms.leave['!room']!;
+    const { timeline, state } = (await home.sync(BOB, { since: first.next_batch, filter: limit(2) })).rooms
+      .leave['!room']!;
     expect(ids(timeline.events)).toEqual([join, leave]);
     expect(keys(state!.events)).toEqual(['m.room.create ', `m.room.member ${ALICE}`]);
   });
@@ -189,8 +214,8 @@ describe("the user's own comings and goings", () => {
   it('start a room that was left and is joined again where it was left', async () => {
     await room.member(BOB, 'join');
     const leave = await room.member(BOB, 'leave');
-    const first = await home.sync(BOB);
     const between = await room.message(ALICE, 'between');
+    const first = await home.sync(BOB);
     const topic = await room.state(ALICE, 'm.room.topic', { topic: 'between' });
     const join = await room.member(BOB, 'join');
     const { timeline, state } = (await home.sync(BOB, { since: first.next_batch })).rooms.join['!room']!;
@@ -224,14 +249,28 @@ describe("the user's own comings and goings", () => {
 
   it('tell of an invite into a room that this server is not in, pruned to what clients may see', async () => {
     const first = await home.sync(BOB);
-    const member = { type: 'm.room.member', sender: '@dan:there', state_key: BOB, content: { membership: 'invite' } };
-    const create = { type: 'm.room.create', sender: '@dan:there', state_key: '', content: {}, hashes: {}, depth: 1 };
+    const member = {
+      type: 'm.room.member',
+      sender: '@dan:there',
+      state_key: BOB,
+      content: { membership: 'invite' },
+    };
+    const create = {
+      type: 'm.room.create',
+      sender: '@dan:there',
+      state_key: '',
+      content: {},
+      hashes: {},
+      depth: 1,
+    };
     await home.database.transaction(async (tx) => {
       await tx.run('UPDATE stream SET position = position + 1');
       await tx.run(
         `INSERT INTO memberships (room, user_id, server_name, membership, event_id, position, invite_state, event_json)
          VALUES ('!far', ?, 'here', 'invite', '$far', (SELECT position FROM stream), ?, ?)`,
-        BOB, JSON.stringify([create]), JSON.stringify(member),
+        BOB,
+        JSON.stringify([create]),
+        JSON.stringify(member),
       );
     });
     const second = await home.sync(BOB, { since: first.next_batch });
@@ -297,7 +336,9 @@ describe('lazily loaded members', () => {
     await room.member(BOB, 'leave');
     await room.message(CAROL);
     await room.message(ALICE);
-    const { state, timeline } = (await home.sync(ALICE, { filter, since: first.next_batch })).rooms.join['!room']!;
+    const { state, timeline } = (await home.sync(ALICE, { filter, since: first.next_batch })).rooms.join[
+      '!room'
+    ]!;
     expect(timeline.limited).toBe(true);
     expect(keys(state!.events)).toContain(`m.room.member ${BOB}`);
   });
@@ -318,7 +359,10 @@ describe('a summary', () => {
     expect(second.rooms.join['!room']).not.toHaveProperty('summary');
     await room.state(ALICE, 'm.room.name', { name: 'a name' });
     const third = await home.sync(ALICE, { since: second.next_batch });
-    expect(third.rooms.join['!room']!.summary).toEqual({ 'm.joined_member_count': 2, 'm.invited_member_count': 1 });
+    expect(third.rooms.join['!room']!.summary).toEqual({
+      'm.joined_member_count': 2,
+      'm.invited_member_count': 1,
+    });
     await room.state(ALICE, 'm.room.name', {});
     await room.member(BOB, 'leave');
     await room.member(CAROL, 'leave');
@@ -338,7 +382,9 @@ describe('history visibility', () => {
   /** Everything that Bob gets after he has joined, by its body. */
   async function bobSees(): Promise<unknown[]> {
     const { join } = (await home.sync(BOB)).rooms;
-    return join['!room']!.timeline.events.filter(({ type }) => type === 'm.room.message').map(({ content }) => content.body);
+    return join['!room']!.timeline.events.filter(({ type }) => type === 'm.room.message').map(
+      ({ content }) => content.body,
+    );
   }
 
   it.each([

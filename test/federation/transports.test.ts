@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest';
+import { ExchangeError } from '../../src/exchange/exchange_error.ts';
+import type { ExchangeResponse } from '../../src/exchange/response.ts';
+import { PipeTransport } from '../../src/federation/pipe_transport.ts';
+import type { FederationCall } from '../../src/federation/transport.ts';
+import { type PeerEntry, pipeAddresses, Transports } from '../../src/federation/transports.ts';
+import { A, B, C, HOUR, ScriptedTransport } from './fixtures.ts';
+
+const peers: PeerEntry[] = [
+  { serverName: B, address: 'ravine://192.0.2.1:5683' },
+  { serverName: C, address: 'https://127.0.0.1:8448' },
+];
+const call: FederationCall = { method: 'GET', path: '/x', query: 'y=1', timeoutMs: 60_000, priority: 2 };
+
+describe('the choice of the transport', () => {
+  it('is the pipe where a peer entry says so, HTTPS elsewhere, and both are counted', async () => {
+    const pipe = new ScriptedTransport(() => 'pipe');
+    const https = new ScriptedTransport(() => 'https');
+    const transports = new Transports({ serverName: A, peers, pipe, https });
+    expect((await transports.request(B, call)).body).toBe('pipe');
+    expect((await transports.request(C, call)).body).toBe('https');
+    expect(transports.counters).toEqual({ https: 1, pipe: 1 });
+    await expect(transports.request(A, call)).rejects.toMatchObject({ problem: 'refused' });
+    expect(transports.counters).toEqual({ https: 1, pipe: 1 });
+  });
+
+  it('never falls back to HTTPS from a pipe', async () => {
+    const https = new ScriptedTransport(() => 'https');
+    const transports = new Transports({ serverName: A, peers, https });
+    await expect(transports.request(B, call)).rejects.toMatchObject({ problem: 'unreachable' });
+    expect(https.calls).toEqual([]);
+  });
+});
+
+describe('federation through a pipe', () => {
+  function pipe(answer: () => ExchangeResponse, rate: number | null = null) {
+    const asked: unknown[] = [];
+    const transport = new PipeTransport({
+      socket: {
+        async request(peer, address, request, { timeoutMs, priority }) {
+          asked.push({ peer, address, request, timeoutMs, priority });
+          return answer();
+        },
+      },
+      profile: { rate, delay: 2_000 },
+      addresses: pipeAddresses(peers),
+    });
+    return { asked, transport };
+  }
+  const json = (status: number, value: { [key: string]: string }): ExchangeResponse => ({
+    status,
+    headers: {},
+    body: { kind: 'json', value },
+  });
+
+  it('asks the peer at its address and answers its JSON', async () => {
+    const { asked, transport } = pipe(() => json(200, { a: 'b' }));
+    expect(await transport.request(B, { ...call, body: { c: 1 } })).toEqual({
+      status: 200,
+      body: { a: 'b' },
+    });
+    expect(asked).toEqual([
+      {
+        peer: B,
+        address: '192.0.2.1:5683',
+        request: { method: 'GET', path: '/x', query: 'y=1', body: { kind: 'json', value: { c: 1 } } },
+        timeoutMs: 60_000,
+        priority: 2,
+      },
+    ]);
+    await expect(transport.request(C, call)).rejects.toMatchObject({ problem: 'unreachable' });
+  });
+
+  it.each([
+    [null, 60_000],
+    [1_000_000, 80_524],
+    [10_000, 132_428],
+    [100, HOUR],
+  ])('allows more time the slower the link is: %s bit/s', async (rate, timeoutMs) => {
+    const { asked, transport } = pipe(() => json(200, {}), rate);
+    await transport.request(B, call);
+    expect(asked).toEqual([expect.objectContaining({ timeoutMs: expect.closeTo(timeoutMs, -1) })]);
+  });
+
+  it('tells errors of the other server, answers that are none, and failures of the pipe apart', async () => {
+    await expect(
+      pipe(() => json(404, { errcode: 'M_NOT_FOUND', error: 'no' })).transport.request(B, call),
+    ).rejects.toMatchObject({
+      status: 404,
+      errcode: 'M_NOT_FOUND',
+    });
+    const bytes: ExchangeResponse = {
+      status: 200,
+      headers: {},
+      body: { kind: 'bytes', contentType: 'x/y', bytes: new Uint8Array(1) },
+    };
+    await expect(pipe(() => bytes).transport.request(B, call)).rejects.toMatchObject({
+      problem: 'bad_answer',
+    });
+    for (const [reason, problem] of [
+      ['timeout', 'timeout'],
+      ['refused', 'refused'],
+      ['closed', 'unreachable'],
+    ] as const) {
+      const failing = pipe(() => {
+        throw new ExchangeError(reason, 'failed');
+      });
+      await expect(failing.transport.request(B, call)).rejects.toMatchObject({ problem });
+    }
+  });
+});

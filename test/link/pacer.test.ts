@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import type { Priority } from '../../src/base/priority.ts';
+import { Pacer, type PacerLimits, type PacerStep } from '../../src/link/pacer.ts';
+
+/** 100 bit/s and no overhead: a byte takes 80 ms. */
+const SLOW = { mtu: 1000, rate: 100, delay: 0, overhead: 0 };
+
+const item = (tag: string, priority: Priority = 1, bytes = 100) => ({
+  to: 'b',
+  bytes: new Uint8Array(bytes),
+  priority,
+  tag,
+});
+const tags = (step: PacerStep<string>): string[] => step.datagrams.map(({ tag }) => tag);
+const events = (step: PacerStep<string>): string[] => step.events.map(({ kind, tag }) => `${kind} ${tag}`);
+
+/** Ticks at every deadline; the order in which datagrams leave. */
+function drain(pacer: Pacer<string>): string[] {
+  const order: string[] = [];
+  for (let step = pacer.tick(0); step.deadline !== null; ) {
+    step = pacer.tick(step.deadline);
+    order.push(...tags(step));
+  }
+  return order;
+}
+
+describe('the pacer', () => {
+  it('lets everything leave at once where the rate is not known', () => {
+    const step = new Pacer<string>({ ...SLOW, rate: null }).enqueue(item('a'), 5);
+    expect(tags(step)).toEqual(['a']);
+    expect(step.events).toEqual([{ kind: 'left', tag: 'a', at: 5 }]);
+    expect(step.deadline).toBeNull();
+  });
+
+  it('has one datagram in the link at a time, and says when its last bit has left', () => {
+    const pacer = new Pacer<string>(SLOW);
+    const first = pacer.enqueue(item('a'), 1_000);
+    expect([tags(first), first.deadline]).toEqual([['a'], 9_000]);
+    expect(tags(pacer.enqueue(item('b', 1, 50), 2_000))).toEqual([]);
+    expect(tags(pacer.tick(8_999))).toEqual([]);
+    const second = pacer.tick(9_000);
+    expect(second.events).toEqual([{ kind: 'left', tag: 'a', at: 9_000 }]);
+    expect([tags(second), second.deadline]).toEqual([['b'], 13_000]);
+    const last = pacer.tick(13_000);
+    expect([events(last), tags(last), last.deadline]).toEqual([['left b'], [], null]);
+  });
+
+  it('counts what lower layers add', () => {
+    const step = new Pacer<string>({ ...SLOW, overhead: 42 }).enqueue(item('a', 1, 8), 0);
+    expect(step.deadline).toBe(50 * 80);
+  });
+
+  it('sends the most urgent first, the oldest of a class first, and never interrupts', () => {
+    const pacer = new Pacer<string>(SLOW, { lowShare: 0 });
+    for (const [tag, priority] of [
+      ['a', 5],
+      ['b', 5],
+      ['c', 1],
+      ['d', 0],
+      ['e', 1],
+      ['f', 3],
+    ] as const) {
+      pacer.enqueue(item(tag, priority), 0);
+    }
+    expect(drain(pacer)).toEqual(['d', 'c', 'e', 'f', 'b']);
+  });
+
+  it('gives the lowest two classes their share while urgent ones always wait', () => {
+    const pacer = new Pacer<string>(SLOW, { lowShare: 0.1 });
+    for (let n = 0; n < 95; n++) pacer.enqueue(item('urgent'), 0);
+    for (let n = 0; n < 20; n++) pacer.enqueue(item('media', 5), 0);
+    const order = drain(pacer);
+    const whileUrgent = order.slice(0, order.lastIndexOf('urgent'));
+    expect(whileUrgent.filter((tag) => tag === 'media').length / whileUrgent.length).toBeCloseTo(0.1, 1);
+  });
+
+  it.each([
+    ['items', { items: 2 }],
+    ['bytes', { bytes: 200 }],
+  ] as [string, Partial<PacerLimits>][])(
+    'drops the newest of the least urgent class beyond its %s',
+    (_name, limits) => {
+      const pacer = new Pacer<string>(SLOW, limits);
+      pacer.enqueue(item('in the link', 5), 0);
+      pacer.enqueue(item('old', 4), 0);
+      pacer.enqueue(item('new', 4), 0);
+      expect(events(pacer.enqueue(item('message', 1), 0))).toEqual(['dropped new']);
+      expect(events(pacer.enqueue(item('media', 5), 0))).toEqual(['dropped media']);
+      expect(pacer.waiting).toBe(2);
+      expect(drain(pacer)).toEqual(['message', 'old']);
+    },
+  );
+});

@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import { hex } from '../../src/base/bytes.ts';
+import { seededRandom } from '../../src/base/random.ts';
+import { CipherState } from '../../src/noise/cipher_state.ts';
+import { suite } from '../../src/noise/suite.ts';
+import { DEFAULT_LIMITS } from '../../src/pipe/limits.ts';
+import { Peer } from '../../src/pipe/peer.ts';
+import type { ConnectionId } from '../../src/pipe/record.ts';
+import { Session } from '../../src/pipe/session.ts';
+import { identityOf } from './harness.ts';
+
+describe('the order of sessions', () => {
+  it('both sides end with the same session, in whatever order each has come to know them', () => {
+    const random = seededRandom(1);
+    const [a, b] = [identityOf('a.example', random), identityOf('b.example', random)];
+    const idle = new CipherState(suite('ChaChaPoly', 'SHA256').cipher, undefined);
+    const [smaller] = [a, b].sort((x, y) => (hex(x.noisePublic) < hex(y.noisePublic) ? -1 : 1));
+    for (let round = 0; round < 200; round++) {
+      const known = Array.from({ length: 4 }, (_, number) => ({
+        number,
+        byA: random.integer(2) === 0,
+        generation: random.integer(2),
+      }));
+      const bestOf = (own: typeof a, other: typeof a): number => {
+        const peer = new Peer(other.serverName, DEFAULT_LIMITS);
+        for (const { number, byA, generation } of [...known].sort(() => random.fraction() - 0.5)) {
+          peer.add(
+            new Session({
+              number,
+              initiator: byA === (own === a),
+              local: 0 as ConnectionId,
+              remote: 0 as ConnectionId,
+              keys: { send: idle, receive: idle },
+              claim: other,
+              bootId: new Uint8Array(8),
+              generation,
+              address: 'x',
+              createdAt: 0,
+            }),
+          );
+        }
+        const best = peer.best(own.noisePublic)!.terms.number;
+        return known.findIndex(
+          ({ generation, byA }) => generation === known[best]!.generation && byA === known[best]!.byA,
+        );
+      };
+      const best = known[bestOf(a, b)]!;
+      expect(known[bestOf(b, a)]).toBe(best);
+      const highest = Math.max(...known.map(({ generation }) => generation));
+      const rivals = known.filter(({ generation }) => generation === highest);
+      expect(best.generation).toBe(highest);
+      expect((best.byA ? a : b) === smaller || rivals.every(({ byA }) => byA === best.byA)).toBe(true);
+    }
+  });
+});
