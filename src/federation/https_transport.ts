@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns';
 import { resolveSrv } from 'node:dns/promises';
 import { isIP, type LookupFunction } from 'node:net';
-import { checkServerIdentity, getCACertificates } from 'node:tls';
+import { checkServerIdentity, createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
 import { fromUtf8 } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
@@ -17,8 +17,8 @@ import { type FederationCall, FederationError, type FederationTransport, remoteE
 import type { PeerEntry } from './transports.ts';
 import { authorizationHeader } from './x_matrix.ts';
 
-/** Largest answer, in bytes: send_join of a large room. */
-const MAX_ANSWER_BYTES = 128 * 1024 * 1024;
+/** Largest answer, in bytes: the state of a large room (see MAX_STATE_EVENTS) in send_join. */
+const MAX_ANSWER_BYTES = 48 * 1024 * 1024;
 const MAX_WELL_KNOWN_BYTES = 50 * 1024;
 const MAX_WELL_KNOWN_REDIRECTS = 5;
 const WELL_KNOWN_TIMEOUT_MS: Millis = 15_000;
@@ -35,18 +35,11 @@ export class HttpsTransport implements FederationTransport {
   readonly #resolver: ServerResolver;
   /** Where the configuration says that a server is. */
   readonly #overrides: ReadonlyMap<ServerName, Target>;
-  /** For servers that anybody can name: never connects to an inside address. */
-  readonly #outside: Agent;
-  /** For the addresses in the configuration. */
-  readonly #configured: Agent;
+  #agents: Agents | undefined;
 
   constructor(options: HttpsTransportOptions) {
     this.#options = options;
     this.#overrides = overrides(options.peers);
-    const ca = [...new Set([...getCACertificates('default'), ...getCACertificates('system')])];
-    ca.push(...(options.certificateAuthorities ?? []));
-    this.#outside = agent(ca, publicOnly);
-    this.#configured = agent(ca, undefined);
     this.#resolver = new ServerResolver({
       sources: { wellKnown: (host) => this.#wellKnown(host), srv },
       clock: options.clock,
@@ -59,7 +52,21 @@ export class HttpsTransport implements FederationTransport {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#outside.destroy(), this.#configured.destroy()]);
+    await Promise.all([this.#agents?.outside.destroy(), this.#agents?.configured.destroy()]);
+  }
+
+  /** Made on first use: reading all certificates takes a while, and a server with pipes only never needs them. */
+  #connections(): Agents {
+    if (this.#agents === undefined) {
+      const system = [...getCACertificates('default'), ...getCACertificates('system')];
+      const ca = [...new Set([...system, ...(this.#options.certificateAuthorities ?? [])])];
+      const secureContext = createSecureContext({ ca });
+      this.#agents = {
+        outside: agent(secureContext, publicOnly),
+        configured: agent(secureContext, undefined),
+      };
+    }
+    return this.#agents;
   }
 
   async #request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
@@ -70,7 +77,8 @@ export class HttpsTransport implements FederationTransport {
         override === undefined
           ? (await this.#resolver.resolve(destination)).filter(({ host }) => mayConnect(host))
           : [override];
-      const dispatcher = override === undefined ? this.#outside : this.#configured;
+      const { outside, configured } = this.#connections();
+      const dispatcher = override === undefined ? outside : configured;
       const { status, body } = await this.#firstAnswer(destination, call, {
         targets,
         dispatcher,
@@ -135,7 +143,10 @@ export class HttpsTransport implements FederationTransport {
       for (let redirects = 0; redirects <= MAX_WELL_KNOWN_REDIRECTS; redirects++) {
         const address = new URL(url);
         if (address.protocol !== 'https:' || !mayConnect(address.hostname)) return undefined;
-        const answer = await request(url, { dispatcher: this.#outside, signal: timeout.signal });
+        const answer = await request(url, {
+          dispatcher: this.#connections().outside,
+          signal: timeout.signal,
+        });
         const bytes = await readBounded(answer.body, MAX_WELL_KNOWN_BYTES);
         const { location, 'cache-control': cacheControl } = answer.headers;
         if (answer.statusCode >= 300 && answer.statusCode <= 399 && typeof location === 'string') {
@@ -174,6 +185,13 @@ export interface HttpsTransportOptions {
   readonly certificateAuthorities?: readonly string[];
 }
 
+interface Agents {
+  /** For servers that anybody can name: never connects to an inside address. */
+  readonly outside: Agent;
+  /** For the addresses in the configuration. */
+  readonly configured: Agent;
+}
+
 const TIMED_OUT = new Error('timed out');
 
 function overrides(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, Target> {
@@ -192,7 +210,7 @@ function overrides(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, Target>
  * Undici takes the name for SNI and for the certificate from the Host header, which is the one that the specification
  * means; SNI is left out where that is an IP address, and Node.js then checks the certificate for the host connected to.
  */
-function agent(ca: string[], filter: LookupFunction | undefined): Agent {
+function agent(secureContext: SecureContext, filter: LookupFunction | undefined): Agent {
   return new Agent({
     connections: CONNECTIONS_PER_ORIGIN,
     maxOrigins: MAX_ORIGINS,
@@ -201,7 +219,7 @@ function agent(ca: string[], filter: LookupFunction | undefined): Agent {
     headersTimeout: 0,
     bodyTimeout: 0,
     allowH2: false,
-    connect: { ca, timeout: 0, checkServerIdentity, ...(filter && { lookup: filter }) },
+    connect: { secureContext, timeout: 0, checkServerIdentity, ...(filter && { lookup: filter }) },
   });
 }
 

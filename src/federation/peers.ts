@@ -183,7 +183,8 @@ export class Peers {
       };
       const what =
         known === undefined ? 'a new pipe peer' : sameSigner ? 'a new Noise key' : 'a new signing key';
-      tx.afterCommit(() => this.#log.info({ ...fields, serial: claim.serial }, `${what} was accepted`));
+      const level = known === undefined || sameSigner ? 'info' : 'warn';
+      tx.afterCommit(() => this.#log[level]({ ...fields, serial: claim.serial }, `${what} was accepted`));
     }
     return TRUSTED;
   }

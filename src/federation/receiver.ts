@@ -187,7 +187,9 @@ export class Receiver {
       // Of one event's own making, such as a full queue of its room; the others go on.
       if (error instanceof MatrixError)
         return refused(error.message, error.status >= 500 || error.status === 429);
-      throw error;
+      // Our own mistake, or a database that fails. One event must not keep its server's others out for ever.
+      log.warn({ origin, id, error: String(error) }, 'an event could not be processed');
+      return refused('The event could not be processed.', true);
     }
   }
 
@@ -226,7 +228,10 @@ export class Receiver {
     join
       .then(
         async () => {
-          for (const { origin, pdu } of held) await this.#one(origin, room, pdu, new Budget(MAX_REQUESTS));
+          const budget = new Budget(MAX_REQUESTS);
+          for (const { origin, pdu } of held) await this.#one(origin, room, pdu, budget);
+          // In the same breath as the end of the loop, so that nothing is put behind it.
+          this.#held.delete(room);
         },
         () =>
           log.info({ room, events: held.length }, 'events of a room that could not be joined were dropped'),

@@ -398,6 +398,15 @@ describe('a gap', () => {
   });
 });
 
+it('does not let one event that breaks something of ours keep out the others for ever', async () => {
+  const [good, breaking] = line(2);
+  rooms.verdict = (event) => (event.id === breaking!.id ? notUsed() : undefined);
+  const receiver = newReceiver();
+  const send = () => receiver.receive(B, 't1', transaction(good!, breaking!));
+  for (let i = 0; i < 3; i++) await expect(send()).rejects.toMatchObject({ status: 503 });
+  expect(await send()).toEqual({ pdus: { [good!.id]: {}, [breaking!.id]: { error: expect.any(String) } } });
+});
+
 describe('a hostile server', () => {
   it('that always knows one more missing event is stopped', async () => {
     let made = 0;

@@ -64,6 +64,8 @@ export class Network {
   }[] = [];
   /** Whether a request gets through. */
   passes: (from: ServerName, to: ServerName, call: FederationCall) => boolean = () => true;
+  /** Runs when a request has been done and its answer has not arrived. */
+  beforeAnswer: (call: FederationCall) => Promise<void> = async () => undefined;
   /** Sign requests instead of proving the caller by other means. */
   signed = false;
   readonly time = new NetworkTime();
@@ -93,6 +95,7 @@ export class Network {
           ...(call.body !== undefined && { payload: call.body as object }),
         },
       );
+      await this.beforeAnswer(call);
       const body = answer.json() as JsonValue;
       if (answer.statusCode < 200 || answer.statusCode > 299) throw remoteError(answer.statusCode, body);
       return { status: answer.statusCode, body };

@@ -85,6 +85,23 @@ describe('two servers', () => {
     expect(await b.messages()).toContain('are you there?');
   });
 
+  it('lose nothing that is said between a join and its answer, and hold up nothing else for it', async () => {
+    const other = await sharedRoom();
+    const room = await within(a.rooms.create(a.user('alice'), { preset: 'public_chat' }));
+    network.beforeAnswer = async (call) => {
+      if (!call.path.includes('send_join')) return;
+      network.beforeAnswer = async () => undefined;
+      await a.say(a.user('alice'), room, 'early');
+      await a.say(a.user('alice'), other, 'elsewhere');
+      await expect.poll(() => b.messages()).toEqual(['elsewhere']);
+    };
+    await within(b.rooms.memberships.join(b.user('bob'), room, { via: [A] }));
+    await time.pass(1_000);
+    expect(b.receiver.counters.held).toBe(1);
+    expect(await b.messages()).toEqual(['elsewhere', 'early']);
+    expect(network.count(B, A, 'get_missing_events')).toBe(0);
+  });
+
   it('fill a gap by get_missing_events', async () => {
     const room = await sharedRoom();
     await lose(a, async () => {
