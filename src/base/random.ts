@@ -1,4 +1,5 @@
 import { randomFillSync } from 'node:crypto';
+import { assert } from './assert.ts';
 
 /** The only source of randomness in the process. Simulations pass a seeded one. */
 export interface Random {
@@ -25,6 +26,7 @@ function randomFrom(fill: (bytes: Uint8Array) => void): Random {
       return bytes;
     },
     integer(bound) {
+      assert(bound >= 1 && bound <= 2 ** 32, 'a bound is from 1 to 2^32');
       // Rejection, so that every value is equally likely.
       const limit = 2 ** 32 - (2 ** 32 % bound);
       for (;;) {

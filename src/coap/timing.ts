@@ -73,8 +73,8 @@ export interface LinkModel {
 /** Header, token and options of an ordinary message with a block. */
 const MESSAGE_HEAD_BYTES = 24;
 const EMPTY_MESSAGE_BYTES = 4;
-/** Airtime of one block of a large body, overhead not counted: 64 bytes at 100 bit/s. */
-const BLOCK_AIRTIME: Millis = 8_000;
+/** Airtime of one block of a large body, overhead not counted: 256 bytes at 100 bit/s (docs/decisions/0002). */
+const BLOCK_AIRTIME: Millis = 32_000;
 /** Up to so many blocks go undivided: two round trips cost more than one long packet. */
 const UNDIVIDED_BLOCKS = 2;
 const MOST_PARALLEL = 4;

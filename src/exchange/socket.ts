@@ -23,7 +23,6 @@ import type {
 } from './socket_options.ts';
 import type { TrustPolicy } from './trust.ts';
 
-export type { ExchangeCounters, ExchangeObservation };
 
 // The specification's: how the first byte tells apart what shares a port (docs/protocol.md, "One port").
 const FIRST_PIPE_BYTE = 0x80;

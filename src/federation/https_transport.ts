@@ -35,7 +35,7 @@ export class HttpsTransport implements FederationTransport {
   readonly #resolver: ServerResolver;
   /** Where the configuration says that a server is. */
   readonly #overrides: ReadonlyMap<ServerName, Target>;
-  #agents: Agents | undefined;
+  #pools: Pools | undefined;
 
   constructor(options: HttpsTransportOptions) {
     this.#options = options;
@@ -52,21 +52,21 @@ export class HttpsTransport implements FederationTransport {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#agents?.outside.destroy(), this.#agents?.configured.destroy()]);
+    await Promise.all([this.#pools?.outside.destroy(), this.#pools?.configured.destroy()]);
   }
 
   /** Made on first use: reading all certificates takes a while, and a server with pipes only never needs them. */
-  #connections(): Agents {
-    if (this.#agents === undefined) {
+  #openPools(): Pools {
+    if (this.#pools === undefined) {
       const system = [...getCACertificates('default'), ...getCACertificates('system')];
       const ca = [...new Set([...system, ...(this.#options.certificateAuthorities ?? [])])];
       const secureContext = createSecureContext({ ca });
-      this.#agents = {
-        outside: agent(secureContext, publicOnly),
-        configured: agent(secureContext, undefined),
+      this.#pools = {
+        outside: pool(secureContext, publicOnly),
+        configured: pool(secureContext, undefined),
       };
     }
-    return this.#agents;
+    return this.#pools;
   }
 
   async #request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
@@ -77,7 +77,7 @@ export class HttpsTransport implements FederationTransport {
         override === undefined
           ? (await this.#resolver.resolve(destination)).filter(({ host }) => mayConnect(host))
           : [override];
-      const { outside, configured } = this.#connections();
+      const { outside, configured } = this.#openPools();
       const dispatcher = override === undefined ? outside : configured;
       const { status, body } = await this.#firstAnswer(destination, call, {
         targets,
@@ -144,7 +144,7 @@ export class HttpsTransport implements FederationTransport {
         const address = new URL(url);
         if (address.protocol !== 'https:' || !mayConnect(address.hostname)) return undefined;
         const answer = await request(url, {
-          dispatcher: this.#connections().outside,
+          dispatcher: this.#openPools().outside,
           signal: timeout.signal,
         });
         const bytes = await readBounded(answer.body, MAX_WELL_KNOWN_BYTES);
@@ -185,7 +185,7 @@ export interface HttpsTransportOptions {
   readonly certificateAuthorities?: readonly string[];
 }
 
-interface Agents {
+interface Pools {
   /** For servers that anybody can name: never connects to an inside address. */
   readonly outside: Agent;
   /** For the addresses in the configuration. */
@@ -210,7 +210,7 @@ function overrides(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, Target>
  * Undici takes the name for SNI and for the certificate from the Host header, which is the one that the specification
  * means; SNI is left out where that is an IP address, and Node.js then checks the certificate for the host connected to.
  */
-function agent(secureContext: SecureContext, filter: LookupFunction | undefined): Agent {
+function pool(secureContext: SecureContext, filter: LookupFunction | undefined): Agent {
   return new Agent({
     connections: CONNECTIONS_PER_ORIGIN,
     maxOrigins: MAX_ORIGINS,

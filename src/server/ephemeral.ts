@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Random } from '../base/random.ts';
 import type { Clock } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
-import type { ExchangeObservation } from '../exchange/socket.ts';
+import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import type { Link } from '../link/link.ts';
 import { migrate } from '../storage/migrate.ts';

@@ -30,7 +30,8 @@ import type { Clock } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
 import { decodeJson, encodeJson } from '../compact/cbor.ts';
 import { openCoapDoor } from '../doors/coap.ts';
-import { type ExchangeCounters, type ExchangeObservation, ExchangeSocket } from '../exchange/socket.ts';
+import { ExchangeSocket } from '../exchange/socket.ts';
+import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
 import { LocalOutbox } from '../federation/local_outbox.ts';
@@ -135,7 +136,10 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     cbor: { encode: encodeJson, decode: decodeJson },
     logger: log,
   });
-  addServerHook(app, (server) => federation.sender.peerSpoke(server));
+  addServerHook(app, (server) => {
+    federation.keys.peerSpoke(server);
+    federation.sender.peerSpoke(server);
+  });
   addClientRoutes(app, options, local);
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
   keyRoutes(app, { keys: federation.keys });

@@ -91,22 +91,22 @@ describe('timing', () => {
     expect(timing).toMatchObject({ maxRetransmit: 4, nstart: 1, exchangeLifetime: 247_000 });
   });
 
-  it('follows the model at 100 bit/s: 64-byte blocks, one at a time, steady twice, then growing to 300 s', () => {
+  it('follows the model at 100 bit/s: 256-byte blocks, one at a time, steady twice, then growing to 300 s', () => {
     const timing = modelledTiming({ rate: 100, delay: 2_000, overhead: 62, mtu: 1200 });
-    expect(timing).toMatchObject({ blockSize: 64, undividedSize: 128, nstart: 1, maxRetransmit: null });
+    expect(timing).toMatchObject({ blockSize: 256, undividedSize: 512, nstart: 1, maxRetransmit: null });
     const waits = [0, 1, 2, 3, 8, 20].map((attempt) => timing.retransmitAfter(attempt, 50, 0));
     expect(waits[0]).toBe(waits[1]);
     expect(waits[2]! / waits[1]!).toBeCloseTo(1.5);
     expect(waits[3]! / waits[2]!).toBeCloseTo(1.5);
     expect(waits.slice(4)).toEqual([300_000, 300_000]);
-    // Two packets of 214 bytes, 4 s of propagation, an empty acknowledgement's 5.28 s and 1 s.
-    expect(waits[0]).toBeCloseTo(2 * 214 * 80 + 4_000 + 5_280 + 1_000);
+    // Two packets of 598 bytes, 4 s of propagation, an empty acknowledgement's 5.28 s and 1 s.
+    expect(waits[0]).toBeCloseTo(2 * 598 * 80 + 4_000 + 5_280 + 1_000);
   });
 
   it('uses larger blocks and several at a time where the link is fast and long', () => {
     const timing = modelledTiming({ rate: 1_000_000, delay: 300, overhead: 62, mtu: 1200 });
     expect(timing).toMatchObject({ blockSize: 1024, nstart: 4 });
     expect(timing.undividedSize).toBeLessThanOrEqual(1200);
-    expect(modelledTiming({ rate: 10, delay: 0, overhead: 62, mtu: 100 }).blockSize).toBe(16);
+    expect(modelledTiming({ rate: 10, delay: 0, overhead: 62, mtu: 100 }).blockSize).toBe(32);
   });
 });

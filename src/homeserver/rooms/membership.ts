@@ -62,8 +62,7 @@ export class Memberships {
   }
 
   /**
-   * Joins a room: here where this server is in it, else through `via`, the inviter's server, and those that this
-   * server knows to have been in it.
+   * Joins a room: here where this server is in it, else through `via` and the inviter's server.
    * @throws MatrixError M_FORBIDDEN, or as the other servers answered
    */
   async join(
@@ -110,7 +109,11 @@ export class Memberships {
       if (name.ok) candidates.add(name.value);
     }
     const row = await membershipOf(this.#services.database, room, user);
-    if (row?.membership === 'invite' && row.event !== null) candidates.add(serverOf(row.event.pdu.sender));
+    const invite =
+      row?.membership === 'invite'
+        ? (row.event ?? (await this.#services.writer.events.get(row.eventId))?.event)
+        : null;
+    if (invite != null) candidates.add(serverOf(invite.pdu.sender));
     candidates.delete(this.#services.serverName);
     return [...candidates].slice(0, MAX_VIA);
   }

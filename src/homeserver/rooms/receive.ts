@@ -5,7 +5,6 @@ import type { Reader } from '../../storage/database.ts';
 import { isServerJoined, isServerPutOut } from '../../storage/memberships.ts';
 import type { Received, StateBefore } from './federated_rooms.ts';
 import { addGivenState, allOf } from './import.ts';
-import { isServerJoinedIn } from './joined_in.ts';
 import type { OutsideMemberships } from './outside.ts';
 import type { RoomDraft } from './room_draft.ts';
 import { RoomState } from './room_state.ts';
@@ -34,15 +33,18 @@ export class Receiving {
   /** See FederatedRooms.receive. */
   async receive(event: Event, given?: StateBefore): Promise<Received> {
     return this.#writer.locked(event.room, async () => {
-      const isJoined = await isServerJoined(this.#db, event.room, this.#serverName);
-      const follows = isJoined || (await isServerPutOut(this.#db, event.room, this.#serverName));
+      // Resolution may undo what put this server out of the room; the others then take it for a member that has all
+      // they sent. So a server that others put out goes on listening; one whose users have all left does not.
+      const follows =
+        (await isServerJoined(this.#db, event.room, this.#serverName)) ||
+        (await isServerPutOut(this.#db, event.room, this.#serverName));
       const draft = follows ? await this.#writer.open(event.room) : undefined;
       if (draft === undefined) {
         return (await this.#outside.retract(event)) ? { kind: 'accepted' } : { kind: 'unknown_room' };
       }
       if ((await this.#writer.events.get(event.id))?.stateAfter != null) return { kind: 'duplicate' };
       try {
-        return await this.#receiveInto(draft, event, given, isJoined);
+        return await this.#receiveInto(draft, event, given);
       } catch (error) {
         if (!(error instanceof ResolutionTooLarge)) throw error;
         return { kind: 'rejected', reason: 'its state takes too much to work out' };
@@ -50,12 +52,7 @@ export class Receiving {
     });
   }
 
-  async #receiveInto(
-    draft: RoomDraft,
-    event: Event,
-    given: StateBefore | undefined,
-    isJoined: boolean,
-  ): Promise<Received> {
+  async #receiveInto(draft: RoomDraft, event: Event, given: StateBefore | undefined): Promise<Received> {
     const prevs = await draft.statesAfter(event.pdu.prev_events);
     const isGap = prevs.missing.length > 0;
     if (isGap && (given === undefined || given.state.length === 0)) {
@@ -78,10 +75,6 @@ export class Receiving {
     const before = await draft.resolve(states);
     const verdict = await judge(draft, event, authEvents, before);
     await draft.add(event, before, verdict, { origin: 'received' });
-    // Resolution may undo what put this server out of the room, which the others may then take for granted. Only what
-    // does that is of interest to who is not in the room.
-    if (!isJoined && !(await isServerJoinedIn(draft.current, this.#serverName, draft)))
-      return { kind: 'unknown_room' };
     await this.#writer.commit(draft);
     return asReceived(verdict);
   }

@@ -1,5 +1,5 @@
 import { canonicalJson } from '../../matrix/canonical_json.ts';
-import { badJson, forbidden, notFound } from '../../matrix/error.ts';
+import { badJson, forbidden, MatrixError, notFound } from '../../matrix/error.ts';
 import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
 import { parseEventId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
@@ -19,6 +19,8 @@ export interface SendingDevice {
 
 /** How many sends may be in progress at once. */
 const MAX_IN_PROGRESS = 10_000;
+/** What a client is told to wait where that many are. */
+const RETRY_AFTER_MS = 2_000;
 
 /** Messages, state and redactions that local users send. Repeated requests make one event. */
 export class Sending {
@@ -88,7 +90,11 @@ export class Sending {
     const key = JSON.stringify([user, device, scope, txnId]);
     const running = this.#inProgress.get(key);
     if (running !== undefined) return running;
-    if (this.#inProgress.size >= MAX_IN_PROGRESS) throw forbidden('Too many requests are in progress');
+    if (this.#inProgress.size >= MAX_IN_PROGRESS) {
+      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many events are being sent', {
+        retry_after_ms: RETRY_AFTER_MS,
+      });
+    }
     const sent = eventOfTransaction(this.#database, transaction)
       .then((done) => done ?? send())
       .finally(() => this.#inProgress.delete(key));

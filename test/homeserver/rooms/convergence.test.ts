@@ -5,7 +5,8 @@ import type { EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
 import { type Server, World } from './world.ts';
 
 const STEPS = 120;
-const SEEDS = Array.from({ length: 150 }, (_, i) => i + 1);
+// In 145 resolution brings back a server that others had put out.
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 145];
 
 /** One of the things that users do; whether a room lets them is for the servers to find out. */
 async function act(
@@ -135,7 +136,8 @@ describe('three servers that exchange events late and out of order', () => {
         (await server.database.get<{ n: number }>(`SELECT COUNT(*) AS n FROM events WHERE ${where}`))!.n;
       totals.redacted += await count('redacted_by IS NOT NULL');
       totals.withheld += await count("status = 'withheld'");
-      if (!(await a.rooms.isServerInRoom(room, server.name)) || (await leftUnheard(a, server, room))) continue;
+      if (!(await a.rooms.isServerInRoom(room, server.name)) || (await leftUnheard(a, server, room)))
+        continue;
       expect(await server.state(room), server.name).toEqual(expected);
       const members = await server.database.all<{ user_id: string; membership: string }>(
         'SELECT user_id, membership FROM memberships WHERE room = ? ORDER BY user_id',
