@@ -13,9 +13,9 @@ const MAY_IMPORT = readTable(readFileSync(resolve(src, '../ARCHITECTURE.md'), 'u
 
 function readTable(text: string): Map<string, ReadonlySet<string>> {
   const table = new Map<string, ReadonlySet<string>>();
-  for (const [, room, cell] of text.matchAll(/^\| `(\w+)` \| [^|]* \| ([^|]*) \|$/gm)) {
+  for (const [, room, cell] of text.matchAll(/^\| `(\w+)` *\| [^|]* \| ([^|]*) \|$/gm)) {
     const above = [...table.keys()];
-    const names = cell!.startsWith('everything')
+    const names = cell!.trim().startsWith('everything')
       ? above
       : cell!.trim() === '-'
         ? []

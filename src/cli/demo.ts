@@ -7,7 +7,11 @@ import { integer, probability } from './arguments.ts';
 type Options = Omit<DemoOptions, 'observe' | 'realTime'> & { readonly realTime?: true };
 
 /** What each phase is, for the table. */
-const MEANING = { invite: 'handshake, keys, invite', join: 'join, room state', message: '"Hello World"' } as const;
+const MEANING = {
+  invite: 'handshake, keys, invite',
+  join: 'join, room state',
+  message: '"Hello World"',
+} as const;
 
 export function demoCommand(): Command {
   return new Command('demo')

@@ -45,7 +45,9 @@ async function serve({ config: file }: { readonly config?: string }): Promise<vo
       server.reloadCertificates();
       console.log('The certificates were read again.');
     } catch (error) {
-      console.error(`The certificates stay as they were: ${error instanceof Error ? error.message : String(error)}`);
+      console.error(
+        `The certificates stay as they were: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   });
 }
@@ -55,7 +57,8 @@ async function introduction({ homeserver, http }: RunningServer): Promise<string
   const token = await homeserver.accounts.issueFirstRegistrationToken();
   if (token === undefined) return [];
   const [first] = http;
-  const url = first === undefined ? 'the server' : `${first.tls ? 'https' : 'http'}://${first.host}:${first.port}`;
+  const url =
+    first === undefined ? 'the server' : `${first.tls ? 'https' : 'http'}://${first.host}:${first.port}`;
   return [
     '',
     `Registration token, printed once: ${token}`,

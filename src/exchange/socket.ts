@@ -23,7 +23,6 @@ import type {
 } from './socket_options.ts';
 import type { TrustPolicy } from './trust.ts';
 
-
 // The specification's: how the first byte tells apart what shares a port (docs/protocol.md, "One port").
 const FIRST_PIPE_BYTE = 0x80;
 const FIRST_PLAIN_BYTE = 0x40;

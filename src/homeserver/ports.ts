@@ -1,7 +1,7 @@
+import type { Result } from '../base/result.ts';
 import type { RoomId, ServerName, UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
-import type { Result } from '../base/result.ts';
 import type { Transaction } from '../storage/database.ts';
 
 /**
@@ -21,7 +21,11 @@ export interface RemoteRooms {
     readonly content: JsonObject;
   }): Promise<RemoteJoin>;
   /** Leaves a room, or rejects an invite, in which no local user is joined: make_leave, send_leave (v2). */
-  leave(request: { readonly room: RoomId; readonly user: UserId; readonly via: readonly ServerName[] }): Promise<Event>;
+  leave(request: {
+    readonly room: RoomId;
+    readonly user: UserId;
+    readonly via: readonly ServerName[];
+  }): Promise<Event>;
   /** Asks the invited user's server to sign an invite (invite v2). @throws MatrixError where it refuses. */
   invite(request: {
     readonly event: Event;

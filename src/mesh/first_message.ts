@@ -13,7 +13,12 @@ export const FIRST_MESSAGE = 'Hello World';
  * @param phase is told when each part begins; what crosses the link from then on belongs to it
  * @param until lets time pass until a promise has settled
  */
-export async function firstMessage({ alpha, bravo, phase, until }: {
+export async function firstMessage({
+  alpha,
+  bravo,
+  phase,
+  until,
+}: {
   readonly alpha: FastifyInstance;
   readonly bravo: FastifyInstance;
   readonly phase: (phase: Phase) => void;
@@ -22,7 +27,9 @@ export async function firstMessage({ alpha, bravo, phase, until }: {
   const alice = await until(MatrixUser.register(alpha, 'alice'));
   const bob = await until(MatrixUser.register(bravo, 'bob'));
   phase('invite');
-  const room = await until(alice.createRoom({ preset: 'private_chat', name: 'The ravine', invite: [bob.id] }));
+  const room = await until(
+    alice.createRoom({ preset: 'private_chat', name: 'The ravine', invite: [bob.id] }),
+  );
   await until(bob.syncUntil((user) => user.invitedTo.has(room)));
   phase('join');
   await until(bob.join(room));
@@ -34,5 +41,6 @@ export async function firstMessage({ alpha, bravo, phase, until }: {
 
 const isJoined = (user: MatrixUser, room: string, member: string): boolean =>
   (user.timelines.get(room) ?? []).some(
-    ({ type, sender, content }) => type === 'm.room.member' && sender === member && content['membership'] === 'join',
+    ({ type, sender, content }) =>
+      type === 'm.room.member' && sender === member && content.membership === 'join',
   );

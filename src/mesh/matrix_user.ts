@@ -13,7 +13,10 @@ export interface SeenEvent {
 interface SyncAnswer {
   readonly next_batch: string;
   readonly rooms?: {
-    readonly join?: Record<string, { readonly timeline: { readonly events: SeenEvent[]; readonly limited?: boolean } }>;
+    readonly join?: Record<
+      string,
+      { readonly timeline: { readonly events: SeenEvent[]; readonly limited?: boolean } }
+    >;
     readonly invite?: Record<string, object>;
   };
 }
@@ -81,7 +84,10 @@ export class MatrixUser {
 
   /** The current state of a room as (type, state_key) -> event id. */
   async state(room: string): Promise<Map<string, string>> {
-    const events = await this.#call<(SeenEvent & { state_key: string })[]>('GET', `/rooms/${encodeURIComponent(room)}/state`);
+    const events = await this.#call<(SeenEvent & { state_key: string })[]>(
+      'GET',
+      `/rooms/${encodeURIComponent(room)}/state`,
+    );
     return new Map(events.map((event) => [`${event.type}|${event.state_key}`, event.event_id]));
   }
 
@@ -99,7 +105,7 @@ export class MatrixUser {
   messages(room: string): { readonly sender: string; readonly body: string; readonly id: string }[] {
     return (this.timelines.get(room) ?? [])
       .filter(({ type }) => type === 'm.room.message')
-      .map(({ sender, content, event_id }) => ({ sender, body: String(content['body']), id: event_id }));
+      .map(({ sender, content, event_id }) => ({ sender, body: String(content.body), id: event_id }));
   }
 
   async #sync(timeout: number): Promise<void> {
@@ -121,7 +127,10 @@ export class MatrixUser {
       headers: { authorization: `Bearer ${this.#token}` },
       ...(body === undefined ? {} : { payload: body }),
     });
-    assert(answer.statusCode === 200, `${method} ${path} is answered with 200, not ${answer.statusCode} ${answer.body}`);
+    assert(
+      answer.statusCode === 200,
+      `${method} ${path} is answered with 200, not ${answer.statusCode} ${answer.body}`,
+    );
     return answer.json<T>();
   }
 }

@@ -49,7 +49,11 @@ export class Pair {
     this.clock = this.#time?.clock ?? systemClock;
     this.#work = this.#time?.work ?? new Work();
     const { observe, rate, latency, loss, seed } = options;
-    this.network = new SimulatedNetwork({ clock: this.clock, random: seededRandom(seed), ...(observe && { observe }) });
+    this.network = new SimulatedNetwork({
+      clock: this.clock,
+      random: seededRandom(seed),
+      ...(observe && { observe }),
+    });
     this.network.connect('alpha', 'bravo', { rate, latency, loss, mtu: MTU });
   }
 
@@ -93,7 +97,9 @@ export class Pair {
         config: {
           server_name: `${side}.example`,
           // No key API can be asked across this link: the first key seen is kept.
-          federation: { peers: [{ server_name: `${other}.example`, address: `ravine://${other}`, trust: 'tofu' }] },
+          federation: {
+            peers: [{ server_name: `${other}.example`, address: `ravine://${other}`, trust: 'tofu' }],
+          },
         },
       }),
     );

@@ -35,7 +35,17 @@ export interface EphemeralOptions {
  * owns clock, dice and link, open registration, cheap passwords, and a disk that is never synced.
  */
 export async function startEphemeral(options: EphemeralOptions): Promise<Homeserver> {
-  const { clock, random, work, folder, config, link, https = false, certificateAuthorities, observer } = options;
+  const {
+    clock,
+    random,
+    work,
+    folder,
+    config,
+    link,
+    https = false,
+    certificateAuthorities,
+    observer,
+  } = options;
   const data = join(folder, config.server_name);
   mkdirSync(data, { recursive: true });
   const path = join(data, 'ravine.db');

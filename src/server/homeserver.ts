@@ -148,7 +148,8 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles });
   await app.ready();
-  if (federation.socket !== undefined) await openCoapDoor(app, federation.socket, { encode: encodeJson, decode: decodeJson });
+  if (federation.socket !== undefined)
+    await openCoapDoor(app, federation.socket, { encode: encodeJson, decode: decodeJson });
   await federation.sender.start();
 
   return {
@@ -214,7 +215,12 @@ function createFederation(
   const keys = new KeyRing({ ...common, transports });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys });
-  const remoteRooms = new FederationRemoteRooms({ ...common, transport: transports, checker: keys, remote: remoteEvents });
+  const remoteRooms = new FederationRemoteRooms({
+    ...common,
+    transport: transports,
+    checker: keys,
+    remote: remoteEvents,
+  });
   const sender = new Sender({ ...common, transport: transports });
   return { https, socket, transports, keys, remoteEvents, remoteRooms, sender };
 }

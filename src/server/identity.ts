@@ -25,7 +25,12 @@ export interface OwnIdentity {
  * @param now Unix time in milliseconds
  * @throws ConfigError where the database belongs to a server of another name
  */
-export async function ownIdentity({ serverName, database, random, now }: {
+export async function ownIdentity({
+  serverName,
+  database,
+  random,
+  now,
+}: {
   readonly serverName: ServerName;
   readonly database: Database;
   readonly random: Random;
@@ -37,7 +42,12 @@ export async function ownIdentity({ serverName, database, random, now }: {
   }
   const signing = await ownKey(database, 'signing', () => newSigningKey(random), now);
   // The serial of a Noise key is when it was made: a later one is higher, whatever became of the data in between.
-  const noise = await ownKey(database, 'noise', () => ({ keyId: String(now), secret: random.bytes(X25519_BYTES) }), now);
+  const noise = await ownKey(
+    database,
+    'noise',
+    () => ({ keyId: String(now), secret: random.bytes(X25519_BYTES) }),
+    now,
+  );
   return {
     signingKeyId: signing.keyId as KeyId,
     signingSecret: signing.secret,
@@ -52,6 +62,9 @@ export async function ownIdentity({ serverName, database, random, now }: {
 }
 
 function newSigningKey(random: Random): { keyId: string; secret: Uint8Array } {
-  const version = Array.from({ length: KEY_VERSION_LENGTH }, () => LETTERS[random.integer(LETTERS.length)]).join('');
+  const version = Array.from(
+    { length: KEY_VERSION_LENGTH },
+    () => LETTERS[random.integer(LETTERS.length)],
+  ).join('');
   return { keyId: `ed25519:${version}`, secret: random.bytes(ED25519_SEED_BYTES) };
 }

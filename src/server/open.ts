@@ -37,7 +37,10 @@ const FOLDER_MODE = 0o700;
  * Opens everything that a configuration names, and serves.
  * @throws ConfigError, MigrationError, or the system's error where an address cannot be bound
  */
-export async function openServer(config: Config, log: Logger = createLogger(config.log.level)): Promise<RunningServer> {
+export async function openServer(
+  config: Config,
+  log: Logger = createLogger(config.log.level),
+): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
   const opened: { close(): Promise<void> }[] = [];
   const closeAll = async (): Promise<void> => {
@@ -67,10 +70,15 @@ export async function openServer(config: Config, log: Logger = createLogger(conf
     const doors = await openDoors(config, homeserver, opened);
     return {
       homeserver,
-      http: doors.map(({ door, listener }) => ({ host: door.host, port: door.port, tls: listener.tls !== undefined })),
+      http: doors.map(({ door, listener }) => ({
+        host: door.host,
+        port: door.port,
+        tls: listener.tls !== undefined,
+      })),
       udp: udp?.address,
       reloadCertificates() {
-        for (const { door, listener } of doors) if (listener.tls !== undefined) door.reload(readTls(listener.tls));
+        for (const { door, listener } of doors)
+          if (listener.tls !== undefined) door.reload(readTls(listener.tls));
       },
       stop: closeAll,
     };
@@ -93,7 +101,12 @@ async function openDoors(
   const doors: OpenDoor[] = [];
   for (const listener of config.http.listen) {
     const { host, port, tls } = listener;
-    const door = await openHttpDoor(homeserver.app, { host, port, tls: tls && readTls(tls), clock: systemClock });
+    const door = await openHttpDoor(homeserver.app, {
+      host,
+      port,
+      tls: tls && readTls(tls),
+      clock: systemClock,
+    });
     opened.push(door);
     doors.push({ door, listener });
   }

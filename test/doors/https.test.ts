@@ -201,7 +201,7 @@ describe('an HTTPS door', () => {
 
   test('closes over a handshake that never ends', async () => {
     const authority = await throwawayAuthority();
-    const { cert: cert, key } = await authority.issue('a.example');
+    const { cert, key } = await authority.issue('a.example');
     const clock = new VirtualClock();
     const door = await open(exampleApp().app, { tls: { cert, key }, clock });
     const socket = connect(door.port, door.host);
@@ -217,9 +217,9 @@ describe('an HTTPS door', () => {
   test('does not open with a key of another certificate', async () => {
     const authority = await throwawayAuthority();
     const [first, second] = [await authority.issue('a.example'), await authority.issue('a.example')];
-    await expect(
-      open(exampleApp().app, { tls: { cert: first.cert, key: second.key } }),
-    ).rejects.toThrow(/key/i);
+    await expect(open(exampleApp().app, { tls: { cert: first.cert, key: second.key } })).rejects.toThrow(
+      /key/i,
+    );
   });
 });
 

@@ -1,12 +1,20 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ClientEvent, createClient, type MatrixClient, type MatrixEvent, Preset, RoomEvent, SyncState } from 'matrix-js-sdk';
+import {
+  ClientEvent,
+  createClient,
+  type MatrixClient,
+  type MatrixEvent,
+  Preset,
+  RoomEvent,
+  SyncState,
+} from 'matrix-js-sdk';
 import type { Logger } from 'matrix-js-sdk/lib/logger.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type PartialConfig, completeConfig } from '../../src/server/config.ts';
-import { openServer, type RunningServer } from '../../src/server/open.ts';
 import { throwawayAuthority } from '../../src/mesh/authority.ts';
+import { completeConfig, type PartialConfig } from '../../src/server/config.ts';
+import { openServer, type RunningServer } from '../../src/server/open.ts';
 import { freePort } from '../free_port.ts';
 
 /*
@@ -41,7 +49,16 @@ afterEach(async () => {
 });
 
 async function start(name: string, config: PartialConfig): Promise<RunningServer> {
-  const complete = completeConfig({ server_name: name, data: join(folder, name), log: { level: 'silent' }, registration: 'open', ...config }, folder);
+  const complete = completeConfig(
+    {
+      server_name: name,
+      data: join(folder, name),
+      log: { level: 'silent' },
+      registration: 'open',
+      ...config,
+    },
+    folder,
+  );
   const server = await openServer(complete);
   running.set(name, server);
   return server;
@@ -56,15 +73,28 @@ async function stop(name: string): Promise<void> {
 async function logIn(baseUrl: string, username: string): Promise<MatrixClient> {
   const password = 'a long enough password';
   const anonymous = createClient({ baseUrl, logger: quiet });
-  const first = await anonymous.registerRequest({ username, password }).catch((error) => error.data as { session: string });
+  const first = await anonymous
+    .registerRequest({ username, password })
+    .catch((error) => error.data as { session: string });
   const session = (first as { session: string }).session;
-  await anonymous.registerRequest({ username, password, inhibit_login: true, auth: { type: 'm.login.dummy', session } });
+  await anonymous.registerRequest({
+    username,
+    password,
+    inhibit_login: true,
+    auth: { type: 'm.login.dummy', session },
+  });
   const login = await anonymous.loginRequest({
     type: 'm.login.password',
     identifier: { type: 'm.id.user', user: username },
     password,
   });
-  const client = createClient({ baseUrl, logger: quiet, userId: login.user_id, accessToken: login.access_token, deviceId: login.device_id });
+  const client = createClient({
+    baseUrl,
+    logger: quiet,
+    userId: login.user_id,
+    accessToken: login.access_token,
+    deviceId: login.device_id,
+  });
   clients.push(client);
   const prepared = new Promise<void>((resolve) => {
     client.on(ClientEvent.Sync, (state) => {
@@ -95,7 +125,9 @@ function eventually(client: MatrixClient, predicate: () => boolean): Promise<voi
 
 function bodies(client: MatrixClient, room: string): string[] {
   const events: MatrixEvent[] = client.getRoom(room)?.getLiveTimeline().getEvents() ?? [];
-  return events.filter((event) => event.getType() === 'm.room.message' && event.status === null).map((event) => event.getContent()['body'] as string);
+  return events
+    .filter((event) => event.getType() === 'm.room.message' && event.status === null)
+    .map((event) => event.getContent().body as string);
 }
 
 /** Whether all of `texts` are in the client's timeline, each exactly once, in this order. */
@@ -104,7 +136,11 @@ function shows(client: MatrixClient, room: string, texts: readonly string[]): bo
 }
 
 /** Log in, create, invite, join, talk, restart bravo in the middle, talk on. */
-async function conversation(alphaUrl: string, bravoUrl: string, restartBravo: () => Promise<void>): Promise<void> {
+async function conversation(
+  alphaUrl: string,
+  bravoUrl: string,
+  restartBravo: () => Promise<void>,
+): Promise<void> {
   const alice = await logIn(alphaUrl, 'alice');
   const bob = await logIn(bravoUrl, 'bob');
   const { room_id: room } = await alice.createRoom({ preset: Preset.PrivateChat, name: 'The ravine' });
@@ -145,29 +181,46 @@ async function conversation(alphaUrl: string, bravoUrl: string, restartBravo: ()
   await say(alice, 'Good');
   await eventually(bobAgain, () => shows(bobAgain, room, said));
 
-  const ids = (client: MatrixClient): string[] => client.getRoom(room)!.getLiveTimeline().getEvents().filter((event) => event.getType() === 'm.room.message').map((event) => event.getId()!);
+  const ids = (client: MatrixClient): string[] =>
+    client
+      .getRoom(room)!
+      .getLiveTimeline()
+      .getEvents()
+      .filter((event) => event.getType() === 'm.room.message')
+      .map((event) => event.getId()!);
   expect(ids(bobAgain)).toEqual(ids(alice));
 }
 
 describe('matrix-js-sdk on two servers', () => {
   it('talks through a Noise pipe over UDP, and no HTTPS federation request is made', async () => {
-    const [alphaHttp, bravoHttp, alphaUdp, bravoUdp] = [await freePort('tcp'), await freePort('tcp'), await freePort('udp'), await freePort('udp')];
+    const [alphaHttp, bravoHttp, alphaUdp, bravoUdp] = [
+      await freePort('tcp'),
+      await freePort('tcp'),
+      await freePort('udp'),
+      await freePort('udp'),
+    ];
     const alpha = await start('alpha.test', {
       http: { listen: [{ host: '127.0.0.1', port: alphaHttp }] },
       coap: { port: alphaUdp },
-      federation: { peers: [{ server_name: 'bravo.test', address: `ravine://127.0.0.1:${bravoUdp}`, trust: 'tofu' }] },
+      federation: {
+        peers: [{ server_name: 'bravo.test', address: `ravine://127.0.0.1:${bravoUdp}`, trust: 'tofu' }],
+      },
     });
     const startBravo = (): Promise<RunningServer> =>
       start('bravo.test', {
         http: { listen: [{ host: '127.0.0.1', port: bravoHttp }] },
         coap: { port: bravoUdp },
-        federation: { peers: [{ server_name: 'alpha.test', address: `ravine://127.0.0.1:${alphaUdp}`, trust: 'tofu' }] },
+        federation: {
+          peers: [{ server_name: 'alpha.test', address: `ravine://127.0.0.1:${alphaUdp}`, trust: 'tofu' }],
+        },
       });
     const firstBravo = await startBravo();
     await conversation(`http://127.0.0.1:${alphaHttp}`, `http://127.0.0.1:${bravoHttp}`, async () => {
       await startBravo();
     });
-    const counters = [alpha, firstBravo, running.get('bravo.test')!].map((server) => server.homeserver.counters().federation);
+    const counters = [alpha, firstBravo, running.get('bravo.test')!].map(
+      (server) => server.homeserver.counters().federation,
+    );
     for (const { pipe, https } of counters) {
       expect(pipe).toBeGreaterThan(0);
       expect(https).toBe(0);
@@ -182,27 +235,61 @@ describe('matrix-js-sdk on two servers', () => {
       return path;
     };
     const ca = file('ca.pem', authority.certificate);
-    const ports = { alphaHttp: await freePort('tcp'), bravoHttp: await freePort('tcp'), alphaTls: await freePort('tcp'), bravoTls: await freePort('tcp') };
-    const side = async (name: string, http: number, tls: number, peer: string, peerTls: number): Promise<PartialConfig> => {
+    const ports = {
+      alphaHttp: await freePort('tcp'),
+      bravoHttp: await freePort('tcp'),
+      alphaTls: await freePort('tcp'),
+      bravoTls: await freePort('tcp'),
+    };
+    const side = async (
+      name: string,
+      http: number,
+      tls: number,
+      peer: string,
+      peerTls: number,
+    ): Promise<PartialConfig> => {
       const issued = await authority.issue(name);
       return {
         coap: { enabled: false },
         http: {
           listen: [
             { host: '127.0.0.1', port: http },
-            { host: '127.0.0.1', port: tls, tls: { certificate: file(`${name}.pem`, issued.cert), key: file(`${name}.key`, issued.key) } },
+            {
+              host: '127.0.0.1',
+              port: tls,
+              tls: { certificate: file(`${name}.pem`, issued.cert), key: file(`${name}.key`, issued.key) },
+            },
           ],
         },
-        federation: { peers: [{ server_name: peer, address: `https://127.0.0.1:${peerTls}` }], certificate_authorities: [ca] },
+        federation: {
+          peers: [{ server_name: peer, address: `https://127.0.0.1:${peerTls}` }],
+          certificate_authorities: [ca],
+        },
       };
     };
-    const alphaConfig = await side('alpha.test', ports.alphaHttp, ports.alphaTls, 'bravo.test', ports.bravoTls);
-    const bravoConfig = await side('bravo.test', ports.bravoHttp, ports.bravoTls, 'alpha.test', ports.alphaTls);
+    const alphaConfig = await side(
+      'alpha.test',
+      ports.alphaHttp,
+      ports.alphaTls,
+      'bravo.test',
+      ports.bravoTls,
+    );
+    const bravoConfig = await side(
+      'bravo.test',
+      ports.bravoHttp,
+      ports.bravoTls,
+      'alpha.test',
+      ports.alphaTls,
+    );
     const alpha = await start('alpha.test', alphaConfig);
     await start('bravo.test', bravoConfig);
-    await conversation(`http://127.0.0.1:${ports.alphaHttp}`, `http://127.0.0.1:${ports.bravoHttp}`, async () => {
-      await start('bravo.test', bravoConfig);
-    });
+    await conversation(
+      `http://127.0.0.1:${ports.alphaHttp}`,
+      `http://127.0.0.1:${ports.bravoHttp}`,
+      async () => {
+        await start('bravo.test', bravoConfig);
+      },
+    );
     expect(alpha.homeserver.counters().federation.pipe).toBe(0);
     expect(alpha.homeserver.counters().federation.https).toBeGreaterThan(0);
     expect(readFileSync(ca, 'utf8')).toContain('BEGIN CERTIFICATE');

@@ -41,7 +41,9 @@ async function converse(seed: number): Promise<void> {
     );
     await pair.until(bob.syncUntil((user) => user.invitedTo.has(room)));
     await pair.until(bob.join(room));
-    await pair.until(alice.syncUntil((user) => user.timelines.get(room)?.some(({ sender }) => sender === bob.id) === true));
+    await pair.until(
+      alice.syncUntil((user) => user.timelines.get(room)?.some(({ sender }) => sender === bob.id) === true),
+    );
 
     const pauses = seededRandom(seed);
     const said = new Map<string, { id: string; body: string }[]>([alice, bob].map(({ id }) => [id, []]));
@@ -62,10 +64,15 @@ async function converse(seed: number): Promise<void> {
       await pair.until(user.syncOnce());
       for (const [sender, sent] of said) {
         const seen = user.messages(room).filter((message) => message.sender === sender);
-        expect(seen.map(({ id, body }) => ({ id, body })), `seed ${seed}: ${user.id} reads ${sender}`).toEqual(sent);
+        expect(
+          seen.map(({ id, body }) => ({ id, body })),
+          `seed ${seed}: ${user.id} reads ${sender}`,
+        ).toEqual(sent);
       }
     }
-    expect(await pair.until(bob.state(room)), `seed ${seed}: state`).toEqual(await pair.until(alice.state(room)));
+    expect(await pair.until(bob.state(room)), `seed ${seed}: state`).toEqual(
+      await pair.until(alice.state(room)),
+    );
 
     for (const server of [pair.alpha, pair.bravo]) {
       const { rooms, exchange } = server.counters();
@@ -92,7 +99,8 @@ describe('a conversation over 100 bit/s that loses every fifth datagram each way
   }
 
   it('has met what it is about: drops, resends and forks', () => {
-    for (const what of ['drops', 'resends', 'forks', 'resolutions'] as const) expect(totals[what], what).toBeGreaterThan(0);
+    for (const what of ['drops', 'resends', 'forks', 'resolutions'] as const)
+      expect(totals[what], what).toBeGreaterThan(0);
   });
 
   afterAll(() => {
