@@ -19,6 +19,10 @@ export class Serving {
     this.#failed = failed;
   }
 
+  get size(): number {
+    return this.#running.size;
+  }
+
   /** Runs a handler. Never rejects. */
   run(handle: RequestHandler, caller: Caller, request: ExchangeRequest): Promise<ExchangeResponse> {
     const controller = new AbortController();

@@ -17,6 +17,7 @@ import { type ExchangeResponse, errorResponse } from './response.ts';
 import { type RequestHandler, Serving } from './serving.ts';
 import type {
   ExchangeCounters,
+  ExchangeHeld,
   ExchangeLog,
   ExchangeObservation,
   ExchangeOptions,
@@ -122,7 +123,18 @@ export class ExchangeSocket {
     };
     this.#pacer = new Pacer<Tag>(profile, limits?.pacer);
     this.#serving = new Serving((error) => log?.error({ err: error }, 'a request handler failed'));
+    const held = (): ExchangeHeld => ({
+      pipe: this.#pipe.sizes,
+      inPipe: this.#coap.pipe.held,
+      plain: this.#coap.plain.held,
+      requests: this.#open.size,
+      serving: this.#serving.size,
+      pacer: this.#pacer.waiting,
+    });
     this.counters = {
+      get held() {
+        return held();
+      },
       ...{
         datagramsIn: 0,
         datagramsOut: 0,

@@ -1,10 +1,11 @@
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { CoapCounters, CoapLimits } from '../coap/core.ts';
+import type { CoapEndpoint } from '../coap/endpoint.ts';
 import type { Timing } from '../coap/timing.ts';
 import type { Address, Link } from '../link/link.ts';
 import type { PacerLimits } from '../link/pacer.ts';
-import type { PipeStatistics } from '../pipe/endpoint.ts';
+import type { PipeEndpoint, PipeStatistics } from '../pipe/endpoint.ts';
 import type { LocalIdentity } from '../pipe/identity.ts';
 import type { PipeLimits } from '../pipe/limits.ts';
 import type { PlainPolicy } from './plain_policy.ts';
@@ -72,4 +73,17 @@ export interface ExchangeCounters {
   readonly inPipe: Readonly<CoapCounters>;
   readonly plain: Readonly<CoapCounters>;
   readonly pipe: Readonly<PipeStatistics>;
+  readonly held: ExchangeHeld;
+}
+
+/** How much is kept at the moment; everything in it has a bound among the limits. */
+export interface ExchangeHeld {
+  readonly pipe: PipeEndpoint['sizes'];
+  readonly inPipe: CoapEndpoint['held'];
+  readonly plain: CoapEndpoint['held'];
+  /** Own requests without an answer, and requests of others that are being answered. */
+  readonly requests: number;
+  readonly serving: number;
+  /** Datagrams that wait for the link. */
+  readonly pacer: number;
 }
