@@ -1,5 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
@@ -15,16 +14,13 @@ import { openUdpLink } from '../../src/link/udp.ts';
 import type { DeviceId, UserId } from '../../src/matrix/ids.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 import { createIdentity } from '../../src/pipe/identity.ts';
-
-const CLIENT = 'coap-client-notls';
-const hasClient = spawnSync(CLIENT).error === undefined;
+import { COAP_CLIENT, type CoapAnswer, coapClient, hasCoapClient } from './coap_client.ts';
 
 /** Larger than any datagram. */
 const LARGE = Array.from({ length: 3000 }, (_, i) => ({ i, text: `entry ${i}` }));
 const ALICE = { user: '@alice:interop.example' as UserId, device: 'D' as DeviceId };
 
-// Debian: libcoap3-bin.
-describe.skipIf(!hasClient)(`libcoap's client (skipped where ${CLIENT} is not installed)`, () => {
+describe.skipIf(!hasCoapClient)(`libcoap's client (skipped where ${COAP_CLIENT} is not installed)`, () => {
   let folder: string;
   let base: string;
   let app: FastifyInstance;
@@ -76,31 +72,7 @@ describe.skipIf(!hasClient)(`libcoap's client (skipped where ${CLIENT} is not in
     rmSync(folder, { recursive: true });
   });
 
-  /** Runs the client. `code` is the error code that it prints; undefined for a success. */
-  function coap(...args: string[]): Promise<{ code: string | undefined; body: Uint8Array; said: string }> {
-    const output = join(folder, 'out');
-    rmSync(output, { force: true });
-    const path = args.pop()!;
-    return new Promise((resolve, reject) => {
-      execFile(
-        CLIENT,
-        ['-B', '30', '-o', output, ...args, `${base}${path}`],
-        { encoding: 'buffer' },
-        (error, stdout, stderr) => {
-          if (error !== null) return reject(error);
-          const said = Buffer.concat([stdout, stderr]);
-          const code = /\b([45]\.\d\d)\b/.exec(said.toString('latin1'))?.[1];
-          let body: Uint8Array = new Uint8Array(0);
-          try {
-            body = new Uint8Array(readFileSync(output));
-          } catch {
-            // No file is written for an error: its payload is printed.
-          }
-          resolve({ code, body, said: said.toString('latin1') });
-        },
-      );
-    });
-  }
+  const coap = (...args: string[]): Promise<CoapAnswer> => coapClient(base, folder, ...args);
 
   const cbor = (bytes: Uint8Array): JsonValue => {
     const decoded = decodeJson(bytes);
