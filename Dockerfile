@@ -3,9 +3,9 @@ FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates nodejs npm \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/ravine
-COPY package.json package-lock.json ./
+COPY package.json package-lock.json .npmrc ./
 # Debian's Node.js is older than what Ravine runs on; `npm ci` brings the pinned one, which is kept.
-RUN npm ci && cp node_modules/node/bin/node /usr/local/bin/ravine-node && npm prune --omit=dev
+RUN npm ci --omit=dev && mv node_modules/node-linux-*/bin/node /usr/local/bin/ravine-node && rm -r node_modules/node-linux-*
 COPY bin bin
 COPY src src
 COPY migrations migrations

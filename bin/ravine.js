@@ -13,8 +13,8 @@ if (Number(process.versions.node.split('.')[0]) >= NEEDED_MAJOR) {
   module.enableCompileCache?.();
   await import(main.href);
 } else {
-  const node = fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url));
-  if (!existsSync(node)) {
+  const node = installedNode();
+  if (node === undefined) {
     console.error(
       `ravine needs Node.js ${NEEDED_MAJOR} or newer; this is ${process.version}. Run "npm ci" to install one beside it.`,
     );
@@ -23,4 +23,14 @@ if (Number(process.versions.node.split('.')[0]) >= NEEDED_MAJOR) {
   const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => process.exit(code ?? (signal === null ? 1 : 0)));
+}
+
+/** The binary out of the one package of optionalDependencies that fits this platform. */
+function installedNode() {
+  const modules = fileURLToPath(new URL('../node_modules', import.meta.url));
+  const platform = process.platform === 'win32' ? 'win' : process.platform;
+  const binary = process.platform === 'win32' ? 'node.exe' : 'node';
+  return [`node-${platform}-${process.arch}`, `node-bin-${platform}-${process.arch}`]
+    .map((name) => `${modules}/${name}/bin/${binary}`)
+    .find(existsSync);
 }
