@@ -12,7 +12,7 @@ COPY migrations migrations
 COPY config config
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libatomic1 \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --create-home --home-dir /var/lib/ravine ravine
 COPY --from=build /usr/local/bin/ravine-node /usr/local/bin/node

@@ -51,6 +51,20 @@ CREATE TABLE federation_transactions (
 );
 CREATE INDEX federation_transactions_by_received ON federation_transactions (received);
 
+-- PDUs that other servers have sent and been answered for, and that are not decided yet: of rooms that are being joined,
+-- and those of which something is missing that cannot be fetched now. In the order in which they came.
+CREATE TABLE inbox (
+  position INTEGER PRIMARY KEY,
+  origin TEXT NOT NULL,
+  room_id TEXT NOT NULL,
+  event_id TEXT NOT NULL,
+  json TEXT NOT NULL,
+  received INTEGER NOT NULL,
+  UNIQUE (origin, event_id)
+);
+CREATE INDEX inbox_by_origin ON inbox (origin, position);
+CREATE INDEX inbox_by_room ON inbox (room_id, position);
+
 -- Servers whose identity in the pipe has been accepted. Keys are unpadded base64.
 CREATE TABLE pipe_peers (
   server_name TEXT PRIMARY KEY,

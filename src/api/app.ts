@@ -7,6 +7,7 @@ import Fastify, {
 } from 'fastify';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 import type { Clock } from '../base/time.ts';
+import { addAddressLimit } from './address_limit.ts';
 import { type Authentication, addAuthentication } from './auth.ts';
 import { addBodies, type BodyCodec, CLIENT_BODY_LIMIT } from './bodies.ts';
 import { sendError, unrecognized } from './errors.ts';
@@ -16,7 +17,6 @@ import { KnownPaths } from './known_paths.ts';
 const MAX_PARAM_LENGTH = 1024;
 
 export interface AppOptions extends Authentication {
-  /** For the log only. */
   readonly clock: Clock;
   /** Codec of `application/cbor` bodies; without it only JSON is spoken. */
   readonly cbor?: BodyCodec | undefined;
@@ -36,6 +36,8 @@ export function createApp(options: AppOptions): FastifyInstance {
     exposeHeadRoutes: false,
     // Opening an app is no race against a clock of its own.
     pluginTimeout: 0,
+    // A proxy on this machine says for whom it asks (X-Forwarded-For); others are not believed.
+    trustProxy: 'loopback',
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     rewriteUrl: (request) => stablePath(request.url ?? '/'),
     frameworkErrors: (error, request, reply) => {
@@ -55,6 +57,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     if (request.is404) throw unrecognized(paths.has(pathOf(request.url)) ? 405 : 404);
   });
   addRequestLog(app, options);
+  addAddressLimit(app, options.clock);
   addAuthentication(app, options);
   addBodies(app, options.cbor);
   return app;

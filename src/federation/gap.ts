@@ -58,7 +58,7 @@ async function receive(
 ): Promise<Received> {
   const received = await rooms.receive(event, before);
   if (received.kind !== 'missing_auth') return received;
-  const chain = budget.take() ? await helpful(() => remote.authChain(origin, room, event.id)) : undefined;
+  const chain = await helpful(budget, 1, () => remote.authChain(origin, room, event.id));
   if (chain === undefined || chain.length === 0) return received;
   return rooms.receive(event, {
     state: before?.state ?? [],
@@ -81,9 +81,8 @@ async function eventsBetween(
     round < MAX_GAP_ROUNDS && latest.length > 0 && between.length < MAX_GAP_EVENTS;
     round++
   ) {
-    if (!budget.take()) break;
     const request = { earliest, latest, limit: GAP_EVENTS_PER_ROUND };
-    const events = (await helpful(() => remote.missingEvents(origin, room, request))) ?? [];
+    const events = (await helpful(budget, 1, () => remote.missingEvents(origin, room, request))) ?? [];
     for (const one of events) told.set(one.id, one);
     // What is not before the event is not what was asked for.
     const reached = ancestors(event, told);
@@ -157,21 +156,19 @@ async function stateBefore(
   { origin, room, budget }: Admission,
   at: EventId,
 ): Promise<StateBefore | undefined> {
-  if (!budget.take()) return undefined;
-  const ids = await helpful(() => remote.stateIds(origin, room.id, at));
+  const ids = await helpful(budget, 1, () => remote.stateIds(origin, room.id, at));
   if (ids === undefined) return undefined;
   const all = [...new Set([...ids.authChain, ...ids.state])];
   const known = await rooms.known(all);
   const unknown = all.filter((id) => !known.has(id));
   const events = new Map<EventId, Event>();
   if (unknown.length > MAX_SINGLE_FETCHES) {
-    if (!budget.take()) return undefined;
-    for (const event of (await helpful(() => remote.state(origin, room, at))) ?? [])
+    for (const event of (await helpful(budget, 1, () => remote.state(origin, room, at))) ?? [])
       events.set(event.id, event);
   } else {
-    if (!budget.take(unknown.length)) return undefined;
+    budget.take(unknown.length);
     await mapBounded(unknown, PARALLEL_FETCHES, async (id) => {
-      const event = await helpful(() => remote.event(origin, room, id));
+      const event = await helpful(budget, 0, () => remote.event(origin, room, id));
       if (event !== undefined) events.set(id, event);
     });
   }
@@ -183,13 +180,19 @@ async function stateBefore(
   return { state: present(ids.state), authChain: present(ids.authChain) };
 }
 
-/** The result, or undefined where the server says no or nonsense. @throws FederationError where it says nothing now */
-async function helpful<T>(ask: () => Promise<T>): Promise<T | undefined> {
+/**
+ * The result, or undefined where the server says no or nonsense.
+ * @throws FederationError where it says nothing now, or may not be asked so many times more
+ */
+async function helpful<T>(budget: Budget, requests: number, ask: () => Promise<T>): Promise<T | undefined> {
+  budget.take(requests);
   try {
     return await ask();
   } catch (error) {
     if (error instanceof MatrixError && error.status !== 429 && error.status < 500) return undefined;
     if (error instanceof FederationError && error.problem === 'bad_answer') return undefined;
+    // The next question would come to the same, and often only after a long time.
+    budget.end();
     if (error instanceof MatrixError) throw new FederationError('unreachable', error.message);
     throw error;
   }

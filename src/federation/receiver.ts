@@ -8,8 +8,10 @@ import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/js
 import { DEFAULT_ROOM_VERSION, roomVersion } from '../matrix/room_version.ts';
 import type { Database } from '../storage/database.ts';
 import { storeAnswer, storedAnswer } from '../storage/federation_transactions.ts';
-import { BoundedMap, Slots } from './bounded.ts';
-import { admit, type GapOptions } from './gap.ts';
+import type { WaitingPdu } from '../storage/inbox.ts';
+import { Slots } from './bounded.ts';
+import { admit } from './gap.ts';
+import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
 import { Budget, type EventChecker, type RemoteEvents } from './remote_events.ts';
 import { FederationError } from './transport.ts';
@@ -25,13 +27,8 @@ const MAX_WAITING_TRANSACTIONS = 10;
 const BUSY_RETRY_MS: Millis = 5_000;
 /** Requests that one transaction may cause. */
 const MAX_REQUESTS = 200;
-/** How often a transaction is given back because something could not be fetched; then it is taken as it is. */
-const MAX_DEFERRALS = 3;
-const MAX_DEFERRED_ORIGINS = 1_000;
 const MAX_ERROR_TEXT = 200;
 const NOT_IN_ROOM = 'This server is not in the room.';
-/** PDUs kept for a room while this server joins it. */
-const MAX_HELD_PDUS = 200;
 
 export interface ReceiverOptions {
   readonly serverName: ServerName;
@@ -52,23 +49,38 @@ export interface ReceiverOptions {
  * Takes transactions from other servers (server-server API, "Transactions"). One is done once, and what it was answered
  * is durable: a repetition gets the same answer, and one that comes while it is under way waits with it. Transactions
  * of one server are done one after another. In a transaction the PDUs of a room are done in their order, and rooms do
- * not wait for each other. EDUs are accepted and dropped: nothing here uses them yet.
+ * not wait for each other. What cannot be decided yet goes into the inbox. EDUs are accepted and dropped: nothing here
+ * uses them yet.
  */
 export class Receiver {
-  /** PDUs by what became of them, and transactions that were given back for later. */
-  readonly counters = { accepted: 0, refused: 0, held: 0, deferred: 0, repeated: 0 };
+  /** PDUs by what became of them; `held` went into the inbox, and are counted again when they are decided. */
+  readonly counters = { accepted: 0, refused: 0, held: 0, repeated: 0 };
   readonly #options: ReceiverOptions;
-  readonly #gap: GapOptions;
+  readonly #inbox: Inbox;
   readonly #underWay = new Map<string, Promise<JsonObject>>();
   readonly #lanes = new Map<ServerName, { readonly slots: Slots; users: number }>();
-  readonly #deferrals = new BoundedMap<ServerName, { readonly txnId: string; readonly count: number }>(
-    MAX_DEFERRED_ORIGINS,
-  );
-  readonly #held = new Map<RoomId, HeldPdu[]>();
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
-    this.#gap = options;
+    this.#inbox = new Inbox({
+      ...options,
+      take: (origin, room, pdu, budget) => this.#takeWaiting(origin, room, pdu, budget),
+    });
+  }
+
+  /** Goes on with what the inbox holds. */
+  start(): Promise<void> {
+    return this.#inbox.start();
+  }
+
+  /** Nothing of the inbox is tried any more when this resolves. */
+  stop(): Promise<void> {
+    return this.#inbox.stop();
+  }
+
+  /** The server has just spoken to us, and so may be asked for what is missing. */
+  peerSpoke(server: ServerName): void {
+    this.#inbox.peerSpoke(server);
   }
 
   /**
@@ -112,43 +124,52 @@ export class Receiver {
       this.counters.repeated++;
       return JSON.parse(stored) as JsonObject;
     }
-    const results = await this.#process(origin, txnId, pdusIn(body));
-    const answer: JsonObject = { pdus: results };
+    const outcomes = await this.#process(origin, pdusIn(body));
+    const answer: JsonObject = { pdus: resultsOf(outcomes) };
     const response = JSON.stringify(answer);
-    await database.transaction((tx) => storeAnswer(tx, origin, { txnId, response, received: clock.wall() }));
-    this.#deferrals.delete(origin);
+    const received = clock.wall();
+    const waiting = outcomes.flatMap((outcome) =>
+      outcome.kind === 'waits' ? [{ ...outcome.waiting, origin, received }] : [],
+    );
+    await database.transaction(async (tx) => {
+      await this.#inbox.add(tx, waiting);
+      await storeAnswer(tx, origin, { txnId, response, received });
+    });
+    this.counters.held += waiting.length;
     return answer;
   }
 
-  async #process(origin: ServerName, txnId: string, pdus: readonly JsonValue[]): Promise<JsonObject> {
+  async #process(origin: ServerName, pdus: readonly JsonValue[]): Promise<readonly Outcome[]> {
     const budget = new Budget(MAX_REQUESTS);
-    const byRoom = Map.groupBy(pdus, roomOf);
-    const last = this.#deferrals.get(origin);
-    const deferred = last?.txnId === txnId ? last.count : 0;
-    const results: JsonObject = {};
-    let postponed = false;
-    await Promise.all(
-      [...byRoom].map(async ([room, ofRoom]) => {
+    const rooms = await Promise.all(
+      [...Map.groupBy(pdus, roomOf)].map(async ([room, ofRoom]) => {
+        const outcomes: Outcome[] = [];
         for (const pdu of ofRoom) {
-          const outcome =
-            (await this.#hold(room, origin, pdu)) ?? (await this.#one(origin, room, pdu, budget));
-          postponed ||= outcome.isTemporary;
-          this.counters[outcome.error === undefined ? 'accepted' : 'refused']++;
-          if (outcome.id !== undefined)
-            results[outcome.id] = outcome.error === undefined ? {} : { error: outcome.error };
+          const waiting = room && waitingPdu(room, pdu);
+          const mustWait = waiting !== undefined && (await this.#inbox.mustWait(origin, waiting.room));
+          const outcome: Outcome = mustWait
+            ? { kind: 'waits', waiting }
+            : await this.#one(origin, room, pdu, budget);
+          const { kind, ...fields } = outcome;
+          if (kind === 'refused') this.#options.log.info({ origin, ...fields }, 'an event was refused');
+          outcomes.push(outcome);
         }
+        return outcomes;
       }),
     );
-    if (postponed && deferred < MAX_DEFERRALS) {
-      this.counters.deferred++;
-      this.#deferrals.set(origin, { txnId, count: deferred + 1 });
-      throw new MatrixError(
-        503,
-        'M_UNKNOWN',
-        'Something that these events need cannot be fetched at the moment.',
+    return rooms.flat();
+  }
+
+  /** Tries a PDU of the inbox; its sender has been told that it arrived. @returns whether it is decided */
+  async #takeWaiting(origin: ServerName, room: RoomId, pdu: JsonValue, budget: Budget): Promise<boolean> {
+    const outcome = await this.#one(origin, room, pdu, budget);
+    if (outcome.kind === 'refused')
+      this.#options.log.warn(
+        { origin, id: outcome.id, error: outcome.error },
+        'an event that waited was refused',
       );
-    }
-    return results;
+    // It came while the room was being joined, and may yet be joined.
+    return outcome.kind === 'done' || outcome.kind === 'refused';
   }
 
   async #one(origin: ServerName, room: RoomId | undefined, pdu: JsonValue, budget: Budget): Promise<Outcome> {
@@ -156,111 +177,79 @@ export class Receiver {
     const version = room && (await rooms.versionOf(room));
     const parsed = parsePdu(pdu, roomVersion(version ?? DEFAULT_ROOM_VERSION)!);
     if (!parsed.ok) {
-      log.info({ origin, problem: parsed.problem }, 'a malformed event was dropped');
-      return { id: undefined, error: parsed.problem, isTemporary: false };
+      this.counters.refused++;
+      return { kind: 'refused', id: undefined, error: parsed.problem };
     }
     const { id } = parsed.value;
-    const refused = (error: string, isTemporary = false): Outcome => {
-      log.info({ origin, id, error: error.slice(0, MAX_ERROR_TEXT) }, 'an event was refused');
-      return { id, error: error.slice(0, MAX_ERROR_TEXT), isTemporary };
+    const refused = (text: string): Outcome => {
+      const error = text.slice(0, MAX_ERROR_TEXT);
+      this.counters.refused++;
+      return { kind: 'refused', id, error };
     };
-    const done: Outcome = { id, error: undefined, isTemporary: false };
     if (room === undefined) return refused('The event has no room.');
+    const waits = (reason: string): Outcome => {
+      log.debug({ origin, id, reason: reason.slice(0, MAX_ERROR_TEXT) }, 'an event waits');
+      return { kind: 'waits', waiting: { room, eventId: id, json: JSON.stringify(pdu) } };
+    };
     if (version === undefined) {
       // An invite of one of our users may be taken back, from a room that this server has never been in.
       const { type, state_key: user } = parsed.value.pdu;
       const isOfOurs = type === 'm.room.member' && user?.endsWith(`:${this.#options.serverName}`);
-      if (isOfOurs !== true) return refused(NOT_IN_ROOM);
+      if (isOfOurs !== true) return { kind: 'outside', id };
     }
     try {
       const event = await checker.check(pdu, version ?? DEFAULT_ROOM_VERSION);
-      if (!event.ok) return refused(event.problem.reason, event.problem.kind === 'no_key');
+      if (!event.ok)
+        return event.problem.kind === 'no_key' ? waits(event.problem.reason) : refused(event.problem.reason);
       const received =
         version === undefined
           ? await rooms.receive(event.value)
-          : await admit(this.#gap, { origin, room: { id: room, version }, budget }, event.value);
+          : await admit(this.#options, { origin, room: { id: room, version }, budget }, event.value);
+      if (received.kind === 'unknown_room') return { kind: 'outside', id };
       const error = errorOf(received);
-      return error === undefined ? done : refused(error);
+      if (error !== undefined) return refused(error);
+      this.counters.accepted++;
+      return { kind: 'done', id };
     } catch (error) {
-      if (error instanceof FederationError)
-        return refused('What the event needs could not be fetched.', true);
+      if (error instanceof FederationError) return waits(error.message);
       // Of one event's own making, such as a full queue of its room; the others go on.
       if (error instanceof MatrixError)
-        return refused(error.message, error.status >= 500 || error.status === 429);
+        return error.status >= 500 || error.status === 429 ? waits(error.message) : refused(error.message);
       // Our own mistake, or a database that fails. One event must not keep its server's others out for ever.
       log.warn({ origin, id, error: String(error) }, 'an event could not be processed');
-      return refused('The event could not be processed.', true);
+      return waits('The event could not be processed.');
     }
-  }
-
-  /**
-   * Keeps a PDU of a room that this server is joining: the servers in it send from the moment that they know of the
-   * join, which is before its answer has arrived here. Nothing else of theirs waits for that, which over a slow link
-   * takes long. It is not durable, and need not be: should this process end, so does the join.
-   *
-   * @returns undefined where the PDU is to be taken now
-   */
-  async #hold(room: RoomId | undefined, origin: ServerName, pdu: JsonValue): Promise<Outcome | undefined> {
-    if (room === undefined || !(this.#held.has(room) || (await this.#isOutside(room)))) return undefined;
-    const join = this.#options.joining(room);
-    const id = idOf(pdu);
-    const held = this.#held.get(room) ?? [];
-    if (id === undefined || held.length >= MAX_HELD_PDUS) return undefined;
-    if (!this.#held.has(room)) {
-      if (join === undefined) return undefined;
-      this.#held.set(room, held);
-      this.#release(room, held, join);
-    }
-    held.push({ origin, pdu });
-    this.counters.held++;
-    return { id, error: undefined, isTemporary: false };
-  }
-
-  /** Whether this server is joining the room without being in it. */
-  async #isOutside(room: RoomId): Promise<boolean> {
-    const { rooms, joining, serverName } = this.#options;
-    return joining(room) !== undefined && !(await rooms.isServerInRoom(room, serverName));
-  }
-
-  /** Takes what was held for a room once it is joined; what comes meanwhile queues up behind. */
-  #release(room: RoomId, held: readonly HeldPdu[], join: Promise<unknown>): void {
-    const { log } = this.#options;
-    join
-      .then(
-        async () => {
-          const budget = new Budget(MAX_REQUESTS);
-          for (const { origin, pdu } of held) await this.#one(origin, room, pdu, budget);
-          // In the same breath as the end of the loop, so that nothing is put behind it.
-          this.#held.delete(room);
-        },
-        () =>
-          log.info({ room, events: held.length }, 'events of a room that could not be joined were dropped'),
-      )
-      .catch((error: unknown) => log.warn({ room, error: String(error) }, 'events that were held were lost'))
-      .finally(() => this.#held.delete(room));
   }
 }
 
-interface HeldPdu {
-  readonly origin: ServerName;
-  readonly pdu: JsonValue;
-}
-
-interface Outcome {
-  /** Undefined where the PDU is so malformed that it has no id. */
-  readonly id: EventId | undefined;
-  readonly error: string | undefined;
+type Outcome =
+  | { readonly kind: 'done'; readonly id: EventId }
+  /** `id` is undefined where the PDU is so malformed that it has none. */
+  | { readonly kind: 'refused'; readonly id: EventId | undefined; readonly error: string }
+  /** Of a room that this server is not in. */
+  | { readonly kind: 'outside'; readonly id: EventId }
   /** Trying again later may come to something else. */
-  readonly isTemporary: boolean;
+  | { readonly kind: 'waits'; readonly waiting: Omit<WaitingPdu, 'origin' | 'received'> };
+
+/** What the answer to a transaction says of its PDUs. What waits is ours to care for, and no error. */
+function resultsOf(outcomes: readonly Outcome[]): JsonObject {
+  const results: JsonObject = {};
+  for (const outcome of outcomes) {
+    if (outcome.kind === 'waits') results[outcome.waiting.eventId] = {};
+    else if (outcome.kind === 'done') results[outcome.id] = {};
+    else if (outcome.kind === 'outside') results[outcome.id] = { error: NOT_IN_ROOM };
+    else if (outcome.id !== undefined) results[outcome.id] = { error: outcome.error };
+  }
+  return results;
 }
 
-/** The id of a PDU of a room whose version is not known yet. */
-function idOf(pdu: JsonValue): EventId | undefined {
+/** A PDU of a room whose version may not be known yet, or undefined where it is malformed. */
+function waitingPdu(room: RoomId, pdu: JsonValue): Omit<WaitingPdu, 'origin' | 'received'> | undefined {
   const parsed = parsePdu(pdu, roomVersion(DEFAULT_ROOM_VERSION)!);
-  return parsed.ok ? parsed.value.id : undefined;
+  return parsed.ok ? { room, eventId: parsed.value.id, json: JSON.stringify(pdu) } : undefined;
 }
 
-function errorOf(received: Received): string | undefined {
+function errorOf(received: Exclude<Received, { kind: 'unknown_room' }>): string | undefined {
   switch (received.kind) {
     case 'accepted':
     case 'soft_failed':
@@ -272,8 +261,6 @@ function errorOf(received: Received): string | undefined {
       return 'Previous events are missing, and their server does not tell them.';
     case 'missing_auth':
       return 'Auth events are missing, and their server does not tell them.';
-    case 'unknown_room':
-      return NOT_IN_ROOM;
   }
 }
 

@@ -28,7 +28,8 @@ const TIMEOUT_MS: Millis = 60_000;
 const BACKFILL: Priority = 4;
 
 /**
- * How much asking one transaction may cause. A peer that always knows one more missing event ends it.
+ * How many requests to one server the events that it sent may cause. A peer that always knows one more missing event
+ * ends it, and so does one that does not answer.
  */
 export class Budget {
   #requests: number;
@@ -37,11 +38,16 @@ export class Budget {
     this.#requests = requests;
   }
 
-  /** Takes `count` requests out, or none and false where there are not that many left. */
-  take(count = 1): boolean {
-    if (count > this.#requests) return false;
+  /** Takes `count` requests out. @throws FederationError where there are not that many left */
+  take(count = 1): void {
+    if (count > this.#requests)
+      throw new FederationError('unreachable', 'too many requests would be needed at a time');
     this.#requests -= count;
-    return true;
+  }
+
+  /** Nothing more is to be asked. */
+  end(): void {
+    this.#requests = 0;
   }
 }
 

@@ -11,7 +11,8 @@ import { type SigningKey, signEvent } from '../matrix/signing.ts';
 import type { Log } from './log.ts';
 import { pduJson } from './pdu_json.ts';
 import { type EventChecker, listOf, MAX_STATE_EVENTS, type RemoteEvents } from './remote_events.ts';
-import { type FederationCall, FederationError, type FederationTransport, path } from './transport.ts';
+import { type FederationCall, FederationError, path } from './transport.ts';
+import type { Transports } from './transports.ts';
 
 /** Servers that are tried for one request. */
 const MAX_VIA = 20;
@@ -23,7 +24,7 @@ export interface RemoteRoomsOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly clock: Clock;
-  readonly transport: FederationTransport;
+  readonly transport: Pick<Transports, 'kindFor' | 'request'>;
   readonly checker: EventChecker;
   readonly remote: RemoteEvents;
   readonly log: Log;
@@ -118,6 +119,7 @@ export class FederationRemoteRooms implements RemoteRooms {
   }
 
   async #joinThrough(server: ServerName, handshake: Handshake): Promise<RemoteJoin> {
+    const { transport, remote } = this.#options;
     const { room, user } = handshake;
     const versions = supportedRoomVersions().map((id) => `ver=${encodeURIComponent(id)}`);
     const made = await this.#make(
@@ -132,6 +134,8 @@ export class FederationRemoteRooms implements RemoteRooms {
         method: 'PUT',
         path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
         body: pduJson(made.event.pdu),
+        // A server behind a pipe is one of ours: it leaves out what would be told twice, and no members.
+        ...(transport.kindFor(server) === 'pipe' && { query: 'omit_members=true' }),
       },
       SEND_JOIN_TIMEOUT_MS,
     );
@@ -141,7 +145,7 @@ export class FederationRemoteRooms implements RemoteRooms {
         `${server} left members out of the state, which was not asked for`,
       );
     }
-    const [state, authChain] = await this.#options.remote.goodLists({ id: room, version: made.version.id }, [
+    const [state, authChain] = await remote.goodLists({ id: room, version: made.version.id }, [
       listOf(answer, 'state', MAX_STATE_EVENTS),
       listOf(answer, 'auth_chain', MAX_STATE_EVENTS),
     ]);

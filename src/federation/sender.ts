@@ -1,6 +1,6 @@
 import { base64url } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
-import type { Cancel, Clock, Millis } from '../base/time.ts';
+import type { Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
@@ -14,6 +14,7 @@ import {
 } from '../storage/destinations.ts';
 import { dequeuePdus, type QueuedPdu, queuedPdus, waitingDestinations } from '../storage/outbox.ts';
 import { Slots } from './bounded.ts';
+import { Lanes, MAX_RETRY_MS, type Postponement } from './lanes.ts';
 import type { Log } from './log.ts';
 import { type FederationTransport, path } from './transport.ts';
 
@@ -48,29 +49,12 @@ const MAX_SENDING = 64;
 const TIMEOUT_MS: Millis = 90_000;
 /** Retry after the first failure; doubled by each further one, up to MAX_RETRY_MS. Jitter takes up to half away. */
 const FIRST_RETRY_MS: Millis = 5_000;
-const MAX_RETRY_MS: Millis = 60 * 60 * 1000;
-/** How soon after a failed attempt the next may come when the destination speaks; doubled as above. */
-const FIRST_SPOKEN_RETRY_MS: Millis = 1_000;
-const MAX_SPOKEN_RETRY_MS: Millis = 30_000;
-/** How soon when there is a new event, while no more than so many attempts have failed. */
+/** How soon after a failed attempt the next may come when there is a new event, while no more than so many have failed. */
 const NEW_EVENT_RETRY_MS: Millis = 30_000;
 const NEW_EVENT_MAX_FAILURES = 8;
-/** After a failure of our own database. */
-const DATABASE_RETRY_MS: Millis = 60_000;
 /** Random bytes in a transaction id. */
 const TRANSACTION_ID_BYTES = 6;
 const MAX_LOGGED_ERROR = 200;
-
-type LaneState =
-  | { readonly kind: 'running' }
-  /** `attemptedAt` and `at` in monotonic time. */
-  | {
-      readonly kind: 'postponed';
-      readonly failures: number;
-      readonly attemptedAt: Millis;
-      readonly at: Millis;
-      readonly cancel: Cancel;
-    };
 
 interface Composed {
   readonly transaction: OutgoingTransaction;
@@ -83,113 +67,59 @@ export class Sender {
   /** Since the start: transactions answered with 200, attempts that failed, PDUs that a destination refused. */
   readonly counters = { delivered: 0, failed: 0, refused: 0 };
   readonly #options: SenderOptions;
-  /** Lanes with something to send. A lane without is not kept. */
-  readonly #lanes = new Map<ServerName, LaneState>();
-  /** Lanes that got something new since they last looked. */
-  readonly #woken = new Set<ServerName>();
+  readonly #lanes: Lanes;
   /** One place for each lane may wait. */
   readonly #slots = new Slots(MAX_SENDING, Number.POSITIVE_INFINITY);
-  readonly #running = new Set<Promise<void>>();
-  #stopping: AbortController | undefined;
 
   constructor(options: SenderOptions) {
     this.#options = options;
+    this.#lanes = new Lanes({
+      clock: options.clock,
+      log: options.log,
+      drain: (destination, signal) => this.#drain(destination, signal),
+      wokenRetry: (failures) =>
+        failures <= NEW_EVENT_MAX_FAILURES ? NEW_EVENT_RETRY_MS : Number.POSITIVE_INFINITY,
+    });
   }
 
   /** Goes on with what the outbox holds, each destination at its time. Before it nothing is sent. */
   async start(): Promise<void> {
     const { database, clock } = this.#options;
-    this.#stopping = new AbortController();
+    this.#lanes.start();
     for (const destination of await waitingDestinations(database)) {
       const { failures, retryAt } = await destinationOf(database, destination);
       if (this.#lanes.has(destination)) continue;
       // A clock that was set back must not keep a destination waiting for longer than any retry would.
-      const wait = Math.min(MAX_RETRY_MS, retryAt - clock.wall());
-      if (wait > 0) this.#postpone(destination, failures, wait);
-      else this.#run(destination);
+      const waitMs = Math.min(MAX_RETRY_MS, retryAt - clock.wall());
+      if (waitMs > 0) this.#lanes.postpone(destination, { failures, waitMs });
+      else this.#lanes.wake(destination);
     }
   }
 
   /** Stops sending and waits until nothing is under way. What was, is repeated after the next start. */
-  async stop(): Promise<void> {
-    this.#stopping?.abort();
-    this.#stopping = undefined;
-    for (const lane of this.#lanes.values()) if (lane.kind === 'postponed') lane.cancel();
-    this.#lanes.clear();
-    await Promise.all(this.#running);
+  stop(): Promise<void> {
+    return this.#lanes.stop();
   }
 
   /** There is something new for these destinations. */
   wake(destinations: Iterable<ServerName>): void {
-    if (this.#stopping === undefined) return;
-    for (const destination of destinations) {
-      const lane = this.#lanes.get(destination);
-      if (lane === undefined) this.#run(destination);
-      else if (lane.kind === 'running') this.#woken.add(destination);
-      else if (lane.failures <= NEW_EVENT_MAX_FAILURES)
-        this.#bringForward(destination, lane, NEW_EVENT_RETRY_MS);
-    }
+    for (const destination of destinations) this.#lanes.wake(destination);
   }
 
   /** The server has just spoken to us, and so can be reached. */
   peerSpoke(server: ServerName): void {
-    const lane = this.#lanes.get(server);
-    if (lane?.kind !== 'postponed') return;
-    const wait = Math.min(MAX_SPOKEN_RETRY_MS, FIRST_SPOKEN_RETRY_MS * 2 ** (lane.failures - 1));
-    this.#bringForward(server, lane, wait);
-  }
-
-  #bringForward(
-    destination: ServerName,
-    lane: LaneState & { kind: 'postponed' },
-    sinceAttempt: Millis,
-  ): void {
-    const at = lane.attemptedAt + sinceAttempt;
-    if (at >= lane.at) return;
-    lane.cancel();
-    const wait = Math.max(0, at - this.#options.clock.monotonic());
-    this.#setTimer(destination, { failures: lane.failures, attemptedAt: lane.attemptedAt }, wait);
-  }
-
-  #postpone(destination: ServerName, failures: number, wait: Millis): void {
-    this.#setTimer(destination, { failures, attemptedAt: this.#options.clock.monotonic() }, wait);
-  }
-
-  #setTimer(destination: ServerName, lane: { failures: number; attemptedAt: Millis }, wait: Millis): void {
-    const { clock } = this.#options;
-    const cancel = clock.after(wait, () => this.#run(destination));
-    this.#lanes.set(destination, { kind: 'postponed', ...lane, at: clock.monotonic() + wait, cancel });
-  }
-
-  #run(destination: ServerName): void {
-    const stopping = this.#stopping;
-    if (stopping === undefined) return;
-    this.#lanes.set(destination, { kind: 'running' });
-    const run = this.#drain(destination, stopping.signal)
-      .catch((error: unknown) => {
-        // The database failed. The rows are where they were.
-        this.#options.log.warn({ destination, error: String(error) }, 'sending to a server was interrupted');
-        if (!stopping.signal.aborted) this.#postpone(destination, 1, DATABASE_RETRY_MS);
-      })
-      .finally(() => this.#running.delete(run));
-    this.#running.add(run);
+    this.#lanes.peerSpoke(server);
   }
 
   /** Sends until the queue is empty or an attempt fails. */
-  async #drain(destination: ServerName, signal: AbortSignal): Promise<void> {
+  async #drain(destination: ServerName, signal: AbortSignal): Promise<Postponement | undefined> {
     while (!signal.aborted) {
-      this.#woken.delete(destination);
       const composed = await this.#compose(destination);
-      if (signal.aborted) return;
-      if (composed === undefined) {
-        // A wake between the look at the queue and this line is in #woken; after it, the lane is gone.
-        if (this.#woken.has(destination)) continue;
-        this.#lanes.delete(destination);
-        return;
-      }
-      const delivered = await this.#slots.run(() => this.#attempt(destination, composed, signal));
-      if (delivered !== true) return;
+      if (composed === undefined || signal.aborted) return undefined;
+      const postponement = await this.#slots.run(() => this.#attempt(destination, composed, signal));
+      if (postponement !== undefined) return postponement;
     }
+    return undefined;
   }
 
   /** The transaction that is under way, or a new one out of the oldest rows; undefined where there are none. */
@@ -212,8 +142,12 @@ export class Sender {
     });
   }
 
-  /** Whether the destination has taken the transaction. Where it has not, the lane has been postponed. */
-  async #attempt(destination: ServerName, composed: Composed, signal: AbortSignal): Promise<boolean> {
+  /** Undefined: the destination has taken the transaction, or we are stopping. */
+  async #attempt(
+    destination: ServerName,
+    composed: Composed,
+    signal: AbortSignal,
+  ): Promise<Postponement | undefined> {
     const { database, transport, serverName } = this.#options;
     const { transaction, pdus } = composed;
     const body: JsonObject = {
@@ -232,18 +166,17 @@ export class Sender {
       });
       this.#logRefused(destination, answer.body);
     } catch (error) {
-      if (!signal.aborted) await this.#fail(destination, composed.failures + 1, error);
-      return false;
+      return signal.aborted ? undefined : this.#fail(destination, composed.failures + 1, error);
     }
     await database.transaction(async (tx) => {
       await dequeuePdus(tx, destination, pdus);
       await forgetDestination(tx, destination);
     });
     this.counters.delivered++;
-    return true;
+    return undefined;
   }
 
-  async #fail(destination: ServerName, failures: number, error: unknown): Promise<void> {
+  async #fail(destination: ServerName, failures: number, error: unknown): Promise<Postponement> {
     const { database, clock, random, log } = this.#options;
     this.counters.failed++;
     const longest = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (failures - 1));
@@ -256,7 +189,7 @@ export class Sender {
       { destination, failures, retryInMs: Math.round(wait), reason },
       'a server did not take a transaction',
     );
-    if (this.#stopping !== undefined) this.#postpone(destination, failures, wait);
+    return { failures, waitMs: wait };
   }
 
   #logRefused(destination: ServerName, answer: JsonValue): void {

@@ -21,6 +21,8 @@ import {
   addDevice,
   deleteAllDevices,
   deleteDevice,
+  findDevice,
+  listDevices,
   setAccessToken,
 } from '../storage/devices.ts';
 import {
@@ -31,6 +33,7 @@ import {
 } from '../storage/registration_tokens.ts';
 import { type AuthData, challenge, type Stage } from './interactive_auth.ts';
 import { type PasswordCost, Passwords } from './passwords.ts';
+import { type Rate, RateLimit } from './rate_limit.ts';
 
 /** Appendices, "User Identifiers". */
 const LOCALPART = /^[a-z0-9._=/+-]+$/;
@@ -41,6 +44,10 @@ const GENERATED_LOCALPART_LENGTH = 12;
 const GENERATED_DEVICE_ID_LENGTH = 10;
 /** Characters of a device's display name that are kept. */
 const MAX_DEVICE_NAME_LENGTH = 100;
+/** Of one user: a client that logs in anew at every start is stopped here. */
+const MAX_DEVICES = 1_000;
+/** Of proofs of one account, wherever they come from; those who are logged in stay so. */
+const ATTEMPTS: Rate = { burst: 50, intervalMs: 5_000 };
 
 /** Who may make an account: nobody but the operator, who has a token, or everybody. */
 export type RegistrationMode = 'closed' | 'token' | 'open';
@@ -95,6 +102,7 @@ export class Accounts {
   readonly #serverName: ServerName;
   readonly #registration: RegistrationMode;
   readonly #passwords: Passwords;
+  readonly #attempts: RateLimit;
 
   constructor({ database, clock, random, work, serverName, registration, passwordCost }: AccountsOptions) {
     this.#database = database;
@@ -103,6 +111,7 @@ export class Accounts {
     this.#serverName = serverName;
     this.#registration = registration;
     this.#passwords = new Passwords({ random, work, cost: passwordCost });
+    this.#attempts = new RateLimit(clock, ATTEMPTS);
   }
 
   /** Whose access token it is. */
@@ -127,7 +136,8 @@ export class Accounts {
 
   /**
    * Makes an account, or says what it takes (client-server API, POST /register).
-   * @throws MatrixError M_INVALID_USERNAME, M_USER_IN_USE, M_FORBIDDEN, M_MISSING_PARAM, M_INVALID_PARAM
+   * @throws MatrixError M_INVALID_USERNAME, M_USER_IN_USE, M_FORBIDDEN, M_MISSING_PARAM, M_INVALID_PARAM,
+   * M_LIMIT_EXCEEDED
    */
   async register(request: RegistrationRequest): Promise<Registration> {
     this.#assertRegistrationOpen();
@@ -142,6 +152,7 @@ export class Accounts {
       body: challenge(this.#random, stage, auth, problem),
     });
     if (auth?.type !== stage) return refused();
+    this.#attempts.take(user);
     const token = stage === 'm.login.registration_token' ? sha256(auth.token ?? '') : undefined;
     if (token !== undefined && !(await isRegistrationTokenValid(this.#database, token, this.#clock.wall()))) {
       return refused('The registration token is not valid.');
@@ -172,11 +183,12 @@ export class Accounts {
 
   /**
    * Logs in with a password. @param name a user id or its localpart
-   * @throws MatrixError M_FORBIDDEN, and nothing that tells an unknown user from a wrong password
+   * @throws MatrixError M_FORBIDDEN, and nothing that tells an unknown user from a wrong password; M_LIMIT_EXCEEDED
    */
   async login(name: string, password: string, device: DeviceRequest): Promise<Session> {
     const deviceId = checkedDeviceId(device.deviceId);
     const user = this.#existingUserId(name);
+    if (user !== undefined) this.#attempts.take(user);
     const account = user === undefined ? undefined : await findAccount(this.#database, user);
     const valid = await this.#passwords.verify(password, account?.passwordHash);
     if (!valid || account === undefined) throw forbidden('The user or the password is wrong.');
@@ -190,11 +202,12 @@ export class Accounts {
 
   /**
    * Lets a user prove once more who it is, by its password, before something that cannot be undone.
-   * @returns undefined where that is proved, else the body of a 401
+   * @returns undefined where that is proved, else the body of a 401 @throws MatrixError M_LIMIT_EXCEEDED
    */
   async confirm({ user }: Requester, auth: AuthData | undefined): Promise<JsonObject | undefined> {
     const stage = 'm.login.password';
     if (auth?.type !== stage) return challenge(this.#random, stage, auth);
+    this.#attempts.take(user);
     const named = auth.identifier?.user;
     const account = await findAccount(this.#database, user);
     const valid = await this.#passwords.verify(auth.password ?? '', account?.passwordHash);
@@ -266,6 +279,10 @@ export class Accounts {
     const now = this.#clock.wall();
     const device = (deviceId ?? this.#letters(GENERATED_DEVICE_ID_LENGTH, 'A')) as DeviceId;
     const accessToken = base64url(this.#random.bytes(ACCESS_TOKEN_BYTES));
+    const known = await findDevice(tx, user, device);
+    if (known === undefined && (await listDevices(tx, user)).length >= MAX_DEVICES) {
+      throw forbidden('The account has too many devices; log some of them out first.');
+    }
     const name = displayName?.slice(0, MAX_DEVICE_NAME_LENGTH).toWellFormed() ?? null;
     await addDevice(tx, user, { device, displayName: name }, now);
     await setAccessToken(tx, user, device, sha256(accessToken), now);
@@ -299,9 +316,9 @@ export class Accounts {
     return `@${this.#letters(GENERATED_LOCALPART_LENGTH, 'a')}:${this.#serverName}` as UserId;
   }
 
+  /** The user of this server that a name can mean, whether there is one or not. */
   #existingUserId(name: string): UserId | undefined {
-    if (!name.startsWith('@')) return `@${lowerCase(name)}:${this.#serverName}` as UserId;
-    const parsed = parseUserId(name);
+    const parsed = parseUserId(name.startsWith('@') ? name : `@${name}:${this.#serverName}`);
     if (!parsed.ok || serverOf(parsed.value) !== this.#serverName) return undefined;
     return `@${lowerCase(localpartOf(parsed.value))}:${this.#serverName}` as UserId;
   }

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { ok } from '../../src/base/result.ts';
 import type { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { VirtualTime } from '../../src/base/virtual_time.ts';
@@ -6,7 +6,7 @@ import { inOrder } from '../../src/federation/gap.ts';
 import { pduJson } from '../../src/federation/pdu_json.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
 import { type EventChecker, RemoteEvents } from '../../src/federation/remote_events.ts';
-import { type FederationCall, FederationError } from '../../src/federation/transport.ts';
+import type { FederationCall } from '../../src/federation/transport.ts';
 import type { FederatedRooms, Received, StateBefore } from '../../src/homeserver/rooms/federated_rooms.ts';
 import { notFound } from '../../src/matrix/error.ts';
 import { parsePdu } from '../../src/matrix/event_format.ts';
@@ -15,7 +15,18 @@ import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import type { Event } from '../../src/matrix/pdu.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
-import { A, B, C, EventFactory, recordingLog, ScriptedTransport, testKey, V12 } from './fixtures.ts';
+import {
+  A,
+  B,
+  C,
+  DAY,
+  EventFactory,
+  HOUR,
+  recordingLog,
+  ScriptedTransport,
+  testKey,
+  V12,
+} from './fixtures.ts';
 
 const alice = '@alice:b.example' as UserId;
 const factory = new EventFactory(new Map([[B, testKey(2)]]), alice);
@@ -28,6 +39,8 @@ class FakeRooms implements FederatedRooms {
   readonly given = new Map<EventId, StateBefore>();
   joined = true;
   known_ = true;
+  /** Another room that this server is in. */
+  elsewhere: RoomId | undefined;
   /** What becomes of an event, where it is not simply taken. */
   verdict: (event: Event, before: StateBefore | undefined) => Received | undefined = () => undefined;
   /** Runs before an event is taken. */
@@ -35,7 +48,7 @@ class FakeRooms implements FederatedRooms {
 
   async receive(event: Event, before?: StateBefore): Promise<Received> {
     await this.pause(event);
-    if (!this.joined) return { kind: 'unknown_room' };
+    if (!this.#isIn(event.room)) return { kind: 'unknown_room' };
     if (this.stored.has(event.id)) return { kind: 'duplicate' };
     const missing = event.pdu.prev_events.filter((id) => !this.stored.has(id));
     if (missing.length > 0 && before === undefined) return { kind: 'missing_prev', missing };
@@ -49,11 +62,14 @@ class FakeRooms implements FederatedRooms {
   /** A join that is being stored: rooms wait for it. */
   settled: Promise<unknown> = Promise.resolve();
   async versionOf(id: RoomId) {
-    await this.settled;
-    return this.known_ && id === room ? '12' : undefined;
+    if (id === room) await this.settled;
+    return (this.known_ && id === room) || id === this.elsewhere ? '12' : undefined;
   }
-  async isServerInRoom() {
-    return this.joined;
+  async isServerInRoom(id: RoomId) {
+    return this.#isIn(id);
+  }
+  #isIn(id: RoomId): boolean {
+    return id === this.elsewhere || (this.joined && id === room);
   }
   async known(ids: readonly EventId[]) {
     return new Set(ids.filter((id) => this.stored.has(id)));
@@ -138,6 +154,7 @@ let rooms: FakeRooms;
 let checker: FakeChecker;
 let transport: ScriptedTransport;
 let joining: Promise<unknown> | undefined;
+let log: ReturnType<typeof recordingLog>;
 
 beforeEach(() => {
   time = new VirtualTime();
@@ -147,6 +164,7 @@ beforeEach(() => {
   checker = new FakeChecker();
   transport = new ScriptedTransport();
   joining = undefined;
+  log = recordingLog();
 });
 
 const newReceiver = () =>
@@ -157,9 +175,22 @@ const newReceiver = () =>
     rooms,
     checker,
     remote: new RemoteEvents({ transport, checker }),
-    joining: () => joining,
-    log: recordingLog(),
+    joining: (id) => (id === room ? joining : undefined),
+    log,
   });
+
+/** A receiver that goes on with what one before it on the same database has left. */
+async function started(): Promise<Receiver> {
+  const receiver = newReceiver();
+  await receiver.start();
+  onTestFinished(() => receiver.stop());
+  return receiver;
+}
+
+const inInbox = async (): Promise<string[]> =>
+  (await database.all<{ event_id: string }>('SELECT event_id FROM inbox ORDER BY position')).map(
+    ({ event_id: id }) => id,
+  );
 
 const transaction = (...events: readonly Event[]): JsonObject => ({
   origin: B,
@@ -362,49 +393,123 @@ describe('a gap', () => {
     expect(rooms.given.get(event!.id)).toEqual({ state: [], authChain: [auth] });
   });
 
-  it('whose server cannot be reached is tried again with the transaction, three times', async () => {
-    const events = line(2);
-    transport.answer = (server) => {
-      throw new FederationError('timeout', `${server} is slow`);
-    };
-    const receiver = newReceiver();
-    const send = () => receiver.receive(B, 't1', transaction(events[1]!));
-    for (let i = 0; i < 3; i++) await expect(send()).rejects.toMatchObject({ status: 503 });
-    expect(await send()).toEqual({ pdus: { [events[1]!.id]: { error: expect.any(String) } } });
-    expect(receiver.counters.deferred).toBe(3);
-  });
-
-  it('is tried again once for all who wait with the transaction', async () => {
-    const events = line(2);
-    const receiver = newReceiver();
-    const both = await Promise.allSettled([
-      receiver.receive(B, 't1', transaction(events[1]!)),
-      receiver.receive(B, 't1', transaction(events[1]!)),
-    ]);
-    expect(both.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-    expect(receiver.counters).toMatchObject({ deferred: 1, repeated: 1 });
-  });
-
-  it('heals where the server is back when the transaction is repeated', async () => {
+  it('whose server cannot be reached for a day is filled when it is back, without another event being sent', async () => {
+    // create <- 0 <- 1: only 1 is sent, and 0 cannot be asked for
     const events = line(2);
     const peer = new Peer(events);
-    const receiver = newReceiver();
-    await expect(receiver.receive(B, 't1', transaction(events[1]!))).rejects.toMatchObject({ status: 503 });
-    transport.answer = (_, call) => peer.answer(call);
+    const receiver = await started();
     expect(await receiver.receive(B, 't1', transaction(events[1]!))).toEqual({
       pdus: { [events[1]!.id]: {} },
     });
+    await time.pass(DAY);
+    expect(rooms.order).toEqual([]);
+    expect(await inInbox()).toEqual([events[1]!.id]);
+    // With a pause that doubles up to an hour.
+    expect(transport.calls.length).toBeGreaterThan(24);
+    expect(transport.calls.length).toBeLessThan(40);
+    transport.answer = (_, call) => peer.answer(call);
+    await time.pass(HOUR);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(await inInbox()).toEqual([]);
+    expect(receiver.counters).toMatchObject({ accepted: 1, refused: 0, held: 1 });
+    expect(clock.next()).toBeNull();
+  });
+
+  it('is filled soon after its server has spoken again', async () => {
+    const events = line(2);
+    const peer = new Peer(events);
+    const receiver = await started();
+    await receiver.receive(B, 't1', transaction(events[1]!));
+    await time.pass(DAY);
+    transport.answer = (_, call) => peer.answer(call);
+    receiver.peerSpoke(C);
+    await time.pass(1_000);
+    expect(rooms.order).toEqual([]);
+    receiver.peerSpoke(B);
+    await time.pass(30_000);
     expect(rooms.order).toHaveLength(2);
+  });
+
+  it('is filled after a crash of this server', async () => {
+    const events = line(2);
+    const peer = new Peer(events);
+    const first = await started();
+    const answer = await first.receive(B, 't1', transaction(events[1]!));
+    await first.stop();
+    transport.answer = (_, call) => peer.answer(call);
+    const second = await started();
+    await time.settle();
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(await second.receive(B, 't1', transaction(events[1]!))).toEqual(answer);
+  });
+
+  it('costs one question where its server does not answer, and holds up nothing that needs none', async () => {
+    const lost = line(20);
+    const [good] = line(1);
+    const receiver = await started();
+    await receiver.receive(B, 't1', transaction(...lost.slice(10), good!));
+    expect(transport.calls).toHaveLength(1);
+    expect(rooms.order).toEqual([good!.id]);
+    expect(await inInbox()).toEqual(lost.slice(10).map(({ id }) => id));
+  });
+
+  it('that waits for too long is given up, and that is logged as a loss', async () => {
+    const events = line(2);
+    const receiver = await started();
+    await receiver.receive(B, 't1', transaction(events[1]!));
+    await time.pass(7 * DAY - HOUR);
+    expect(await inInbox()).toHaveLength(1);
+    await time.pass(2 * HOUR);
+    expect(await inInbox()).toEqual([]);
+    expect(log.lines).toContainEqual({
+      level: 'warn',
+      fields: { origin: B, room, eventId: events[1]!.id },
+      message: expect.stringContaining('lost'),
+    });
+    expect(clock.next()).toBeNull();
+  });
+
+  it('whose filling shows that the event is not allowed lets it go', async () => {
+    const events = line(2);
+    const peer = new Peer(events);
+    const receiver = await started();
+    await receiver.receive(B, 't1', transaction(events[1]!));
+    rooms.verdict = (event) =>
+      event.id === events[1]!.id ? { kind: 'rejected', reason: 'not allowed' } : undefined;
+    transport.answer = (_, call) => peer.answer(call);
+    await time.pass(60_000);
+    expect(await inInbox()).toEqual([]);
+    expect(log.lines).toContainEqual(
+      expect.objectContaining({ message: 'an event that waited was refused' }),
+    );
+  });
+
+  it('is left to its sender where too many of one server wait in a room', async () => {
+    const events = line(400).filter((_, i) => i % 2 === 1);
+    const receiver = await started();
+    for (let i = 0; i < 4; i++)
+      await receiver.receive(B, `t${i}`, transaction(...events.slice(50 * i, 50 * (i + 1))));
+    const [good, , beyond] = line(3);
+    const overfull = receiver.receive(B, 't5', transaction(good!, beyond!));
+    await expect(overfull).rejects.toMatchObject({ status: 503 });
+    expect(await inInbox()).toEqual(events.map(({ id }) => id));
+    // Nothing of it is recorded as answered, and another server's events find their place.
+    await expect(receiver.receive(B, 't5', transaction(good!, beyond!))).rejects.toMatchObject({
+      status: 503,
+    });
+    expect(await receiver.receive(C, 't1', transaction(beyond!))).toEqual({ pdus: { [beyond!.id]: {} } });
   });
 });
 
-it('does not let one event that breaks something of ours keep out the others for ever', async () => {
+it('does not let one event that breaks something of ours keep out the others, and tries it again', async () => {
   const [good, breaking] = line(2);
   rooms.verdict = (event) => (event.id === breaking!.id ? notUsed() : undefined);
-  const receiver = newReceiver();
-  const send = () => receiver.receive(B, 't1', transaction(good!, breaking!));
-  for (let i = 0; i < 3; i++) await expect(send()).rejects.toMatchObject({ status: 503 });
-  expect(await send()).toEqual({ pdus: { [good!.id]: {}, [breaking!.id]: { error: expect.any(String) } } });
+  const receiver = await started();
+  await receiver.receive(B, 't1', transaction(good!, breaking!));
+  expect(rooms.order).toEqual([good!.id]);
+  rooms.verdict = () => undefined;
+  await time.pass(60_000);
+  expect(rooms.order).toEqual([good!.id, breaking!.id]);
 });
 
 describe('a hostile server', () => {
@@ -472,59 +577,142 @@ describe('a hostile server', () => {
 });
 
 describe('an event whose keys cannot be had', () => {
-  it('is left to the next attempt, while one that is bad is refused at once', async () => {
-    const [event] = line(1);
+  it('waits for them, while one that is bad is refused at once', async () => {
+    const [event, bad] = line(2);
     checker.problems.set(event!.id, 'no_key');
-    const receiver = newReceiver();
-    await expect(receiver.receive(B, 't1', transaction(event!))).rejects.toMatchObject({ status: 503 });
-    checker.problems.set(event!.id, 'invalid');
-    expect(await receiver.receive(B, 't1', transaction(event!))).toEqual({
-      pdus: { [event!.id]: { error: 'it is invalid' } },
+    checker.problems.set(bad!.id, 'invalid');
+    const receiver = await started();
+    expect(await receiver.receive(B, 't1', transaction(event!, bad!))).toEqual({
+      pdus: { [event!.id]: {}, [bad!.id]: { error: 'it is invalid' } },
     });
+    checker.problems.delete(event!.id);
+    await time.pass(60_000);
+    expect(rooms.order).toEqual([event!.id]);
   });
 });
 
 describe('while this server joins a room', () => {
-  it('its events are kept, and taken once the join is stored', async () => {
+  let answered: () => void;
+  let fail: (error: Error) => void;
+
+  beforeEach(() => {
     rooms.known_ = false;
     rooms.joined = false;
-    let answered: () => void = () => undefined;
-    joining = new Promise<void>((resolve) => (answered = resolve));
-    rooms.settled = joining.then(async () => {
-      await new Promise<void>((resolve) => void clock.after(1_000, resolve));
+    joining = new Promise<void>((resolve, reject) => {
+      answered = resolve;
+      fail = reject;
+    });
+  });
+
+  /** The join has been answered, and is being stored. */
+  function store(): void {
+    rooms.settled = new Promise<void>((resolve) => void clock.after(1_000, resolve)).then(() => {
       rooms.known_ = true;
       rooms.joined = true;
     });
-    const receiver = newReceiver();
+    answered();
+    joining = undefined;
+  }
+
+  it('its events are kept, and taken once the join is stored', async () => {
+    const receiver = await started();
     const events = line(4);
     const answer = await receiver.receive(B, 't1', transaction(...events.slice(0, 3)));
     expect(answer).toEqual({ pdus: { [events[0]!.id]: {}, [events[1]!.id]: {}, [events[2]!.id]: {} } });
-    answered();
-    joining = undefined;
+    await time.pass(HOUR);
+    store();
     await time.settle();
     expect(rooms.order).toEqual([]);
     await receiver.receive(B, 't2', transaction(events[3]!));
     await time.pass(1_000);
     expect(rooms.order).toEqual(events.map(({ id }) => id));
     expect(transport.calls).toEqual([]);
-    expect(receiver.counters.held).toBe(4);
+    expect(receiver.counters).toMatchObject({ held: 4, accepted: 4 });
+    expect(await inInbox()).toEqual([]);
   });
 
-  it('they are dropped where the join fails', async () => {
-    rooms.known_ = false;
-    rooms.joined = false;
-    let fail: (error: Error) => void = () => undefined;
-    joining = new Promise<void>((_, reject) => (fail = reject));
-    const receiver = newReceiver();
-    await receiver.receive(B, 't1', transaction(...line(3)));
+  it('those of several servers are taken in the order in which they came, so that nobody is asked', async () => {
+    const receiver = await started();
+    const events = line(6);
+    for (const [i, event] of events.entries())
+      await receiver.receive(i % 2 === 0 ? B : C, `t${i}`, transaction(event));
+    store();
+    await time.pass(1_000);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(transport.calls).toEqual([]);
+  });
+
+  it('a crash between their answer and the join loses none, and a second join brings them', async () => {
+    const events = line(3);
+    const first = await started();
+    await first.receive(B, 't1', transaction(...events.slice(0, 2)));
+    await first.stop();
+    joining = undefined;
+    const receiver = await started();
+    // What comes before the user tries again is not refused either.
+    expect(await receiver.receive(B, 't2', transaction(events[2]!))).toEqual({
+      pdus: { [events[2]!.id]: {} },
+    });
+    await time.pass(10 * 60_000);
+    expect(await inInbox()).toHaveLength(3);
+    joining = new Promise<void>((resolve) => (answered = resolve));
+    await time.pass(2 * HOUR);
+    store();
+    await time.pass(1_000);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(transport.calls).toEqual([]);
+  });
+
+  it('a crash between the join and their turn loses none', async () => {
+    const events = line(3);
+    const first = await started();
+    await first.receive(B, 't1', transaction(...events));
+    await first.stop();
+    joining = undefined;
+    rooms.known_ = true;
+    rooms.joined = true;
+    await started();
+    await time.settle();
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+  });
+
+  it('other rooms of the same server do not wait, nor for it to end', async () => {
+    const other = new EventFactory(new Map([[B, testKey(2)]]), alice, 5);
+    rooms.elsewhere = other.create.room;
+    rooms.stored.set(other.create.id, other.create);
+    const receiver = await started();
+    const message = other.event(alice, 'm.room.message', { prev: [other.create] });
+    await receiver.receive(B, 't1', transaction(...line(1), message));
+    await time.pass(HOUR);
+    expect(rooms.order).toEqual([message.id]);
+  });
+
+  it('they are kept where the join fails, for another one', async () => {
+    const receiver = await started();
+    const events = line(2);
+    await receiver.receive(B, 't1', transaction(events[0]!));
     fail(new Error('no'));
     joining = undefined;
-    await time.pass(100_000);
-    const [event] = line(1);
-    expect(await receiver.receive(B, 't2', transaction(event!))).toEqual({
-      pdus: { [event!.id]: { error: expect.any(String) } },
+    await time.pass(HOUR);
+    joining = new Promise<void>((resolve) => (answered = resolve));
+    await receiver.receive(B, 't2', transaction(events[1]!));
+    store();
+    await time.pass(1_000);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+  });
+
+  it('too many are left to their sender', async () => {
+    const receiver = await started();
+    const events = line(201);
+    for (let i = 0; i < 4; i++)
+      await receiver.receive(B, `t${i}`, transaction(...events.slice(50 * i, 50 * (i + 1))));
+    await expect(receiver.receive(B, 't4', transaction(events[200]!))).rejects.toMatchObject({ status: 503 });
+    store();
+    await time.pass(1_000);
+    expect(await receiver.receive(B, 't4', transaction(events[200]!))).toEqual({
+      pdus: { [events[200]!.id]: {} },
     });
-    expect(rooms.order).toEqual([]);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
   });
 });
 

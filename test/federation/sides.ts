@@ -194,6 +194,7 @@ export async function openServer({
   addServerHook(app, (server) => {
     keys.peerSpoke(server);
     sender.peerSpoke(server);
+    receiver.peerSpoke(server);
   });
   keyRoutes(app, { keys });
   versionRoutes(app, { name: 'Ravine', version: '0' });
@@ -206,6 +207,7 @@ export async function openServer({
   });
   await app.ready();
   await sender.start();
+  await receiver.start();
   let txn = 0;
   const side = {
     serverName,

@@ -15,7 +15,7 @@ const PASSWORD_BODY = {
   properties: { new_password: { type: 'string' }, logout_devices: { type: 'boolean' }, auth: AUTH_DATA },
 } as const;
 
-/** Client-server API, "Current account information" and "Password management". */
+/** Client-server API, "Current account information", "Adding account administrative contact information" and "Password management". */
 export function accountRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
   app.get('/_matrix/client/v3/account/whoami', { config: { auth: 'device' } }, async ({ requester }) => ({
     user_id: requester.user,
@@ -23,9 +23,12 @@ export function accountRoutes(app: FastifyInstance, { accounts }: { readonly acc
     is_guest: false,
   }));
 
+  // Email addresses and phone numbers are not taken, as the capability says.
+  app.get('/_matrix/client/v3/account/3pid', { config: { auth: 'device' } }, async () => ({ threepids: [] }));
+
   app.post<{ Body: PasswordBody }>(
     '/_matrix/client/v3/account/password',
-    { config: { auth: 'device' }, schema: { body: PASSWORD_BODY } },
+    { config: { auth: 'device', limited: true }, schema: { body: PASSWORD_BODY } },
     async ({ requester, body }, reply) => {
       const refused = await accounts.confirm(requester, body.auth);
       if (refused !== undefined) return reply.code(401).send(refused);

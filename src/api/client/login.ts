@@ -39,7 +39,7 @@ export function loginRoutes(app: FastifyInstance, { accounts }: { readonly accou
 
   app.post<{ Body: LoginBody }>(
     '/_matrix/client/v3/login',
-    { config: { auth: 'none' }, schema: { body: LOGIN_BODY } },
+    { config: { auth: 'none', limited: true }, schema: { body: LOGIN_BODY } },
     async ({ body }) => {
       if (body.type !== PASSWORD_LOGIN) throw unknownError(400, 'This type of login is not offered.');
       if (body.password === undefined) throw missingParam('The password is missing.');

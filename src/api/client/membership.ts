@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
-import { unknownError } from '../../matrix/error.ts';
+import { notFound } from '../../matrix/error.ts';
 import type { RoomId, UserId } from '../../matrix/ids.ts';
 import type { Query } from './query.ts';
 import { emptyBody, REASON, roomIdOf, userIdOf } from './room_params.ts';
@@ -58,7 +58,7 @@ function addJoining(app: FastifyInstance, rooms: Rooms): void {
     '/_matrix/client/v3/join/:roomIdOrAlias',
     { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
     async ({ requester, params, query, body }) => {
-      if (params.roomIdOrAlias.startsWith('#')) throw unknownError(404, 'Room aliases are not served yet');
+      if (params.roomIdOrAlias.startsWith('#')) throw notFound('Room aliases are not served yet.');
       const room = roomIdOf(params.roomIdOrAlias);
       // `server_name` is what `via` was called until v1.12.
       const via = [query.via ?? [], query.server_name ?? []].flat();

@@ -8,9 +8,11 @@ interface RulePath {
   readonly ruleId: string;
 }
 
-/** Client-server API, "Push Rules: API", reading only. */
+/** Client-server API, "Push Notifications", reading only: the rules that clients judge events by; nothing is pushed. */
 export function pushRuleRoutes(app: FastifyInstance): void {
   const device = { config: { auth: 'device' } } as const;
+  app.get('/_matrix/client/v3/pushers', device, async () => ({ pushers: [] }));
+
   const rulePath = '/_matrix/client/v3/pushrules/global/:kind/:ruleId';
 
   for (const path of ['/_matrix/client/v3/pushrules', '/_matrix/client/v3/pushrules/']) {

@@ -33,7 +33,7 @@ const VALIDITY_QUERY = queryWith('token');
 export function registerRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
   app.post<{ Body: RegisterBody; Querystring: { kind?: string } }>(
     '/_matrix/client/v3/register',
-    { config: { auth: 'none' }, schema: { body: REGISTER_BODY } },
+    { config: { auth: 'none', limited: true }, schema: { body: REGISTER_BODY } },
     async ({ body, query }, reply) => {
       if (query.kind !== undefined && query.kind !== 'user') throw forbidden('Guests are not served here.');
       const outcome = await accounts.register({

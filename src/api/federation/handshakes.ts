@@ -17,7 +17,11 @@ interface HandshakeServices {
 }
 
 type MakePath = { Params: { roomId: string; userId: string }; Querystring: { ver?: string | string[] } };
-type SendPath = { Params: { roomId: string; eventId: string }; Body: JsonObject };
+type SendPath = {
+  Params: { roomId: string; eventId: string };
+  Querystring: { omit_members?: string };
+  Body: JsonObject;
+};
 
 const SEND_OPTIONS = {
   config: { auth: 'server' },
@@ -53,11 +57,13 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
   app.put<SendPath>('/_matrix/federation/v2/send_join/:roomId/:eventId', SEND_OPTIONS, async (request) => {
     const join = await membershipIn(services, request, 'join');
     const { state, authChain, event } = await rooms.sendJoin(join);
+    // Whoever lets members be left out lets us leave out as well what is told twice. Members are not left out.
+    const told = new Set(request.query.omit_members === 'true' ? state.map(({ id }) => id) : []);
     return {
       origin: services.serverName,
       members_omitted: false,
       state: state.map(({ pdu }) => pduJson(pdu)),
-      auth_chain: authChain.map(({ pdu }) => pduJson(pdu)),
+      auth_chain: authChain.filter(({ id }) => !told.has(id)).map(({ pdu }) => pduJson(pdu)),
       event: pduJson(event.pdu),
     };
   });

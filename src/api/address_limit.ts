@@ -1,0 +1,48 @@
+import { isIPv4, isIPv6 } from 'node:net';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Clock } from '../base/time.ts';
+import { type Rate, RateLimit } from '../homeserver/rate_limit.ts';
+import { CALLER } from './caller.ts';
+
+/** Generous: many share an address, and one of them alone tries passwords for days at this rate. */
+const RATE: Rate = { burst: 100, intervalMs: 500 };
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The route takes or changes a password, so that callers are held to a rate. */
+    limited?: true;
+  }
+}
+
+/** Holds the callers of routes with `limited` to a rate, by where they call from, before their body is read. */
+export function addAddressLimit(app: FastifyInstance, clock: Clock): void {
+  const limit = new RateLimit(clock, RATE);
+  app.addHook('onRequest', async (request) => {
+    if (request.routeOptions.config.limited) limit.take(originOf(request));
+  });
+}
+
+/** Who is to be held to the rate: a server that a door has proved, or the network that an address belongs to. */
+function originOf({ raw, ip }: FastifyRequest): string {
+  const caller = raw[CALLER];
+  return caller === undefined ? networkOf(ip) : caller.name;
+}
+
+/**
+ * The IPv4 address, or the first 64 bits of the IPv6 address: the rest is for whoever has these to choose.
+ * @param address with a port or without
+ */
+export function networkOf(address: string): string {
+  const host = isIPv6(address) ? address : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+  const dotted = host.replace(/^::ffff:/i, '');
+  if (isIPv4(dotted)) return dotted;
+  if (!isIPv6(host)) return 'elsewhere';
+  const [head = '', tail] = host.split('::');
+  const before = head.split(':');
+  const after = tail?.split(':') ?? [];
+  const gap = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
+  return [...before, ...Array<string>(gap).fill('0'), ...after]
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group || '0', 16).toString(16))
+    .join(':');
+}
