@@ -18,19 +18,36 @@ export interface PipeRequester {
   ): Promise<ExchangeResponse>;
 }
 
-/** What a request and its answer may weigh together for its timeout, in bytes: a join of a room with 30 members. */
+// How long a request through the pipe may take
+// --------------------------------------------
+// The exchange underneath knows the link: it repeats what gets lost, and waits while the peer is away. This timeout is
+// not what finds a loss; it ends what would go on for ever, so that it may be generous, and has to be: what has been
+// carried of an answer is lost with it. It is the time that callers over HTTPS would give, or on a slow link the
+// airtime of a request and answer of ordinary size, with patience for loss; the longer the caller would wait over HTTPS,
+// the more often that (a join, ten times). At 100 bit/s: 87 minutes, and 14.6 hours for a join.
+
+/** What an ordinary request and its answer may weigh together, in bytes: a join of a room with 30 members. */
 const TYPICAL_BYTES = 16 * 1024;
 /** How many times that airtime is allowed, since a lossy link sends things more than once and has other traffic. */
 const PATIENCE = 4;
 /** Round trips that block-wise transfer of that much may take. */
 const ROUND_TRIPS = 20;
-const MAX_TIMEOUT_MS: Millis = 60 * 60 * 1000;
+/** How long a caller gives an ordinary request over HTTPS. */
+const ORDINARY_TIMEOUT_MS: Millis = 60_000;
+/** Bits a second of the slowest link that is reckoned with: on it an ordinary request still gets what it needs. */
+const LEAST_RATE = 10;
+const MAX_TIMEOUT_MS: Millis = airtimeMs(LEAST_RATE);
+
+function airtimeMs(rate: number): Millis {
+  return (PATIENCE * TYPICAL_BYTES * 8 * 1000) / rate;
+}
 
 /** Carries federation through a Noise pipe. Who speaks is proved by the pipe: nothing is signed. */
 export class PipeTransport implements FederationTransport {
   readonly #socket: PipeRequester;
   readonly #addresses: ReadonlyMap<ServerName, string>;
-  readonly #leastTimeoutMs: Millis;
+  /** What the link takes for an ordinary request. */
+  readonly #ordinaryMs: Millis;
 
   /** @param addresses where each server behind a pipe is, in the link's own notation */
   constructor({
@@ -45,10 +62,12 @@ export class PipeTransport implements FederationTransport {
   }) {
     this.#socket = socket;
     this.#addresses = addresses;
-    this.#leastTimeoutMs =
-      profile.rate === null
-        ? 0
-        : (PATIENCE * TYPICAL_BYTES * 8 * 1000) / profile.rate + ROUND_TRIPS * 2 * profile.delay;
+    this.#ordinaryMs = profile.rate === null ? 0 : airtimeMs(profile.rate) + ROUND_TRIPS * 2 * profile.delay;
+  }
+
+  #timeoutOf({ timeoutMs }: FederationCall): Millis {
+    const needed = this.#ordinaryMs * Math.max(1, timeoutMs / ORDINARY_TIMEOUT_MS);
+    return Math.max(timeoutMs, Math.min(MAX_TIMEOUT_MS, needed));
   }
 
   async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
@@ -76,7 +95,7 @@ export class PipeTransport implements FederationTransport {
   ): Promise<ExchangeResponse> {
     try {
       return await this.#socket.request(destination, address, request, {
-        timeoutMs: Math.min(MAX_TIMEOUT_MS, Math.max(call.timeoutMs, this.#leastTimeoutMs)),
+        timeoutMs: this.#timeoutOf(call),
         priority: call.priority,
         ...(call.signal !== undefined && { signal: call.signal }),
       });

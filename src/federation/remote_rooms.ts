@@ -17,6 +17,8 @@ import type { Transports } from './transports.ts';
 /** Servers that are tried for one request. */
 const MAX_VIA = 20;
 const TIMEOUT_MS: Millis = 60_000;
+/** What only the server that made a template can know (server-server API, "Restricted rooms"). */
+const AUTHORISER = 'join_authorised_via_users_server';
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
 
@@ -34,7 +36,7 @@ interface Handshake {
   readonly room: RoomId;
   readonly user: UserId;
   readonly membership: 'join' | 'leave';
-  /** Laid under what the template says. */
+  /** What the event says besides the membership. */
   readonly content: JsonObject;
 }
 
@@ -177,6 +179,7 @@ export class FederationRemoteRooms implements RemoteRooms {
     const template = own(answer, 'event');
     if (!isJsonObject(template)) throw new FederationError('bad_answer', 'no event template');
     const given = own(template, 'content');
+    const authoriser = isJsonObject(given) ? own(given, AUTHORISER) : undefined;
     const isExpected =
       own(template, 'type') === 'm.room.member' &&
       own(template, 'room_id') === room &&
@@ -191,7 +194,8 @@ export class FederationRemoteRooms implements RemoteRooms {
       room_id: room,
       sender: user,
       state_key: user,
-      content: { ...given, ...content, membership },
+      // Nothing else of the template: whoever made it would have our user say it.
+      content: { ...content, membership, ...(authoriser !== undefined && { [AUTHORISER]: authoriser }) },
       origin_server_ts: clock.wall(),
       depth: own(template, 'depth') as number,
       prev_events: idsOf(template, 'prev_events'),

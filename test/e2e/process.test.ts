@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { completeConfig, readConfig } from '../../src/server/config.ts';
 import { outputOf } from './output.ts';
 
 /* The command as an operator runs it: a process of its own, real files, real signals. */
@@ -195,12 +194,6 @@ describe('ravine serve', () => {
     // The start that failed must not have used up the token.
     writeFileSync(config, readFileSync(config, 'utf8').replace(`port: ${port} }]`, 'port: 0 }]'));
     expect((await serve(config)).output()).toContain('Registration token');
-  });
-
-  it('accepts the example configuration as it is', async () => {
-    const example = readConfig(resolve(import.meta.dirname, '../../config/ravine.example.yaml'));
-    const defaults = completeConfig({}, resolve(import.meta.dirname, '../../config'));
-    expect(example).toEqual(defaults);
   });
 });
 

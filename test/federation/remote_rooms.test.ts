@@ -6,6 +6,7 @@ import { pduJson } from '../../src/federation/pdu_json.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
 import { type FederationCall, FederationError } from '../../src/federation/transport.ts';
+import type { TransportKind } from '../../src/federation/transports.ts';
 import { forbidden, MatrixError } from '../../src/matrix/error.ts';
 import type { ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
@@ -27,7 +28,10 @@ let topic: Event;
 /** What the resident server answers, by a part of the path. */
 let answers: Record<string, (call: FederationCall, server: ServerName) => JsonValue>;
 
+let kind: TransportKind;
+
 beforeEach(() => {
+  kind = 'https';
   clock = new VirtualClock();
   factory = new EventFactory(new Map([[B, keyB]]), bob, clock.wall());
   member = factory.event(bob, 'm.room.member', {
@@ -70,19 +74,21 @@ beforeEach(() => {
     serverName: A,
     signingKey: keyA,
     clock,
-    transport,
+    transport: { kindFor: () => kind, request: (server, call) => transport.request(server, call) },
     checker: keys,
     remote,
     log,
   });
 });
 
+const AUTHORISER = 'join_authorised_via_users_server';
+
 const template = (): JsonObject => ({
   type: 'm.room.member',
   room_id: factory.create.room,
   sender: alice,
   state_key: alice,
-  content: { membership: 'join', extra: 1 },
+  content: { membership: 'join', displayname: 'Mallory', reason: 'x', [AUTHORISER]: bob },
   origin_server_ts: 5,
   depth: 4,
   prev_events: [topic.id],
@@ -105,7 +111,7 @@ describe('joining through another server', () => {
     expect(joined.join.pdu).toMatchObject({
       sender: alice,
       state_key: alice,
-      content: { membership: 'join', displayname: 'Alice', extra: 1 },
+      content: { membership: 'join', displayname: 'Alice', [AUTHORISER]: bob },
       origin_server_ts: clock.wall(),
       depth: 4,
       prev_events: [topic.id],
@@ -116,7 +122,20 @@ describe('joining through another server', () => {
       `/_matrix/federation/v2/send_join/${encodeURIComponent(factory.create.room)}/${encodeURIComponent(joined.join.id)}`,
     );
     expect(sent.body).toEqual(pduJson(joined.join.pdu));
+    expect(sent.query).toBeUndefined();
     expect(transport.calls[0]!.call).toMatchObject({ query: 'ver=12' });
+  });
+
+  it('lets a server behind a pipe leave out of the auth chain what is in the state', async () => {
+    kind = 'pipe';
+    answers.send_join = () => ({
+      state: [pduJson(factory.create.pdu), pduJson(member.pdu), pduJson(topic.pdu)],
+      auth_chain: [],
+    });
+    expect(await join()).toMatchObject({ authChain: [], via: B });
+    expect(transport.calls.find(({ call }) => call.path.includes('send_join'))!.call.query).toBe(
+      'omit_members=true',
+    );
   });
 
   it('drops events with bad signatures, of other rooms, and nonsense', async () => {

@@ -4,7 +4,7 @@ import type { ExchangeResponse } from '../../src/exchange/response.ts';
 import { PipeTransport } from '../../src/federation/pipe_transport.ts';
 import type { FederationCall } from '../../src/federation/transport.ts';
 import { type PeerEntry, pipeAddresses, Transports } from '../../src/federation/transports.ts';
-import { A, B, C, HOUR, ScriptedTransport } from './fixtures.ts';
+import { A, B, C, ScriptedTransport } from './fixtures.ts';
 
 const peers: PeerEntry[] = [
   { serverName: B, address: 'ravine://192.0.2.1:5683' },
@@ -72,15 +72,23 @@ describe('federation through a pipe', () => {
   });
 
   it.each([
-    [null, 60_000],
-    [1_000_000, 80_524],
-    [10_000, 132_428],
-    [100, HOUR],
-  ])('allows more time the slower the link is: %s bit/s', async (rate, timeoutMs) => {
-    const { asked, transport } = pipe(() => json(200, {}), rate);
-    await transport.request(B, call);
-    expect(asked).toEqual([expect.objectContaining({ timeoutMs: expect.closeTo(timeoutMs, -1) })]);
-  });
+    [null, 60_000, 60_000],
+    [1_000_000, 60_000, 80_524],
+    [10_000, 60_000, 132_428],
+    [100, 60_000, 5_322_880],
+    // A join, which over HTTPS would get ten minutes; half a day is enough at any rate.
+    [1_000_000, 600_000, 805_243],
+    [100, 600_000, 52_428_800],
+    [10, 60_000, 52_428_800],
+    [null, 600_000, 600_000],
+  ])(
+    'allows more time the slower the link is: %s bit/s, %s ms over HTTPS',
+    async (rate, overHttps, timeoutMs) => {
+      const { asked, transport } = pipe(() => json(200, {}), rate);
+      await transport.request(B, { ...call, timeoutMs: overHttps });
+      expect(asked).toEqual([expect.objectContaining({ timeoutMs: expect.closeTo(timeoutMs, -1) })]);
+    },
+  );
 
   it('tells errors of the other server, answers that are none, and failures of the pipe apart', async () => {
     await expect(

@@ -4,7 +4,7 @@ import type { EventChecker } from '../../federation/remote_events.ts';
 import type { FederatedRooms } from '../../homeserver/rooms/federated_rooms.ts';
 import { forbidden, invalidParam, MatrixError, notFound } from '../../matrix/error.ts';
 import { type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
-import type { JsonObject } from '../../matrix/json.ts';
+import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { FEDERATION_BODY_LIMIT } from '../bodies.ts';
@@ -59,12 +59,12 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
     const { state, authChain, event } = await rooms.sendJoin(join);
     // Whoever lets members be left out lets us leave out as well what is told twice. Members are not left out.
     const told = new Set(request.query.omit_members === 'true' ? state.map(({ id }) => id) : []);
+    const isAuthorisedHere = own(event.pdu.content, 'join_authorised_via_users_server') !== undefined;
     return {
-      origin: services.serverName,
-      members_omitted: false,
       state: state.map(({ pdu }) => pduJson(pdu)),
       auth_chain: authChain.filter(({ id }) => !told.has(id)).map(({ pdu }) => pduJson(pdu)),
-      event: pduJson(event.pdu),
+      // Only there does our signature change what the event is worth.
+      ...(isAuthorisedHere && { event: pduJson(event.pdu) }),
     };
   });
 

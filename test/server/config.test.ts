@@ -1,0 +1,86 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Ajv } from 'ajv';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { ConfigError, completeConfig, readConfig } from '../../src/server/config.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const example = readFileSync(resolve(root, 'config/ravine.example.yaml'), 'utf8');
+const schema = JSON.parse(readFileSync(resolve(root, 'config/ravine.schema.json'), 'utf8')) as SchemaObject;
+
+interface SchemaObject {
+  readonly properties?: Readonly<Record<string, SchemaObject>>;
+}
+
+/** Every key of a schema, as `a.b.c`; keys of list items are not followed. */
+function keysOf({ properties = {} }: SchemaObject, prefix = ''): string[] {
+  return Object.entries(properties).flatMap(([key, value]) => [
+    prefix + key,
+    ...keysOf(value, `${prefix}${key}.`),
+  ]);
+}
+
+describe('the configuration', () => {
+  it('is complete in the example file, and the example has the defaults', () => {
+    const value = parse(example) as object;
+    for (const path of keysOf(schema)) {
+      const found = path
+        .split('.')
+        .reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], value);
+      expect(found, path).not.toBeUndefined();
+    }
+    expect(completeConfig(value, root)).toEqual(completeConfig({}, root));
+    expect(new Ajv({ allowUnionTypes: true }).validate(schema, value)).toBe(true);
+  });
+
+  it('cannot be changed once it is read, and keeps what a file leaves out', () => {
+    const config = completeConfig({ coap: { port: 1 } }, root);
+    expect(config.coap).toEqual({ ...completeConfig({}, root).coap, port: 1 });
+    expect(Object.isFrozen(config.coap.link)).toBe(true);
+  });
+
+  it('takes paths relative to its file', () => {
+    const config = completeConfig(
+      { data: 'd', http: { listen: [{ host: '::1', port: 1, tls: { certificate: 'c', key: '/k' } }] } },
+      '/etc/ravine',
+    );
+    expect(config.data).toBe('/etc/ravine/d');
+    expect(config.http.listen[0]!.tls).toEqual({ certificate: '/etc/ravine/c', key: '/k' });
+  });
+
+  it.each([
+    [{ server_nam: 'x' }, 'additional properties'],
+    [{ coap: { plain: 'maybe' } }, '/coap/plain'],
+    [{ coap: { link: { rate: 0 } } }, '/coap/link/rate'],
+    [{ federation: { peers: [{ server_name: 'a', address: 'udp://x' }] } }, '/federation/peers/0/address'],
+    [
+      { federation: { peers: [{ server_name: 'a', address: 'https://x', trust: 'blind' }] } },
+      '/federation/peers/0/trust',
+    ],
+    [{ http: { listen: [{ host: '127.0.0.1', port: 65_536 }] } }, '/http/listen/0/port'],
+    ['text', 'must be object'],
+  ])('refuses %j and says where', (value, where) => {
+    expect(() => completeConfig(value, root)).toThrow(ConfigError);
+    expect(() => completeConfig(value, root)).toThrow(where);
+  });
+});
+
+describe('docker-compose.yml', () => {
+  it('has configurations that are valid and meet at the link', () => {
+    const compose = parse(readFileSync(resolve(root, 'docker-compose.yml'), 'utf8')) as {
+      services: { link: { command: string[] } };
+    };
+    const { command } = compose.services.link;
+    for (const [name, option] of [
+      ['alpha', '--left-port'],
+      ['bravo', '--right-port'],
+    ] as const) {
+      const config = readConfig(resolve(root, `config/compose/${name}.yaml`));
+      const port = command.find((argument) => argument.startsWith(`${option}=`))!.split('=')[1];
+      expect(config.federation.peers.map(({ address }) => address)).toEqual([`ravine://link:${port}`]);
+      const rate = command.find((argument) => argument.startsWith('--rate='))!.split('=')[1];
+      expect(config.coap.link.rate).toBe(Number(rate));
+    }
+  });
+});
