@@ -5,7 +5,9 @@ CREATE TABLE rooms (
   room_id TEXT NOT NULL UNIQUE,
   version TEXT NOT NULL,
   -- The state group that current_state holds; null while the room is only known by its events.
-  current_group INTEGER
+  current_group INTEGER,
+  -- The depth of the join with which this server last came into the room through another; 0: it made the room.
+  joined_depth INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE events (
@@ -125,3 +127,4 @@ CREATE TABLE current_state_changes (
   event INTEGER,
   PRIMARY KEY (room, position, type, state_key)
 ) WITHOUT ROWID;
+CREATE INDEX current_state_changes_by_place ON current_state_changes (room, type, state_key, position);

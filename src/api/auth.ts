@@ -6,7 +6,7 @@ import type { ServerName } from '../matrix/ids.ts';
 import { CALLER } from './caller.ts';
 
 /** Who may call a route: a user's device with its access token, another server, or anybody. */
-export type AuthKind = 'device' | 'server' | 'none';
+type AuthKind = 'device' | 'server' | 'none';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -14,7 +14,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   return sendMatrixError(matrix, reply);
 }
 
-export function sendMatrixError(error: MatrixError, reply: FastifyReply): FastifyReply {
+function sendMatrixError(error: MatrixError, reply: FastifyReply): FastifyReply {
   const { retry_after_ms: retryAfterMs } = error.extra;
   if (error.status === 429 && typeof retryAfterMs === 'number') {
     reply.header('retry-after', Math.ceil(retryAfterMs / 1000));

@@ -4,8 +4,8 @@ import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts
 import type { Address, Link } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
+import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
-import { TokenBucket } from '../pipe/token_bucket.ts';
 import { ExchangeError } from './exchange_error.ts';
 import { RECORD_BYTES, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
@@ -33,9 +33,10 @@ const FIRST_PLAIN_BYTE = 0x40;
 const SUSPICIOUS_ATTEMPTS = 3;
 /** Peers whose silence is counted; past it counting begins anew. */
 const MAX_SILENT_PEERS = 4096;
-/** Refusals of plain CoAP: a rate per second and what may come at once. */
+/** Refusals of plain CoAP: a rate per second, what may come at once, and the share of a known rate's airtime. */
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
+const REFUSALS_SHARE = 0.02;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
 
@@ -72,7 +73,7 @@ export class ExchangeSocket {
   readonly #pacer: Pacer<Tag>;
   readonly #open = new OpenRequests();
   readonly #serving: Serving;
-  readonly #refusals = new TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST);
+  readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
   readonly #deadlines: Record<'pipe' | 'inPipe' | 'plain' | 'pacer', Millis | null> = {
     pipe: null,
     inPipe: null,
@@ -242,7 +243,10 @@ export class ExchangeSocket {
   #refusePlain(from: Address, bytes: Uint8Array, now: Millis): void {
     this.counters.plainRefused++;
     const answer = refusal(bytes);
-    if (answer === undefined || !this.#refusals.take(now)) return;
+    if (answer === undefined) return;
+    const { rate, overhead } = this.#link.profile;
+    const cost = { wireBytes: answer.length + overhead, rate, isKnown: () => true };
+    if (!this.#refusals.take(cost, now)) return;
     this.#send(from, answer, 0, { label: 'ACK 4.03', receipt: null, handshake: null }, now);
   }
 

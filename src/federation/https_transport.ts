@@ -1,8 +1,7 @@
-import { lookup } from 'node:dns';
-import { resolveSrv } from 'node:dns/promises';
+import { type LookupAddress, type LookupOptions, promises } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import { checkServerIdentity, createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
-import { Agent, type Dispatcher, request } from 'undici';
+import { Agent, buildConnector, type Dispatcher, request } from 'undici';
 import { fromUtf8 } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
@@ -27,6 +26,7 @@ const MAX_ORIGINS = 1000;
 const KEEP_ALIVE_MS: Millis = 60_000;
 const CONNECTIONS_PER_ORIGIN = 4;
 
+const KEY_PATH = '/_matrix/key/';
 const HTTPS_SCHEME = 'https://';
 
 /** Carries federation over HTTPS with X-Matrix signatures (server-server API, "Request Authentication"). */
@@ -35,13 +35,15 @@ export class HttpsTransport implements FederationTransport {
   readonly #resolver: ServerResolver;
   /** Where the configuration says that a server is. */
   readonly #overrides: ReadonlyMap<ServerName, Target>;
+  readonly #internet: Internet;
   #pools: Pools | undefined;
 
   constructor(options: HttpsTransportOptions) {
     this.#options = options;
+    this.#internet = options.internet ?? INTERNET;
     this.#overrides = overrides(options.peers);
     this.#resolver = new ServerResolver({
-      sources: { wellKnown: (host) => this.#wellKnown(host), srv },
+      sources: { wellKnown: (host) => this.#wellKnown(host), srv: this.#internet.srv },
       clock: options.clock,
       random: options.random,
     });
@@ -62,8 +64,8 @@ export class HttpsTransport implements FederationTransport {
       const ca = [...new Set([...system, ...(this.#options.certificateAuthorities ?? [])])];
       const secureContext = createSecureContext({ ca });
       this.#pools = {
-        outside: pool(secureContext, publicOnly),
-        configured: pool(secureContext, undefined),
+        outside: pool(secureContext, this.#internet, this.#internet.isPublicAddress),
+        configured: pool(secureContext, this.#internet, () => true),
       };
     }
     return this.#pools;
@@ -75,7 +77,7 @@ export class HttpsTransport implements FederationTransport {
     try {
       const targets =
         override === undefined
-          ? (await this.#resolver.resolve(destination)).filter(({ host }) => mayConnect(host))
+          ? (await this.#resolver.resolve(destination)).filter(({ host }) => this.#mayConnect(host))
           : [override];
       const { outside, configured } = this.#openPools();
       const dispatcher = override === undefined ? outside : configured;
@@ -117,6 +119,8 @@ export class HttpsTransport implements FederationTransport {
           method: call.method,
           dispatcher: way.dispatcher,
           signal: way.signal,
+          // As for a well-known file: asking for keys is what a stranger makes us do first.
+          reset: call.path.startsWith(KEY_PATH),
           headers: {
             host: target.hostHeader,
             authorization,
@@ -142,10 +146,12 @@ export class HttpsTransport implements FederationTransport {
       let url = `${HTTPS_SCHEME}${host}/.well-known/matrix/server`;
       for (let redirects = 0; redirects <= MAX_WELL_KNOWN_REDIRECTS; redirects++) {
         const address = new URL(url);
-        if (address.protocol !== 'https:' || !mayConnect(address.hostname)) return undefined;
+        if (address.protocol !== 'https:' || !this.#mayConnect(address.hostname)) return undefined;
         const answer = await request(url, {
           dispatcher: this.#openPools().outside,
           signal: timeout.signal,
+          // Anybody can name hosts to us. Their connections are not kept, so that they do not use up MAX_ORIGINS.
+          reset: true,
         });
         const bytes = await readBounded(answer.body, MAX_WELL_KNOWN_BYTES);
         const { location, 'cache-control': cacheControl } = answer.headers;
@@ -163,6 +169,17 @@ export class HttpsTransport implements FederationTransport {
     } finally {
       timeout.end();
     }
+  }
+
+  /**
+   * A literal address is not looked up, so that it is judged here: as the URL parser reads it, to which `2130706433` and
+   * `127.1` are addresses as well.
+   */
+  #mayConnect(host: string): boolean {
+    const read = URL.parse(`${HTTPS_SCHEME}${bracketed(host)}`)?.hostname;
+    if (read === undefined) return false;
+    const bare = read.replace(/^\[|\]$/g, '');
+    return isIP(bare) === 0 || this.#internet.isPublicAddress(bare);
   }
 
   /** A signal that aborts after `timeoutMs` of our clock, or with `outer`. */
@@ -183,7 +200,26 @@ export interface HttpsTransportOptions {
   readonly peers: readonly PeerEntry[];
   /** Certificates in PEM that are trusted in addition to the system's. */
   readonly certificateAuthorities?: readonly string[];
+  /** Another one than the real one, for tests. */
+  readonly internet?: Internet;
 }
+
+/** Who has which name and address. */
+export interface Internet {
+  lookup(host: string, options: LookupOptions): Promise<readonly LookupAddress[]>;
+  /** SRV records; none where the lookup fails. */
+  srv(name: string): Promise<readonly SrvRecord[]>;
+  isPublicAddress(address: string): boolean;
+  /** The port to connect to for one that a URL names. */
+  portOf(port: string): string;
+}
+
+const INTERNET: Internet = {
+  lookup: (host, options) => promises.lookup(host, { ...options, all: true }),
+  srv: (name) => promises.resolveSrv(name).catch(() => []),
+  isPublicAddress,
+  portOf: (port) => port,
+};
 
 interface Pools {
   /** For servers that anybody can name: never connects to an inside address. */
@@ -210,7 +246,13 @@ function overrides(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, Target>
  * Undici takes the name for SNI and for the certificate from the Host header, which is the one that the specification
  * means; SNI is left out where that is an IP address, and Node.js then checks the certificate for the host connected to.
  */
-function pool(secureContext: SecureContext, filter: LookupFunction | undefined): Agent {
+function pool(
+  secureContext: SecureContext,
+  internet: Internet,
+  isAllowed: (address: string) => boolean,
+): Agent {
+  const lookup = lookupOf(internet, isAllowed);
+  const connect = buildConnector({ secureContext, timeout: 0, checkServerIdentity, allowH2: false, lookup });
   return new Agent({
     connections: CONNECTIONS_PER_ORIGIN,
     maxOrigins: MAX_ORIGINS,
@@ -219,35 +261,31 @@ function pool(secureContext: SecureContext, filter: LookupFunction | undefined):
     headersTimeout: 0,
     bodyTimeout: 0,
     allowH2: false,
-    connect: { secureContext, timeout: 0, checkServerIdentity, ...(filter && { lookup: filter }) },
+    connect: (options, done) => connect({ ...options, port: internet.portOf(options.port) }, done),
   });
 }
 
-/** Looks a host name up and leaves out the inside addresses, so that no name server can lead us there. */
-const publicOnly: LookupFunction = (host, options, done) => {
-  lookup(host, { ...options, all: true }, (error, addresses) => {
-    const usable = error === null ? addresses.filter(({ address }) => isPublicAddress(address)) : [];
-    const first = usable[0];
-    if (error !== null) done(error, []);
-    else if (first === undefined) done(Object.assign(new Error('inside address'), { code: 'EACCES' }), []);
-    else if (options.all === true) done(null, usable);
-    else done(null, first.address, first.family);
-  });
-};
-
-/** A literal address is not looked up, so that it is judged here. */
-function mayConnect(host: string): boolean {
-  const bare = host.replace(/^\[|\]$/g, '');
-  return isIP(bare) === 0 || isPublicAddress(bare);
-}
-
-async function srv(name: string): Promise<readonly SrvRecord[]> {
-  return resolveSrv(name).catch(() => []);
+/** Looks a host name up and leaves out addresses, so that no name server can lead us to the inside. */
+function lookupOf(internet: Internet, isAllowed: (address: string) => boolean): LookupFunction {
+  return (host, options, done) => {
+    internet.lookup(host, options).then(
+      (addresses) => {
+        const usable = addresses.filter(({ address }) => isAllowed(address));
+        const first = usable[0];
+        if (first === undefined) done(Object.assign(new Error('inside address'), { code: 'EACCES' }), []);
+        else if (options.all === true) done(null, usable);
+        else done(null, first.address, first.family);
+      },
+      (error: NodeJS.ErrnoException) => done(error, []),
+    );
+  };
 }
 
 function authority({ host, port }: Target): string {
-  return `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+  return `${bracketed(host)}:${port}`;
 }
+
+const bracketed = (host: string): string => (isIP(host) === 6 ? `[${host}]` : host);
 
 async function readBounded(body: Dispatcher.ResponseData['body'], limit: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];

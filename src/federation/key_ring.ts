@@ -31,6 +31,7 @@ export interface VerificationProblem {
 
 const KEY_PATH = '/_matrix/key/v2/server';
 const FETCH_TIMEOUT_MS: Millis = 30_000;
+/** Fetches at a time, for servers that we know and for strangers: anybody can name any number of those. */
 const MAX_FETCHES = 16;
 const MAX_WAITING_FETCHES = 1000;
 /** After an answer, the same server is not asked again for this long, whatever an event says of its keys. */
@@ -56,7 +57,10 @@ export class KeyRing implements EventVerifier, RequestKeys {
   #stores = 0;
   readonly #fetched = new BoundedMap<string, Fetched>(MAX_CACHED_SERVERS);
   readonly #fetching = new Map<string, Promise<boolean>>();
-  readonly #slots = new Slots(MAX_FETCHES, MAX_WAITING_FETCHES);
+  readonly #slots = {
+    known: new Slots(MAX_FETCHES, MAX_WAITING_FETCHES),
+    strangers: new Slots(MAX_FETCHES, MAX_WAITING_FETCHES),
+  };
 
   constructor(options: KeyRingOptions) {
     this.#options = options;
@@ -111,8 +115,9 @@ export class KeyRing implements EventVerifier, RequestKeys {
         (key) => key.keyId === keyId && key.publicKey === text && !key.retired && key.confirmedUntil >= now,
       );
     };
-    if (confirms(await this.#stored(server))) return true;
-    return (await this.#fetch(server, 'https')) && confirms(await this.#stored(server));
+    const known = await this.#stored(server);
+    if (confirms(known)) return true;
+    return (await this.#fetch(server, 'https', known.length > 0)) && confirms(await this.#stored(server));
   }
 
   /** Whether the key API over HTTPS has ever told keys of this server, so that others need its confirmation. */
@@ -188,7 +193,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
     // key may be believed.
     const isFinal = known.some((one) => one.keyId === keyId && one.retired);
     if (isFinal || at > clock.wall() + MAX_KEY_VALIDITY_MS) return { key: undefined, failed: false };
-    const answered = await this.#fetch(server, this.#options.transports.kindFor(server));
+    const answered = await this.#fetch(server, this.#options.transports.kindFor(server), known.length > 0);
     return { key: validThen(await this.#stored(server)), failed: !answered };
   }
 
@@ -213,13 +218,13 @@ export class KeyRing implements EventVerifier, RequestKeys {
   }
 
   /** Asks a server for its keys, once for all who want them at the time. False: it did not answer, or was not asked. */
-  #fetch(server: ServerName, kind: TransportKind): Promise<boolean> {
+  #fetch(server: ServerName, kind: TransportKind, isKnown: boolean): Promise<boolean> {
     const id = fetchId(server, kind);
     const last = this.#fetched.get(id);
     if (last !== undefined && this.#options.clock.monotonic() < last.notBefore) return Promise.resolve(false);
     const running = this.#fetching.get(id);
     if (running !== undefined) return running;
-    const fetch = this.#slots
+    const fetch = this.#slots[isKnown ? 'known' : 'strangers']
       .run(() => this.#fetchNow(server, kind))
       .then((problem) => {
         // Undefined: so many fetches wait that this one has not been made. That says nothing about the server.

@@ -3,7 +3,14 @@ import type { RemoteJoin, RemoteRooms } from '../homeserver/ports.ts';
 import { canonicalJson } from '../matrix/canonical_json.ts';
 import { MatrixError, unknownError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
-import { type EventId, parseEventId, type RoomId, type ServerName, type UserId } from '../matrix/ids.ts';
+import {
+  type EventId,
+  parseEventId,
+  parseUserId,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Event, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
@@ -186,7 +193,8 @@ export class FederationRemoteRooms implements RemoteRooms {
       own(template, 'sender') === user &&
       own(template, 'state_key') === user &&
       isJsonObject(given) &&
-      own(given, 'membership') === membership;
+      own(given, 'membership') === membership &&
+      (authoriser === undefined || (typeof authoriser === 'string' && parseUserId(authoriser).ok));
     if (!isExpected)
       throw new FederationError('bad_answer', `the template is not a ${membership} of ${user}`);
     const unsigned: UnsignedPdu = {

@@ -44,7 +44,10 @@ const MAX_PDUS = 50;
 // Ours.
 /** The size at which a transaction gets no further PDU: on a slow link a smaller one is done sooner. */
 const MAX_TRANSACTION_BYTES = 512 * 1024;
-/** Transactions under way at a time, over all destinations. */
+/**
+ * Transactions under way at a time, over all destinations: of those that answered last time, and apart from them of
+ * those that did not, which may take all the time that they are given.
+ */
 const MAX_SENDING = 64;
 const TIMEOUT_MS: Millis = 90_000;
 /** Retry after the first failure; doubled by each further one, up to MAX_RETRY_MS. Jitter takes up to half away. */
@@ -69,7 +72,10 @@ export class Sender {
   readonly #options: SenderOptions;
   readonly #lanes: Lanes;
   /** One place for each lane may wait. */
-  readonly #slots = new Slots(MAX_SENDING, Number.POSITIVE_INFINITY);
+  readonly #slots = {
+    answering: new Slots(MAX_SENDING, Number.POSITIVE_INFINITY),
+    failing: new Slots(MAX_SENDING, Number.POSITIVE_INFINITY),
+  };
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -116,7 +122,8 @@ export class Sender {
     while (!signal.aborted) {
       const composed = await this.#compose(destination);
       if (composed === undefined || signal.aborted) return undefined;
-      const postponement = await this.#slots.run(() => this.#attempt(destination, composed, signal));
+      const slots = this.#slots[composed.failures === 0 ? 'answering' : 'failing'];
+      const postponement = await slots.run(() => this.#attempt(destination, composed, signal));
       if (postponement !== undefined) return postponement;
     }
     return undefined;

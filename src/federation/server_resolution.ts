@@ -168,7 +168,11 @@ function delegationIn(body: unknown): ServerName | undefined {
   return name.ok ? name.value : undefined;
 }
 
-/** A target of "." says that the service is decidedly not available (RFC 2782). */
-function isUsable(record: SrvRecord): boolean {
-  return record.name !== '' && record.name !== '.' && record.port > 0 && record.port <= 65_535;
+/**
+ * A target of "." says that the service is decidedly not available (RFC 2782). Whoever owns a name can make its target
+ * any text: what is no host name must not come into a URL.
+ */
+function isUsable({ name, port }: SrvRecord): boolean {
+  const isHost = !name.includes(':') && parseServerName(name.replace(/\.$/, '')).ok;
+  return isHost && port > 0 && port <= 65_535;
 }

@@ -2,7 +2,7 @@ import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { isJsonObject, type JsonValue } from '../matrix/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 
 /** One request of the server-server API. */
 export interface FederationCall {
@@ -54,13 +54,22 @@ export class FederationError extends Error {
 /** Longest part of another server's error text that is passed on. */
 const MAX_ERROR_TEXT = 500;
 
+/** The fields besides errcode and error that mean something to us or to our clients; all others end here. */
+const ERROR_FIELDS = ['room_version', 'retry_after_ms'] as const;
+
 /** The MatrixError in another server's answer; M_UNKNOWN where the answer is not one. */
 export function remoteError(status: number, body: JsonValue): MatrixError {
   const known = status >= 400 && status <= 599 ? status : 502;
   if (!isJsonObject(body) || typeof body.errcode !== 'string') {
     return new MatrixError(known, 'M_UNKNOWN', `the server answered with status ${status}`);
   }
-  const { errcode, error, ...extra } = body;
+  const { errcode, error } = body;
+  const extra: JsonObject = {};
+  for (const field of ERROR_FIELDS) {
+    const value = own(body, field);
+    if (typeof value === 'number' || (typeof value === 'string' && value.length <= MAX_ERROR_TEXT))
+      extra[field] = value;
+  }
   const text = typeof error === 'string' ? error.slice(0, MAX_ERROR_TEXT) : '';
   return new MatrixError(known, errcode.slice(0, MAX_ERROR_TEXT), text, extra);
 }

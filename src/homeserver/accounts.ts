@@ -50,7 +50,7 @@ const MAX_DEVICES = 1_000;
 const ATTEMPTS: Rate = { burst: 50, intervalMs: 5_000 };
 
 /** Who may make an account: nobody but the operator, who has a token, or everybody. */
-export type RegistrationMode = 'closed' | 'token' | 'open';
+type RegistrationMode = 'closed' | 'token' | 'open';
 
 /** A user's device, as its access token proves it. */
 export interface Requester {
@@ -64,14 +64,14 @@ export interface Session extends Requester {
 }
 
 /** What a client says of the device that it logs in. */
-export interface DeviceRequest {
+interface DeviceRequest {
   /** Left out: a new one. One that is known loses its access token to the new login. */
   readonly deviceId?: string | undefined;
   /** Ignored where the device is known. */
   readonly displayName?: string | undefined;
 }
 
-export interface RegistrationRequest extends DeviceRequest {
+interface RegistrationRequest extends DeviceRequest {
   readonly username?: string | undefined;
   readonly password?: string | undefined;
   readonly inhibitLogin?: boolean | undefined;

@@ -2,11 +2,11 @@ import type { UserId } from '../matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../matrix/json.ts';
 
 /** Client-server API, "Push Rules". */
-export type PushRuleKind = 'override' | 'content' | 'room' | 'sender' | 'underride';
+type PushRuleKind = 'override' | 'content' | 'room' | 'sender' | 'underride';
 
 export type PushRule = JsonObject & { rule_id: string; enabled: boolean; actions: JsonValue[] };
 
-export type PushRuleset = Record<PushRuleKind, PushRule[]>;
+type PushRuleset = Record<PushRuleKind, PushRule[]>;
 
 const SOUND = { set_tweak: 'sound', value: 'default' };
 const HIGHLIGHT = { set_tweak: 'highlight' };

@@ -127,6 +127,21 @@ export class Answers {
     return ok({ said: said.value, claim, keys: handshake.split() });
   }
 
+  /**
+   * Forgets and returns an answer so that there is room for another: the oldest of the address that has the most, and
+   * where addresses have equally many, of one where no peer is known to be. So a flood from one address pushes out
+   * itself, and one from many leaves the handshakes of known peers alone.
+   */
+  makeRoom(isKnown: (address: Address) => boolean): Answer | undefined {
+    const counts = new Map<Address, number>();
+    for (const { address } of this.#answers.values()) counts.set(address, (counts.get(address) ?? 0) + 1);
+    const most = Math.max(0, ...counts.values());
+    const oldest = [...this.#answers.values()].filter(({ address }) => counts.get(address) === most);
+    const answer = oldest.find(({ address }) => !isKnown(address)) ?? oldest[0];
+    if (answer) this.#answers.delete(answer.digest);
+    return answer;
+  }
+
   /** Forgets and returns the oldest answer. */
   removeOldest(): Answer | undefined {
     const oldest: Answer | undefined = this.#answers.values().next().value;

@@ -219,9 +219,10 @@ export class PipeEndpoint {
 
   /** Says that a connection is not known, as after a restart. Never longer than what it answers, and rationed. */
   #hint(to: Address, destination: ConnectionId, number: number, now: Millis): void {
-    if (!this.#hintBucket.take(now)) return;
+    const hint = encodeHint(destination, number);
+    if (!this.#hintBucket.take(now) || !this.#state.mayAnswer(to, hint.length, now)) return;
     this.#state.statistics.hintsSent++;
-    this.#state.sendOwn(to, encodeHint(destination, number), 'hint');
+    this.#state.sendOwn(to, hint, 'hint');
   }
 
   /** Anybody can have sent this: it brings a handshake forward and does nothing else. */

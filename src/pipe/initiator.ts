@@ -138,7 +138,8 @@ export class Initiator {
     if (owner.kind === 'session') {
       // The XX3 seems to have been lost: its XX2 comes again.
       const { unconfirmed } = owner;
-      if (unconfirmed && equal(unconfirmed.second, bytes))
+      if (!unconfirmed || !equal(unconfirmed.second, bytes)) return;
+      if (this.#state.mayAnswer(owner.address, unconfirmed.third.length, now))
         this.#state.sendOwn(owner.address, unconfirmed.third, 'XX3');
       return;
     }
@@ -224,8 +225,10 @@ export class Initiator {
   /** Tells the one who has answered; the opening goes on, as the right one may still answer. */
   refuseCandidate(candidate: Candidate, reason: string, now: Millis): void {
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
-    this.#state.sendOwn(session.address, third, 'XX3');
-    this.#state.sendControl(session, encodeClose(reason), 'close');
+    if (this.#state.mayAnswer(session.address, third.length, now)) {
+      this.#state.sendOwn(session.address, third, 'XX3');
+      this.#state.answerOn(session, encodeClose(reason), 'close', now);
+    }
     this.#state.refused('us', candidate.claim.serverName, reason);
   }
 

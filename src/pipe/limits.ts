@@ -29,9 +29,13 @@ export interface PipeLimits {
   /** Records received on a session before the driver's decision, in number and bytes. */
   readonly heldRecords: number;
   readonly heldBytes: number;
-  /** Handshakes answered: a rate per second and what may come at once. */
+  /**
+   * What goes to those who have not proved who they are (XX2, refusals, hints, repetitions): a rate per second, what
+   * may go at once, and the share of the airtime of a link with a known rate.
+   */
   readonly answersPerSecond: number;
   readonly answersBurst: number;
+  readonly answersShare: number;
   /** Answers to own handshakes, and repetitions asked for: a rate per second and what may come at once. */
   readonly readsPerSecond: number;
   readonly readsBurst: number;
@@ -67,6 +71,7 @@ export const DEFAULT_LIMITS: PipeLimits = {
   heldBytes: 16_384,
   answersPerSecond: 20,
   answersBurst: 40,
+  answersShare: 0.1,
   readsPerSecond: 200,
   readsBurst: 200,
   hintsPerSecond: 1,

@@ -99,6 +99,10 @@ function numbered(kind: TransportKind | 'hint', destination: ConnectionId, numbe
 export const transportHeader = (kind: TransportKind, destination: ConnectionId, number: number): Uint8Array =>
   numbered(kind, destination, number);
 
+/** How long a data or control record is. */
+export const transportLength = (destination: ConnectionId, plaintextLength: number): number =>
+  1 + connectionIdLength(destination) + NUMBER_BYTES + plaintextLength + TAG_BYTES;
+
 /** A whole hint: it repeats the header of the record that it answers, so it is always shorter than that record. */
 export const encodeHint = (destination: ConnectionId, number: number): Uint8Array =>
   numbered('hint', destination, number);

@@ -2,7 +2,9 @@ import { equal } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import type { Address } from '../link/link.ts';
+import type { Answer } from './answers.ts';
 import { CONFIRMATION, encodeClose } from './control.ts';
+import { longestSecond } from './handshake_payload.ts';
 import type { PipeRecord } from './record.ts';
 import { Session } from './session.ts';
 import type { PipeState } from './state.ts';
@@ -11,28 +13,24 @@ import { TokenBucket } from './token_bucket.ts';
 /** Answers XX1 and XX3, and sends nothing by itself. */
 export class Responder {
   readonly #state: PipeState;
-  readonly #answerBucket: TokenBucket;
   readonly #repeatBucket: TokenBucket;
 
   constructor(state: PipeState) {
-    const { answersPerSecond, answersBurst, readsPerSecond, readsBurst } = state.limits;
+    const { readsPerSecond, readsBurst } = state.limits;
     this.#state = state;
-    this.#answerBucket = new TokenBucket(answersPerSecond, answersBurst);
     this.#repeatBucket = new TokenBucket(readsPerSecond, readsBurst);
   }
 
   /** XX1: a new one gets an answer, a repeated one gets the same answer again. */
   first(from: Address, bytes: Uint8Array, record: Extract<PipeRecord, { kind: 'XX1' }>, now: Millis): void {
-    if (!this.#answerBucket.take(now)) {
-      this.#state.statistics.throttled++;
-      return;
-    }
+    if (!this.#state.mayAnswer(from, longestSecond(this.#state.identity.serverName.length), now)) return;
     const known = this.#state.answers.find(bytes);
     if (known !== undefined) {
       this.#state.sendOwn(from, known.second, 'XX2');
       return;
     }
-    while (this.#state.answers.size >= this.#state.limits.halfOpen) this.#removeOldestAnswer();
+    while (this.#state.answers.size >= this.#state.limits.halfOpen)
+      this.#remove(this.#state.answers.makeRoom((address) => this.#state.isKnown(address)));
     const local = this.#state.connections.choose();
     const opening = [...this.#state.openings.values()].some(({ target }) => target === from);
     const answer = this.#state.answers.create(bytes, record, { local, from, opening, now });
@@ -44,9 +42,8 @@ export class Responder {
     this.#state.sendOwn(from, answer.value.second, 'XX2');
   }
 
-  #removeOldestAnswer(): void {
-    const oldest = this.#state.answers.removeOldest();
-    if (oldest) this.#state.connections.delete(oldest.local, oldest);
+  #remove(answer: Answer | undefined): void {
+    if (answer) this.#state.connections.delete(answer.local, answer);
   }
 
   /** XX3. */
@@ -89,8 +86,8 @@ export class Responder {
       return;
     }
     if (!equal(session.thirdDigest, sha256(bytes))) return;
-    if (session.state === 'refused') this.#state.sendControl(session, encodeClose(session.refusal), 'close');
-    else this.#state.sendControl(session, CONFIRMATION, 'confirm');
+    if (session.state === 'refused') this.#close(session, now);
+    else this.#state.answerOn(session, CONFIRMATION, 'confirm', now);
   }
 
   /** The driver does not trust the initiator. */
@@ -99,17 +96,22 @@ export class Responder {
     session.refusal = reason;
     session.held = [];
     this.#state.retire(session, now);
-    this.#state.sendControl(session, encodeClose(reason), 'close');
+    this.#close(session, now);
     this.#state.refused('us', session.terms.claim.serverName, reason);
   }
 
   /** Forgets handshakes that were never finished. */
   tick(now: Millis): void {
-    while ((this.#state.answers.dueAt ?? Number.POSITIVE_INFINITY) <= now) this.#removeOldestAnswer();
+    while ((this.#state.answers.dueAt ?? Number.POSITIVE_INFINITY) <= now)
+      this.#remove(this.#state.answers.removeOldest());
   }
 
   /** Says again, on a session that this side has refused, that it has. */
   closeAgain(session: Session, now: Millis): void {
-    if (this.#repeatBucket.take(now)) this.#state.sendControl(session, encodeClose(session.refusal), 'close');
+    if (this.#repeatBucket.take(now)) this.#close(session, now);
+  }
+
+  #close(session: Session, now: Millis): void {
+    this.#state.answerOn(session, encodeClose(session.refusal), 'close', now);
   }
 }

@@ -2,6 +2,7 @@ import { assert } from '../base/assert.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import { Allowance } from './allowance.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Connections } from './connections.ts';
 import type { PipeConfig, PipeDatagram, PipeEvent, PipeStatistics, PipeStep } from './events.ts';
@@ -10,6 +11,7 @@ import type { IdentityClaim, LocalIdentity } from './identity.ts';
 import { DEFAULT_LIMITS, type PipeLimits } from './limits.ts';
 import type { Candidate, Opening } from './opening.ts';
 import { Peer } from './peer.ts';
+import { transportLength } from './record.ts';
 import type { Outgoing } from './send_queue.ts';
 import type { Session } from './session.ts';
 import { type HandshakeTiming, handshakeTimeout } from './timing.ts';
@@ -44,6 +46,7 @@ export class PipeState {
   /** Peers whose next handshake waits for its time. */
   readonly postponed = new Set<Peer>();
   readonly peers = new Map<string, Peer>();
+  readonly #allowance: Allowance;
   datagrams: PipeDatagram[] = [];
   events: PipeEvent[] = [];
   #lastNumber = 0;
@@ -53,6 +56,8 @@ export class PipeState {
     this.random = random;
     this.limits = { ...DEFAULT_LIMITS, ...limits };
     this.timing = handshakeTiming;
+    const { answersPerSecond, answersBurst, answersShare } = this.limits;
+    this.#allowance = new Allowance(answersPerSecond, answersBurst, answersShare);
     this.bootId = random.bytes(BOOT_ID_BYTES);
     this.connections = new Connections(random);
     this.answers = new Answers(identity, this.bootId, random, this.limits.halfOpenMs);
@@ -106,6 +111,25 @@ export class PipeState {
     return peer;
   }
 
+  /**
+   * Whether so many bytes may go to somebody who has not proved who he is, or who repeats what anybody can have captured
+   * (wire rule 5: at most a tenth of a link's airtime). What may not is counted, and is for the peer to ask again.
+   */
+  mayAnswer(to: Address, bytes: number, now: Millis): boolean {
+    const { rate, overhead } = this.timing(to);
+    const answer = { wireBytes: bytes + overhead, rate, isKnown: () => this.isKnown(to) };
+    const may = this.#allowance.take(answer, now);
+    if (!may) this.statistics.throttled++;
+    return may;
+  }
+
+  /** Whether a peer is at `address`, as far as the configuration and authenticated records tell. */
+  isKnown(address: Address): boolean {
+    for (const session of this.established) if (session.address === address) return true;
+    for (const peer of this.peers.values()) if (peer.configured === address) return true;
+    return false;
+  }
+
   /** Has `peer`'s next handshake begin at `until`; undefined: nothing is waiting any more. */
   postpone(peer: Peer, until: Millis | undefined): void {
     peer.openAt = until;
@@ -134,6 +158,12 @@ export class PipeState {
 
   sendControl(session: Session, plaintext: Uint8Array, label: string): void {
     if (!session.usedUp) this.sendOwn(session.address, session.seal('control', plaintext), label);
+  }
+
+  /** A control record in answer to what anybody can have sent. */
+  answerOn(session: Session, plaintext: Uint8Array, label: string, now: Millis): void {
+    const length = transportLength(session.terms.remote, plaintext.length);
+    if (this.mayAnswer(session.address, length, now)) this.sendControl(session, plaintext, label);
   }
 
   timeout(address: Address, attempt: number, awaited: readonly number[]): Millis {

@@ -7,6 +7,8 @@ export interface RoomRow {
   readonly version: string;
   /** The state group that current_state holds. */
   readonly currentGroup: number | null;
+  /** The depth of the join with which this server last came in through another server; 0: it made the room. */
+  readonly joinedDepth: number;
 }
 
 export interface ExtremityRow {
@@ -17,7 +19,7 @@ export interface ExtremityRow {
 
 export async function findRoom(db: Reader, room: RoomId): Promise<RoomRow | undefined> {
   return db.get<RoomRow>(
-    'SELECT id AS row, version, current_group AS "currentGroup" FROM rooms WHERE room_id = ?',
+    'SELECT id AS row, version, current_group AS "currentGroup", joined_depth AS "joinedDepth" FROM rooms WHERE room_id = ?',
     room,
   );
 }
@@ -32,8 +34,18 @@ export async function ensureRoom(tx: Transaction, room: RoomId, version: string)
   return (await findRoom(tx, room))!.row;
 }
 
-export async function setCurrentGroup(tx: Transaction, room: number, group: number): Promise<void> {
-  await tx.run('UPDATE rooms SET current_group = ? WHERE id = ?', group, room);
+/** Records what holds in a room now. */
+export async function placeRoom(
+  tx: Transaction,
+  room: number,
+  place: { readonly currentGroup: number; readonly joinedDepth: number },
+): Promise<void> {
+  await tx.run(
+    'UPDATE rooms SET current_group = ?, joined_depth = ? WHERE id = ?',
+    place.currentGroup,
+    place.joinedDepth,
+    room,
+  );
 }
 
 /** A room's forward extremities, the deepest first. */

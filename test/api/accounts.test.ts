@@ -68,6 +68,22 @@ const password = (user: string, secret: string) => ({
   password: secret,
 });
 
+describe('a stranger who tries many names from one address', () => {
+  test.each([
+    ['login', (i: number) => password(`user${i}`, ''), 403],
+    ['register', (i: number) => ({ username: `not valid ${i}`, password: '' }), 400],
+    ['account/password', () => ({ new_password: 'x' }), 401],
+  ] as const)('is held to a rate by %s, and only there', async (path, body, status) => {
+    const { call, register } = await server();
+    const token = await register('alice');
+    const statuses: number[] = [];
+    for (let i = 0; i < 101; i++) statuses.push((await call('POST', path, { token, body: body(i) })).status);
+    expect(statuses.slice(0, 99)).toEqual(Array(99).fill(status));
+    expect(statuses.at(-1)).toBe(429);
+    expect((await call('GET', 'account/whoami', { token })).status).toBe(200);
+  });
+});
+
 describe('a new user', () => {
   test('registers in two requests and is who it says', async () => {
     const { call } = await server();

@@ -65,7 +65,7 @@ function httpDoor(url: string, type: 'application/json' | 'application/cbor'): C
   };
 }
 
-const write = (body: JsonObject, type: string): BodyInit =>
+const write = (body: JsonObject, type: string): string | Buffer<ArrayBuffer> =>
   type === 'application/cbor' ? Buffer.from(encodeJson(body)) : JSON.stringify(body);
 
 function read(bytes: Uint8Array, type: string): JsonValue {

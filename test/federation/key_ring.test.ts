@@ -284,3 +284,15 @@ describe('keys of servers behind a pipe', () => {
     expect(await ring(pipe, false).isConfirmed(C, theirs.keyId, theirs.publicKey)).toBe(false);
   });
 });
+
+it('does not let any number of strangers keep it from asking servers that it knows', async () => {
+  const keys = ring();
+  const [first, later] = [events().create, events(clock.wall() + 8 * DAY).create];
+  expect((await keys.check(pduJson(first.pdu), '12')).ok).toBe(true);
+  clock.advanceTo(8 * DAY);
+  https.answer = (server) =>
+    server === B ? ownKeyDocument(B, theirs, clock.wall()) : new Promise(() => undefined);
+  for (let i = 0; i < 2_000; i++)
+    void keys.requestKey(`s${i}.example` as ServerName, theirs.keyId, clock.wall());
+  expect((await keys.check(pduJson(later.pdu), '12')).ok).toBe(true);
+});

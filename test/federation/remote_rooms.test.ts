@@ -206,14 +206,17 @@ describe('joining through another server', () => {
     ['of another user', () => ({ ...template(), state_key: '@eve:a.example' })],
     ['of another room', () => ({ ...template(), room_id: '!other' })],
     ['of another membership', () => ({ ...template(), content: { membership: 'leave' } })],
-    ['with a fraction', () => ({ ...template(), content: { membership: 'join', x: 0.5 } })],
+    [
+      'with an authoriser that is no user',
+      () => ({ ...template(), content: { membership: 'join', [AUTHORISER]: 0.5 } }),
+    ],
     [
       'with too many previous events',
       () => ({ ...template(), prev_events: Array.from({ length: 21 }, (_, i) => `$${i}`) }),
     ],
     ['without previous events', () => ({ ...template(), prev_events: undefined as unknown as JsonValue })],
     ['without a depth', () => ({ ...template(), depth: 'deep' })],
-    ['that is too large', () => ({ ...template(), content: { membership: 'join', x: 'x'.repeat(70_000) } })],
+    ['that is too large', () => ({ ...template(), prev_events: [`$${'x'.repeat(70_000)}`] })],
     ['that is none', () => 'nonsense'],
   ])('signs no template %s', async (_, event) => {
     answers.make_join = () => ({ room_version: '12', event: event() });

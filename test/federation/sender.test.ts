@@ -12,7 +12,17 @@ import type { Event } from '../../src/matrix/pdu.ts';
 import { destination } from '../../src/storage/destinations.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
-import { A, B, C, EventFactory, HOUR, recordingLog, ScriptedTransport, testKey } from './fixtures.ts';
+import {
+  A,
+  B,
+  C,
+  EventFactory,
+  HOUR,
+  recordingLog,
+  ScriptedTransport,
+  testKey,
+  unreachable,
+} from './fixtures.ts';
 
 const factory = new EventFactory(new Map([[A, testKey(1)]]), '@alice:a.example' as UserId);
 
@@ -275,6 +285,21 @@ describe('the sender', () => {
     await enqueue(message(2), B, C);
     await time.settle();
     expect(sentTo(C).flatMap(numbers)).toEqual([1, 2]);
+    expect(sentTo(B)).toHaveLength(1);
+  });
+
+  it('is not held up by any number of destinations that do not answer', async () => {
+    const { sender, enqueue } = newSender();
+    const silent = Array.from({ length: 100 }, (_, i) => `s${i}.example` as ServerName);
+    transport.answer = unreachable;
+    await sender.start();
+    await enqueue(message(1), ...silent);
+    await time.settle();
+    // From the second time on they take the connection and say nothing.
+    transport.answer = (to) => (to === B ? { pdus: {} } : new Promise(() => undefined));
+    await time.pass(60_000);
+    await enqueue(message(2), B);
+    await time.settle();
     expect(sentTo(B)).toHaveLength(1);
   });
 

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { pduJson } from '../../src/federation/pdu_json.ts';
 import type { RoomId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { A, B, C, HOUR, testKey } from './fixtures.ts';
@@ -261,6 +262,24 @@ describe('the routes', () => {
         priority: 1,
       }),
     ).rejects.toMatchObject({ status: 403, errcode: 'M_FORBIDDEN' });
+  });
+
+  it('tell an event of the state twice only to who does not say that once is enough', async () => {
+    const room = await sharedRoom();
+    const join = (await a.rooms.queries.currentEvent(room, 'm.room.member', b.user('bob')))!;
+    const path = `/_matrix/federation/v2/send_join/${encodeURIComponent(room)}/${encodeURIComponent(join.id)}`;
+    const answers = [];
+    for (const query of ['', '?omit_members=false', '?omit_members=true']) {
+      const { body } = await asB('PUT', `${path}${query}`, pduJson(join.pdu));
+      const { state, auth_chain: chain } = body as { state: JsonObject[]; auth_chain: JsonObject[] };
+      const told = new Set(state.map((pdu) => JSON.stringify(pdu)));
+      const twice = chain.filter((pdu) => told.has(JSON.stringify(pdu)));
+      answers.push({ state: state.length, chain: chain.length, twice: twice.length });
+    }
+    const [whole, alsoWhole, lean] = answers;
+    expect(whole!.twice).toBeGreaterThan(0);
+    expect(alsoWhole).toEqual(whole);
+    expect(lean).toEqual({ state: whole!.state, chain: whole!.chain - whole!.twice, twice: 0 });
   });
 
   it("make a join for the caller's own users only", async () => {

@@ -29,7 +29,7 @@ const ROOM_EVENT_FILTER = {
 } as const;
 
 /** Client-server API, "Filtering": what POST /filter takes. */
-export const SYNC_FILTER = {
+const SYNC_FILTER = {
   type: 'object',
   properties: {
     event_fields: STRINGS,

@@ -2,8 +2,9 @@ import type { FastifyInstance } from 'fastify';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
 import { notFound } from '../../matrix/error.ts';
 import type { RoomId, UserId } from '../../matrix/ids.ts';
+import { roomParameter, userParameter } from '../parameters.ts';
 import type { Query } from './query.ts';
-import { emptyBody, REASON, roomIdOf, userIdOf } from './room_params.ts';
+import { emptyBody, REASON } from './room_params.ts';
 
 interface RoomPath {
   readonly roomId: string;
@@ -48,7 +49,7 @@ function addJoining(app: FastifyInstance, rooms: Rooms): void {
     '/_matrix/client/v3/rooms/:roomId/join',
     { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
     async ({ requester, params, body }) => {
-      const room = roomIdOf(params.roomId);
+      const room = roomParameter(params.roomId);
       await rooms.memberships.join(requester.user, room, { reason: body.reason });
       return { room_id: room };
     },
@@ -59,7 +60,7 @@ function addJoining(app: FastifyInstance, rooms: Rooms): void {
     { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
     async ({ requester, params, query, body }) => {
       if (params.roomIdOrAlias.startsWith('#')) throw notFound('Room aliases are not served yet.');
-      const room = roomIdOf(params.roomIdOrAlias);
+      const room = roomParameter(params.roomIdOrAlias);
       // `server_name` is what `via` was called until v1.12.
       const via = [query.via ?? [], query.server_name ?? []].flat();
       await rooms.memberships.join(requester.user, room, { via, reason: body.reason });
@@ -73,7 +74,7 @@ function addLeaving(app: FastifyInstance, rooms: Rooms): void {
     '/_matrix/client/v3/rooms/:roomId/leave',
     { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
     async ({ requester, params, body }) => {
-      await rooms.memberships.leave(requester.user, roomIdOf(params.roomId), body.reason);
+      await rooms.memberships.leave(requester.user, roomParameter(params.roomId), body.reason);
       return {};
     },
   );
@@ -82,7 +83,7 @@ function addLeaving(app: FastifyInstance, rooms: Rooms): void {
     '/_matrix/client/v3/rooms/:roomId/forget',
     { config: { auth: 'device' } },
     async ({ requester, params }) => {
-      await rooms.memberships.forget(requester.user, roomIdOf(params.roomId));
+      await rooms.memberships.forget(requester.user, roomParameter(params.roomId));
       return {};
     },
   );
@@ -98,7 +99,7 @@ function addTargeted(
     `/_matrix/client/v3/rooms/:roomId/${action}`,
     { config: { auth: 'device' }, schema: { body: TARGET_BODY } },
     async ({ requester, params, body }) => {
-      await run(requester.user, roomIdOf(params.roomId), userIdOf(body.user_id), body.reason);
+      await run(requester.user, roomParameter(params.roomId), userParameter(body.user_id), body.reason);
       return {};
     },
   );

@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { PROFILE_FIELDS, type Profile, type ProfileField, type Profiles } from '../../homeserver/profiles.ts';
-import { badJson, forbidden, invalidParam, missingParam, notFound } from '../../matrix/error.ts';
-import { parseUserId, type UserId } from '../../matrix/ids.ts';
+import { badJson, forbidden, missingParam, notFound } from '../../matrix/error.ts';
+import type { UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
+import { userParameter } from '../parameters.ts';
 
 interface FieldPath {
   readonly userId: string;
@@ -14,9 +15,7 @@ const FIELD_BODY = { type: 'object' } as const;
 /** Client-server API, "Profiles". Of the fields, those of `PROFILE_FIELDS` are kept, as the capability says. */
 export function profileRoutes(app: FastifyInstance, { profiles }: { readonly profiles: Profiles }): void {
   const profileOf = async (userId: string): Promise<Profile> => {
-    const user = parseUserId(userId);
-    if (!user.ok) throw invalidParam('The user id is not valid.');
-    const profile = await profiles.get(user.value);
+    const profile = await profiles.get(userParameter(userId));
     if (profile === undefined) throw notFound('There is no profile of this user.');
     return profile;
   };

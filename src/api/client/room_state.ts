@@ -3,8 +3,8 @@ import type { Rooms } from '../../homeserver/rooms/rooms.ts';
 import { parsePoint } from '../../homeserver/sync/token.ts';
 import { invalidParam } from '../../matrix/error.ts';
 import type { JsonObject } from '../../matrix/json.ts';
+import { roomParameter } from '../parameters.ts';
 import { oneOf, type Query, text } from './query.ts';
-import { roomIdOf } from './room_params.ts';
 
 interface StatePath {
   readonly roomId: string;
@@ -20,7 +20,7 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
   const { queries } = rooms;
 
   app.get<{ Params: { roomId: string } }>(STATE, { config: { auth: 'device' } }, ({ requester, params }) =>
-    queries.state(roomIdOf(params.roomId), requester),
+    queries.state(roomParameter(params.roomId), requester),
   );
 
   // Where the key is empty, the slash before it may be left out.
@@ -34,7 +34,13 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
       async ({ requester, params, body }) => {
         const { eventType, stateKey = '' } = params;
         return {
-          event_id: await rooms.setState(roomIdOf(params.roomId), requester.user, eventType, stateKey, body),
+          event_id: await rooms.setState(
+            roomParameter(params.roomId),
+            requester.user,
+            eventType,
+            stateKey,
+            body,
+          ),
         };
       },
     );
@@ -44,7 +50,7 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
     '/_matrix/client/v3/rooms/:roomId/members',
     { config: { auth: 'device' } },
     async ({ requester, params, query }) => ({
-      chunk: await queries.members(roomIdOf(params.roomId), requester, {
+      chunk: await queries.members(roomParameter(params.roomId), requester, {
         at: positionIn(query),
         membership: membershipIn(query, 'membership'),
         notMembership: membershipIn(query, 'not_membership'),
@@ -56,7 +62,7 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
     '/_matrix/client/v3/rooms/:roomId/joined_members',
     { config: { auth: 'device' } },
     async ({ requester, params }) => ({
-      joined: await queries.joinedMembers(roomIdOf(params.roomId), requester.user),
+      joined: await queries.joinedMembers(roomParameter(params.roomId), requester.user),
     }),
   );
 }
@@ -68,7 +74,7 @@ async function stateEvent(
   const { eventType, stateKey = '' } = params;
   const format =
     text(query, 'format') === undefined ? 'content' : oneOf(query, 'format', ['content', 'event']);
-  const event = await rooms.queries.stateEvent(roomIdOf(params.roomId), eventType, stateKey, requester);
+  const event = await rooms.queries.stateEvent(roomParameter(params.roomId), eventType, stateKey, requester);
   return format === 'event' ? event : (event.content as JsonObject);
 }
 

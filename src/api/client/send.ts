@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { emptyBody, eventIdOf, REASON, roomIdOf } from './room_params.ts';
+import { eventParameter, roomParameter } from '../parameters.ts';
+import { emptyBody, REASON } from './room_params.ts';
 
 /** Client-server API, "Sending events to a room" and "Redactions". */
 export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
@@ -11,7 +12,7 @@ export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Ro
     async ({ requester, params, body }) => {
       const { user, device } = requester;
       const { eventType, txnId } = params;
-      const room = roomIdOf(params.roomId);
+      const room = roomParameter(params.roomId);
       return { event_id: await rooms.sending.send(room, eventType, body, { user, device, txnId }) };
     },
   );
@@ -25,9 +26,11 @@ export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Ro
     },
     async ({ requester, params, body }) => {
       const { user, device } = requester;
-      const room = roomIdOf(params.roomId);
+      const room = roomParameter(params.roomId);
       const from = { user, device, txnId: params.txnId };
-      return { event_id: await rooms.sending.redact(room, eventIdOf(params.eventId), body.reason, from) };
+      return {
+        event_id: await rooms.sending.redact(room, eventParameter(params.eventId), body.reason, from),
+      };
     },
   );
 }

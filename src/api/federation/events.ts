@@ -6,7 +6,7 @@ import { forbidden, missingParam, notFound } from '../../matrix/error.ts';
 import type { EventId, RoomId, ServerName } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
-import { eventParameter, roomParameter } from './parameters.ts';
+import { eventParameter, roomParameter } from '../parameters.ts';
 
 /** Events that one answer of get_missing_events holds at most. */
 const MAX_MISSING_EVENTS = 50;

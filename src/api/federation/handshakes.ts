@@ -8,7 +8,7 @@ import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { FEDERATION_BODY_LIMIT } from '../bodies.ts';
-import { eventParameter, roomParameter, userParameter } from './parameters.ts';
+import { eventParameter, roomParameter, userParameter } from '../parameters.ts';
 
 interface HandshakeServices {
   readonly serverName: ServerName;

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Profiles } from '../../homeserver/profiles.ts';
 import { invalidParam, missingParam, notFound } from '../../matrix/error.ts';
 import { type ServerName, serverOf } from '../../matrix/ids.ts';
-import { userParameter } from './parameters.ts';
+import { userParameter } from '../parameters.ts';
 
 /** Server-server API, "Querying for information". */
 export function queryRoutes(

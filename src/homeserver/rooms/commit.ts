@@ -17,7 +17,7 @@ import {
   membershipOf,
   putMembership,
 } from '../../storage/memberships.ts';
-import { changeExtremities, ensureRoom, setCurrentGroup } from '../../storage/rooms.ts';
+import { changeExtremities, ensureRoom, placeRoom } from '../../storage/rooms.ts';
 import { changeCurrentState } from '../../storage/state.ts';
 import { nextPosition } from '../../storage/stream.ts';
 import { putTransaction } from '../../storage/transactions.ts';
@@ -123,8 +123,8 @@ class DraftWriter {
       added: [...after].filter((id) => !before.has(id)),
       removed: [...before].filter((id) => !after.has(id)),
     });
-    const group = await this.#groupOf(this.#draft.current);
-    await setCurrentGroup(this.#tx, this.#row, group!);
+    const currentGroup = (await this.#groupOf(this.#draft.current))!;
+    await placeRoom(this.#tx, this.#row, { currentGroup, joinedDepth: this.#draft.joinedDepth });
   }
 
   async #takePosition(): Promise<number> {

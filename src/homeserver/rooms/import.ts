@@ -43,7 +43,7 @@ export class RoomImport {
         throw badAnswer('its state has no create event');
       const authEvents = await allOf(draft, join.pdu.auth_events);
       if (authEvents === undefined) throw badAnswer('auth events of the join are missing');
-      draft.forgetExtremities();
+      draft.comeIn(join);
       // There is no other current state to check it against.
       const verdict = await judge({ ...authorisedBy(draft), current: before }, join, authEvents, before);
       if (verdict.status !== 'timeline') throw badAnswer(`the join is not allowed: ${verdict.reason}`);

@@ -66,12 +66,12 @@ export class RoomDraft implements AuthorisedRoom {
   readonly #extremities: Map<EventId, Extremity>;
   readonly #pending = new Map<EventId, FoundEvent>();
   #current: RoomState;
+  #joinedDepth: number;
 
   private constructor(
     stores: DraftStores,
-    create: Event,
-    version: RoomVersion,
-    current: RoomState,
+    { create, version }: { readonly create: Event; readonly version: RoomVersion },
+    { current, joinedDepth }: { readonly current: RoomState; readonly joinedDepth: number },
     extremities: readonly Extremity[],
   ) {
     this.#stores = stores;
@@ -79,6 +79,7 @@ export class RoomDraft implements AuthorisedRoom {
     this.version = version;
     this.create = create;
     this.#current = current;
+    this.#joinedDepth = joinedDepth;
     this.#extremities = new Map(extremities.map((extremity) => [extremity.id, extremity]));
     this.committed = { current, extremities: new Set(this.#extremities.keys()) };
   }
@@ -96,20 +97,25 @@ export class RoomDraft implements AuthorisedRoom {
     const extremities = await forwardExtremities(stores.db, found.row);
     return new RoomDraft(
       stores,
-      create.event,
-      version,
-      await stores.states.load(found.currentGroup),
+      { create: create.event, version },
+      { current: await stores.states.load(found.currentGroup), joinedDepth: found.joinedDepth },
       extremities.map(({ id, depth, stateAfter }) => ({ id, depth, state: stateAfter })),
     );
   }
 
   /** A room that is not stored, before its create event is added. */
   static begin(stores: DraftStores, create: Event, version: RoomVersion): RoomDraft {
-    return new RoomDraft(stores, create, version, RoomState.complete(new Map()), []);
+    const current = RoomState.complete(new Map());
+    return new RoomDraft(stores, { create, version }, { current, joinedDepth: 0 }, []);
   }
 
   get current(): RoomState {
     return this.#current;
+  }
+
+  /** The depth of the join with which this server last came in through another server; 0: it made the room. */
+  get joinedDepth(): number {
+    return this.#joinedDepth;
   }
 
   /** The forward extremities, the deepest first. */
@@ -211,13 +217,21 @@ export class RoomDraft implements AuthorisedRoom {
     });
   }
 
-  /** Leaves everything behind that was the end of the room so far: the next event is the only one. */
-  forgetExtremities(): void {
+  /**
+   * Leaves everything behind that was the end of the room so far: a join through another server, to be added next, is
+   * the only end.
+   */
+  comeIn(join: Event): void {
     this.#extremities.clear();
+    this.#joinedDepth = join.pdu.depth;
   }
 
   /** Moves the room's end to an accepted event. */
   async #advance(event: Event, after: RoomState): Promise<void> {
+    // What comes late from before the join most likely lies behind it, where nobody has shown the way yet. As an end
+    // it would lay the state of that time over the join's, which can put the user out again. Where it is a branch of
+    // its own, those who know both ends merge them.
+    if (event.pdu.depth < this.#joinedDepth) return;
     for (const id of await this.#coveredBy(event)) this.#extremities.delete(id);
     if (!(await this.#hasAcceptedDescendant(event.id))) {
       this.#extremities.set(event.id, { id: event.id, depth: event.pdu.depth, state: after });

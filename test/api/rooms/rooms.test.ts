@@ -119,7 +119,7 @@ describe('membership', () => {
     ]);
     expect(errorOf(await call('POST', `rooms/${room}/invite`, {}))).toEqual([400, 'M_BAD_JSON']);
     expect(errorOf(await call('POST', 'rooms/tea/join', {}))).toEqual([400, 'M_INVALID_PARAM']);
-    expect(errorOf(await call('POST', 'join/%23tea:a.example', {}))).toEqual([404, 'M_UNKNOWN']);
+    expect(errorOf(await call('POST', 'join/%23tea:a.example', {}))).toEqual([404, 'M_NOT_FOUND']);
   });
 });
 

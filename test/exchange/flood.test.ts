@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest';
+import { concat } from '../../src/base/bytes.ts';
+import { seededRandom } from '../../src/base/random.ts';
+import type { PipeLimits } from '../../src/pipe/limits.ts';
+import { FAST, MINUTE, type Node, put, SLOW, World } from './world.ts';
+
+/*
+ *   a ══ 100 bit/s, 2 s ══ b <── five XX1 a second ── m0 … m39
+ *
+ * Everything that b sends shares its 100 bit/s: an XX2 takes 23 s of it.
+ */
+
+const FLOODERS = 40;
+const HOUR = 60 * MINUTE;
+
+interface Flooded {
+  readonly world: World;
+  readonly a: Node;
+  readonly b: Node;
+  /** How many requests of a, one after another, b has answered within an hour. */
+  readonly answered: number;
+  /** Seconds of b's airtime that went to the flooders. */
+  readonly lostSeconds: number;
+}
+
+async function hour(options: { flood: boolean; pipe?: Partial<PipeLimits> }): Promise<Flooded> {
+  const world = new World(7);
+  const random = seededRandom(7);
+  world.connect('a', 'b', SLOW);
+  const a = world.start('a', SLOW);
+  const b = world.start('b', SLOW, options.pipe === undefined ? {} : { limits: { pipe: options.pipe } });
+  const links = Array.from({ length: FLOODERS }, (_, i) => {
+    world.connect(`m${i}`, 'b', FAST);
+    return world.network.join(`m${i}`, FAST);
+  });
+  const ask = (text: string): Promise<unknown> =>
+    a.socket.request(b.name, b.address, put(text), { timeoutMs: HOUR, priority: 1 });
+  await world.time.until(ask('first'), 10 * MINUTE);
+  const { clock } = world.time;
+  const flood = (): void => {
+    for (let n = 0; n < 5; n++) {
+      const first = concat(Uint8Array.of(0x90, 0x11, 5), random.bytes(32), new Uint8Array(60));
+      links[random.integer(FLOODERS)]!.send('b', first);
+    }
+    clock.after(1_000, flood);
+  };
+  if (options.flood) flood();
+  const start = clock.monotonic();
+  let answered = 0;
+  for (; clock.monotonic() - start < HOUR; answered++) await world.time.until(ask(`${answered}`), 2 * HOUR);
+  const lost = world.seen.filter(
+    ({ from, to, fate }) => from === 'b' && to.startsWith('m') && fate === 'sent',
+  );
+  const lostSeconds = lost.reduce((sum, { wire }) => sum + (wire * 8) / SLOW.rate!, 0);
+  return { world, a, b, answered, lostSeconds };
+}
+
+test('a flood of handshakes from many addresses leaves an established session most of its rate, and known peers their way in', async () => {
+  const quiet = await hour({ flood: false });
+  const flooded = await hour({ flood: true });
+  const unbounded = await hour({ flood: true, pipe: { answersShare: 1 } });
+  // A tenth of the hour, and what may go at once.
+  expect(flooded.lostSeconds).toBeGreaterThan(0);
+  expect(flooded.lostSeconds).toBeLessThan(360 + 120);
+  expect(flooded.answered).toBeGreaterThan(0.8 * quiet.answered);
+  // Without the bound the flood would show.
+  expect(unbounded.answered).toBeLessThan(0.6 * quiet.answered);
+
+  // A server at an address that is known starts again and has to shake hands, against all of them.
+  const { world, a, b } = flooded;
+  await a.socket.close();
+  const again = world.start('a', SLOW);
+  const started = world.time.clock.monotonic();
+  await world.time.until(
+    again.socket.request(b.name, b.address, put('again'), { timeoutMs: HOUR, priority: 1 }),
+    HOUR,
+  );
+  expect(world.time.clock.monotonic() - started).toBeLessThan(5 * MINUTE);
+  expect(b.socket.counters.pipe.throttled).toBeGreaterThan(10_000);
+});
