@@ -12,6 +12,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Every route says it; registering one without is an assertion. */
     auth?: AuthKind;
+    /** The handler may wait for long, so that the token is looked at once more before its answer leaves. */
+    longPoll?: true;
   }
   interface FastifyRequest {
     /** Set on routes with `auth: 'device'`. */
@@ -44,15 +46,14 @@ export function addAuthentication(
 
   // Before the body is read: a stranger's megabytes are not worth parsing.
   app.addHook('onRequest', async (request) => {
-    if (request.routeOptions.config.auth !== 'device') return;
-    const header = request.headers.authorization;
-    if (header === undefined) throw new MatrixError(401, 'M_MISSING_TOKEN', 'The access token is missing.');
-    const token = TOKEN.exec(header)?.[1];
-    const requester = token === undefined ? undefined : await authenticate(token);
-    if (requester === undefined) {
-      throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'The access token is not known.', { soft_logout: false });
-    }
-    request.requester = requester;
+    if (request.routeOptions.config.auth === 'device')
+      request.requester = await requesterOf(request, authenticate);
+  });
+
+  app.addHook('preSerialization', async (request, reply, payload) => {
+    if (request.routeOptions.config.longPoll && reply.statusCode === 200)
+      await requesterOf(request, authenticate);
+    return payload;
   });
 
   app.addHook('preValidation', async (request) => {
@@ -66,4 +67,16 @@ export function addAuthentication(
       throw new MatrixError(401, 'M_UNAUTHORIZED', 'The request is not signed by a server.');
     }
   });
+}
+
+async function requesterOf(
+  { headers }: FastifyRequest,
+  authenticate: Authentication['authenticate'],
+): Promise<Requester> {
+  const header = headers.authorization;
+  if (header === undefined) throw new MatrixError(401, 'M_MISSING_TOKEN', 'The access token is missing.');
+  const token = TOKEN.exec(header)?.[1];
+  const requester = token === undefined ? undefined : await authenticate(token);
+  if (requester !== undefined) return requester;
+  throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'The access token is not known.', { soft_logout: false });
 }

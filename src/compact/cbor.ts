@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import { utf8 } from '../base/bytes.ts';
+import { fromUtf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { JsonObject, JsonValue } from '../matrix/json.ts';
 
@@ -103,6 +103,14 @@ export function decodeByteStringAt(
   return value === undefined ? bad(reader.problem ?? 'truncated') : ok({ value, end: reader.at });
 }
 
+/** Bytes of an initial byte and the longest argument (RFC 8949, section 3). */
+const LONGEST_HEAD = 9;
+
+const headLength = (count: number): number =>
+  count < 24 ? 1 : count < 0x100 ? 2 : count < 0x10000 ? 3 : count < 0x1_0000_0000 ? 5 : LONGEST_HEAD;
+
+const encoder = new TextEncoder();
+
 class Writer {
   #bytes = new Uint8Array(256);
   #view = new DataView(this.#bytes.buffer);
@@ -127,7 +135,7 @@ class Writer {
   }
 
   head(major: number, count: number): void {
-    this.#need(9);
+    this.#need(LONGEST_HEAD);
     const at = this.#length;
     if (count < 24) {
       this.#bytes[at] = (major << 5) | count;
@@ -169,9 +177,15 @@ class Writer {
   }
 
   #text(text: string): void {
-    const bytes = utf8(text);
-    this.head(TEXT, bytes.length);
-    this.raw(bytes);
+    // UTF-8 takes at most three bytes for a unit of UTF-16. Written in place: a new array for each text costs more.
+    this.#need(LONGEST_HEAD + 3 * text.length);
+    const room = headLength(text.length);
+    const start = this.#length + room;
+    const { written } = encoder.encodeInto(text, this.#bytes.subarray(start));
+    const needed = headLength(written);
+    if (needed !== room) this.#bytes.copyWithin(this.#length + needed, start, start + written);
+    this.head(TEXT, written);
+    this.#length += written;
   }
 
   #simple(value: number): void {
@@ -185,7 +199,7 @@ class Writer {
       return;
     }
     assert(Number.isFinite(value), 'JSON has no infinity and no NaN');
-    this.#need(9);
+    this.#need(LONGEST_HEAD);
     if (Math.fround(value) === value) {
       this.#bytes[this.#length] = (SIMPLE << 5) | SINGLE;
       this.#view.setFloat32(this.#length + 1, value);
@@ -296,7 +310,7 @@ class Reader {
     if ((this.#bytes[this.at]! & 31) !== INDEFINITE) {
       const bytes = this.byteString();
       if (bytes === undefined) return undefined;
-      return strictUtf8(bytes) ?? this.#fail('not UTF-8');
+      return fromUtf8(bytes) ?? this.#fail('not UTF-8');
     }
     this.at++;
     let text = '';
@@ -361,17 +375,6 @@ class Reader {
           ? this.#view.getFloat32(at)
           : this.#view.getFloat64(at);
     return Number.isFinite(number) ? number : this.#fail('number out of range');
-  }
-}
-
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-/** The text of UTF-8 bytes with a leading U+FEFF kept: it is part of the value, and of the event's hash. */
-function strictUtf8(bytes: Uint8Array): string | undefined {
-  try {
-    return decoder.decode(bytes);
-  } catch {
-    return undefined;
   }
 }
 

@@ -17,14 +17,14 @@ const MAX_SINGLE_FETCHES = 50;
 const PARALLEL_FETCHES = 4;
 
 /** What a gap is filled from and into. */
-export interface GapOptions {
+interface GapOptions {
   readonly serverName: ServerName;
   readonly rooms: FederatedRooms;
   readonly remote: RemoteEvents;
 }
 
 /** On whose behalf an event is admitted, and how much that may cost. */
-export interface Admission {
+interface Admission {
   readonly origin: ServerName;
   readonly room: RoomVersionOf;
   readonly budget: Budget;

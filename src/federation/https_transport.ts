@@ -191,7 +191,7 @@ export class HttpsTransport implements FederationTransport {
   }
 }
 
-export interface HttpsTransportOptions {
+interface HttpsTransportOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly clock: Clock;

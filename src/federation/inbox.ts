@@ -39,7 +39,7 @@ const FIRST_RETRY_MS: Millis = 10_000;
 /** Whatever hindered a PDU for so long will hinder it for ever, and the room has gone on. */
 const MAX_AGE_MS: Millis = 7 * 24 * 60 * 60 * 1000;
 
-export interface InboxOptions {
+interface InboxOptions {
   readonly serverName: ServerName;
   readonly database: Database;
   readonly clock: Clock;

@@ -277,7 +277,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
   }
 }
 
-export interface KeyRingOptions {
+interface KeyRingOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly database: Database;

@@ -16,7 +16,7 @@ export interface Postponement {
   readonly waitMs: Millis;
 }
 
-export interface LanesOptions {
+interface LanesOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** Does what there is to do for a server. Undefined: all is done. */

@@ -5,7 +5,7 @@ import type { ServerName } from '../matrix/ids.ts';
 import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
 
 /** The part of an ExchangeSocket that carries requests. */
-export interface PipeRequester {
+interface PipeRequester {
   request(
     peer: ServerName,
     address: string,

@@ -30,7 +30,7 @@ const MAX_REQUESTS = 200;
 const MAX_ERROR_TEXT = 200;
 const NOT_IN_ROOM = 'This server is not in the room.';
 
-export interface ReceiverOptions {
+interface ReceiverOptions {
   readonly serverName: ServerName;
   readonly database: Database;
   readonly clock: Clock;
@@ -132,7 +132,6 @@ export class Receiver {
       outcome.kind === 'waits' ? [{ ...outcome.waiting, origin, received }] : [],
     );
     await database.transaction(async (tx) => {
-      await this.#inbox.add(tx, waiting);
       await storeAnswer(tx, origin, { txnId, response, received });
     });
     this.counters.held += waiting.length;

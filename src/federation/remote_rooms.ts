@@ -29,7 +29,7 @@ const AUTHORISER = 'join_authorised_via_users_server';
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
 
-export interface RemoteRoomsOptions {
+interface RemoteRoomsOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly clock: Clock;

@@ -214,7 +214,7 @@ export class Sender {
   }
 }
 
-export interface SenderOptions {
+interface SenderOptions {
   readonly serverName: ServerName;
   readonly database: Database;
   readonly clock: Clock;

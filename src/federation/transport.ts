@@ -31,7 +31,7 @@ export interface FederationTransport {
   ): Promise<{ readonly status: number; readonly body: JsonValue }>;
 }
 
-export type FederationProblem =
+type FederationProblem =
   /** No connection, or it broke. */
   | 'unreachable'
   | 'timeout'

@@ -8,7 +8,7 @@ import type { JsonObject, JsonValue } from '../matrix/json.ts';
 import { type SigningKey, signJson, verifyJson } from '../matrix/signing.ts';
 
 /** What is signed of a request (server-server API, "Request Authentication", step 1). */
-export interface SignedRequest {
+interface SignedRequest {
   readonly origin: ServerName;
   readonly destination: ServerName;
   readonly method: string;
@@ -19,7 +19,7 @@ export interface SignedRequest {
 }
 
 /** The parameters of an `Authorization: X-Matrix` header. */
-export interface XMatrix {
+interface XMatrix {
   readonly origin: ServerName;
   /** Servers older than v1.3 of the specification leave it out. */
   readonly destination: ServerName | undefined;

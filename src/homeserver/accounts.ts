@@ -75,7 +75,7 @@ interface RegistrationRequest extends DeviceRequest {
   readonly username?: string | undefined;
   readonly password?: string | undefined;
   readonly inhibitLogin?: boolean | undefined;
-  readonly auth?: AuthData | undefined;
+  readonly auth?: AuthData | null | undefined;
 }
 
 export type Registration =
@@ -204,7 +204,7 @@ export class Accounts {
    * Lets a user prove once more who it is, by its password, before something that cannot be undone.
    * @returns undefined where that is proved, else the body of a 401 @throws MatrixError M_LIMIT_EXCEEDED
    */
-  async confirm({ user }: Requester, auth: AuthData | undefined): Promise<JsonObject | undefined> {
+  async confirm({ user }: Requester, auth: AuthData | null | undefined): Promise<JsonObject | undefined> {
     const stage = 'm.login.password';
     if (auth?.type !== stage) return challenge(this.#random, stage, auth);
     this.#attempts.take(user);

@@ -23,7 +23,7 @@ const SESSION_BYTES = 12;
 export function challenge(
   random: Random,
   stage: Stage,
-  auth: AuthData | undefined,
+  auth: AuthData | null | undefined,
   problem?: string,
 ): JsonObject {
   return {

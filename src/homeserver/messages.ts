@@ -5,6 +5,7 @@ import type { JsonObject } from '../matrix/json.ts';
 import type { Reader } from '../storage/database.ts';
 import { membershipOf } from '../storage/memberships.ts';
 import {
+  type Direction,
   type EventRow,
   type RoomRow,
   roomRow,
@@ -16,9 +17,9 @@ import {
 } from '../storage/sync.ts';
 import type { Requester } from './accounts.ts';
 import { allowsEvent, allowsRoom, type RoomEventFilter } from './filter_events.ts';
+import { Renderer } from './render.ts';
 import { contentOf, MembershipHistory } from './sync/membership.ts';
 import { pageOfEvents } from './sync/pagination.ts';
-import { Renderer } from './sync/render.ts';
 import { BEGINNING, delivered, formatPoint, type Point, parsePoint, pointAt } from './sync/token.ts';
 import { settingIn, Visibility } from './sync/visibility.ts';
 
@@ -27,8 +28,6 @@ const DEFAULT_LIMIT = 10;
 const MAX_LIMIT = 500;
 /** Events looked at for one answer at most; beyond it the client has to ask again from there. */
 const MAX_SCANNED = 2_000;
-
-export type Direction = 'b' | 'f';
 
 export interface MessagesRequest {
   readonly requester: Requester;
@@ -95,14 +94,13 @@ export class Messages {
     const limit = limitOf(request.limit ?? filter.limit);
     const scan = await this.#scan(view, { dir, from, to, limit, filter });
 
-    const chunk: JsonObject[] = [];
-    for (const row of scan.events) chunk.push(await view.renderer.timelineEvent(row, view.visibility));
+    const chunk = await view.renderer.timelineEvents(request.room, scan.events, view.visibility);
     const body: JsonObject = { start: request.from ?? formatPoint(from), chunk };
     if (scan.more) body.end = formatPoint(scan.end);
     const first = scan.events[0];
     if (filter.lazyLoadMembers && first !== undefined) {
       const members = await this.#sendersOf(scan.events, first.state_after);
-      body.state = members.map((row) => view.renderer.stateEvent(row));
+      body.state = await view.renderer.stateRows(request.room, members);
     }
     return body;
   }
@@ -110,7 +108,7 @@ export class Messages {
   /** One event. @throws MatrixError M_NOT_FOUND where it is not there or the user may not see it */
   async event(requester: Requester, room: RoomId, event: EventId): Promise<JsonObject> {
     const { view, row } = await this.#visibleEvent(requester, room, event);
-    return view.renderer.timelineEvent(row, view.visibility);
+    return (await view.renderer.timelineEvents(room, [row], view.visibility))[0]!;
   }
 
   /** An event with what came just before and after it. @throws MatrixError M_NOT_FOUND as `event` */
@@ -134,21 +132,21 @@ export class Messages {
     });
     const all = [...[...before.events].reverse(), row, ...after.events];
     const { state_after } = all.at(-1)!;
-    const render = async (rows: readonly EventRow[]): Promise<JsonObject[]> => {
-      const events: JsonObject[] = [];
-      for (const each of rows) events.push(await view.renderer.timelineEvent(each, view.visibility));
-      return events;
-    };
+    const render = (rows: readonly EventRow[]): Promise<JsonObject[]> =>
+      view.renderer.timelineEvents(request.room, rows, view.visibility);
     const state =
       state_after === null ? [] : await stateGroupState(this.#reader, state_after, !filter.lazyLoadMembers);
     if (filter.lazyLoadMembers) state.push(...(await this.#sendersOf(all, state_after)));
     return {
       start: formatPoint(before.end),
       end: formatPoint(after.end),
-      event: await view.renderer.timelineEvent(row, view.visibility),
+      event: (await render([row]))[0]!,
       events_before: await render(before.events),
       events_after: await render(after.events),
-      state: state.filter((each) => passes(filter, view, each)).map((each) => view.renderer.stateEvent(each)),
+      state: await view.renderer.stateRows(
+        request.room,
+        state.filter((each) => passes(filter, view, each)),
+      ),
     };
   }
 
@@ -179,7 +177,7 @@ export class Messages {
       room,
       now,
       visibility: new Visibility(this.#reader, requester.user, joinedUntil),
-      renderer: new Renderer({ reader: this.#reader, clock: this.#clock, requester, room: roomId }),
+      renderer: new Renderer({ reader: this.#reader, clock: this.#clock, requester }),
       mayPage: joinedUntil > 0 || worldReadable,
       latest: delivered(worldReadable ? now : Math.min(now, joinedUntil)),
     };

@@ -1,9 +1,6 @@
 /** A value that SQLite and PostgreSQL both take. Booleans are 0 and 1. */
 export type SqlValue = string | number | null | Uint8Array;
 
-/** A row, typed by hand at the call: columns as the statement names them. */
-export type Row = Record<string, SqlValue>;
-
 /** Reads committed data. A service that only reads takes this type, so that it cannot write. */
 export interface Reader {
   /** The first row, or undefined. Statements are prepared once for each distinct text. */

@@ -35,13 +35,13 @@ interface EventRow {
 }
 
 /** The columns that `storedEvent` reads, of `events e JOIN rooms r ON r.id = e.room`. */
-export const EVENT_COLUMNS =
+const EVENT_COLUMNS =
   'e.id AS row, e.event_id, r.room_id, e.json, e.status, e.rejected_by, e.state_before, e.state_after, e.position, e.redacted_by';
 
 const FROM_EVENTS = `SELECT ${EVENT_COLUMNS} FROM events e JOIN rooms r ON r.id = e.room`;
 
 /** Turns a row of EVENT_COLUMNS into an event. */
-export function storedEvent(row: EventRow): StoredEvent {
+function storedEvent(row: EventRow): StoredEvent {
   return {
     row: row.row,
     event: { id: row.event_id as EventId, room: row.room_id as RoomId, pdu: JSON.parse(row.json) as Pdu },
@@ -52,11 +52,6 @@ export function storedEvent(row: EventRow): StoredEvent {
     position: row.position,
     redactedBy: row.redacted_by as EventId | null,
   };
-}
-
-export async function eventById(db: Reader, id: EventId): Promise<StoredEvent | undefined> {
-  const row = await db.get<EventRow>(`${FROM_EVENTS} WHERE e.event_id = ?`, id);
-  return row === undefined ? undefined : storedEvent(row);
 }
 
 /** Those of the events that are stored, in no particular order. */
@@ -74,22 +69,6 @@ export async function storedIds(db: Reader, ids: readonly EventId[]): Promise<Se
     (list) => `SELECT event_id AS id FROM events WHERE event_id IN (${list})`,
   );
   return new Set(rows.map((row) => row.id as EventId));
-}
-
-/** The events of a room with positions in (after, upTo], in order, at most `limit`. */
-export async function eventsByPosition(
-  db: Reader,
-  room: RoomId,
-  range: { readonly after: number; readonly upTo: number; readonly limit: number },
-): Promise<StoredEvent[]> {
-  const rows = await db.all<EventRow>(
-    `${FROM_EVENTS} WHERE r.room_id = ? AND e.position > ? AND e.position <= ? ORDER BY e.position LIMIT ?`,
-    room,
-    range.after,
-    range.upTo,
-    range.limit,
-  );
-  return rows.map(storedEvent);
 }
 
 /**

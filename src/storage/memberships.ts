@@ -78,11 +78,15 @@ export async function isServerJoined(db: Reader, room: RoomId, server: ServerNam
   return row !== undefined;
 }
 
-/** Whether somebody else's event has put a user of a server out of a room that this server has a copy of. */
+/**
+ * Whether a user of a server is out of a room that this server has a copy of, but not by an event of their own: by
+ * somebody else's, or by a resolution, which leaves the row naming the join that it undid.
+ */
 export async function isServerPutOut(db: Reader, room: RoomId, server: ServerName): Promise<boolean> {
   const row = await db.get<{ found: number }>(
     `SELECT 1 AS found FROM memberships m JOIN events e ON e.event_id = m.event_id
-     WHERE m.room = ? AND m.membership IN ('leave', 'ban') AND m.server_name = ? AND e.sender <> m.user_id LIMIT 1`,
+     WHERE m.room = ? AND m.membership IN ('leave', 'ban') AND m.server_name = ?
+       AND (e.sender <> m.user_id OR json_extract(e.json, '$.content.membership') = 'join') LIMIT 1`,
     room,
     server,
   );

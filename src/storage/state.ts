@@ -2,7 +2,6 @@ import type { EventId } from '../matrix/ids.ts';
 import type { StateKey, StateMap } from '../matrix/pdu.ts';
 import { splitStateKey, stateKey } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
-import { allIn } from './rows.ts';
 
 interface Entry {
   readonly type: string;
@@ -114,15 +113,4 @@ export async function stateOfTypeAt(
     position,
   );
   return rows.map((row) => row.id as EventId);
-}
-
-/** The types and keys of state events, for those that are stored as such. */
-export async function placesOf(db: Reader, ids: readonly EventId[]): Promise<Map<EventId, StateKey>> {
-  const rows = await allIn<Entry>(
-    db,
-    ids,
-    (list) =>
-      `SELECT event_id, type, state_key FROM events WHERE state_key IS NOT NULL AND event_id IN (${list})`,
-  );
-  return new Map(rows.map((row) => [row.event_id as EventId, stateKey(row.type, row.state_key)]));
 }

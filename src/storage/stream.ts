@@ -1,12 +1,7 @@
-import type { Reader, Transaction } from './database.ts';
-
-/** The last position of the delivery stream: everything up to it is committed and readable. */
-export async function lastPosition(db: Reader): Promise<number> {
-  return (await db.get<{ position: number }>('SELECT position FROM stream'))!.position;
-}
+import type { Transaction } from './database.ts';
 
 /** Takes the next position of the delivery stream. */
 export async function nextPosition(tx: Transaction): Promise<number> {
-  await tx.run('UPDATE stream SET position = position + 1');
-  return lastPosition(tx);
+  return (await tx.get<{ position: number }>('UPDATE stream SET position = position + 1 RETURNING position'))!
+    .position;
 }

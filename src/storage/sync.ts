@@ -72,33 +72,22 @@ export function roomRow(reader: Reader, roomId: string): Promise<RoomRow | undef
   return reader.get<RoomRow>('SELECT id, room_id, version FROM rooms WHERE room_id = ?', roomId);
 }
 
-/** Delivered events with `after` < position <= `upTo`, newest first. */
-export function deliveredBackwards(
-  reader: Reader,
-  room: number,
-  range: { readonly after: number; readonly upTo: number; readonly limit: number },
-): Promise<EventRow[]> {
-  return reader.all<EventRow>(
-    `SELECT ${EVENT_COLUMNS} FROM events e
-     WHERE e.room = ? AND e.position > ? AND e.position <= ? AND e.status = 'timeline'
-     ORDER BY e.position DESC LIMIT ?`,
-    room,
-    range.after,
-    range.upTo,
-    range.limit,
-  );
-}
+/** 'b': newest first, 'f': oldest first. */
+export type Direction = 'b' | 'f';
 
-/** Delivered events with `after` < position <= `upTo`, oldest first. */
-export function deliveredForwards(
+const SORTED = { b: 'DESC', f: 'ASC' } as const;
+
+/** Delivered events with `after` < position <= `upTo`, in a direction. */
+export function deliveredEvents(
   reader: Reader,
   room: number,
+  dir: Direction,
   range: { readonly after: number; readonly upTo: number; readonly limit: number },
 ): Promise<EventRow[]> {
   return reader.all<EventRow>(
     `SELECT ${EVENT_COLUMNS} FROM events e
      WHERE e.room = ? AND e.position > ? AND e.position <= ? AND e.status = 'timeline'
-     ORDER BY e.position LIMIT ?`,
+     ORDER BY e.position ${SORTED[dir]} LIMIT ?`,
     room,
     range.after,
     range.upTo,
@@ -112,37 +101,18 @@ export interface HistoricPlace {
   readonly id: number;
 }
 
-/** Events that were never delivered (backfilled), `after` < (depth, id) <= `upTo`, newest first. */
-export function historicBackwards(
+/** Events that were never delivered (backfilled), `after` < (depth, id) <= `upTo`, in a direction. */
+export function historicEvents(
   reader: Reader,
   room: number,
+  dir: Direction,
   range: { readonly after: HistoricPlace; readonly upTo: HistoricPlace; readonly limit: number },
 ): Promise<EventRow[]> {
   return reader.all<EventRow>(
     `SELECT ${EVENT_COLUMNS} FROM events e
      WHERE e.room = ? AND e.position IS NULL AND e.status = 'timeline'
        AND (e.depth, e.id) > (?, ?) AND (e.depth, e.id) <= (?, ?)
-     ORDER BY e.depth DESC, e.id DESC LIMIT ?`,
-    room,
-    range.after.depth,
-    range.after.id,
-    range.upTo.depth,
-    range.upTo.id,
-    range.limit,
-  );
-}
-
-/** As historicBackwards, oldest first. */
-export function historicForwards(
-  reader: Reader,
-  room: number,
-  range: { readonly after: HistoricPlace; readonly upTo: HistoricPlace; readonly limit: number },
-): Promise<EventRow[]> {
-  return reader.all<EventRow>(
-    `SELECT ${EVENT_COLUMNS} FROM events e
-     WHERE e.room = ? AND e.position IS NULL AND e.status = 'timeline'
-       AND (e.depth, e.id) > (?, ?) AND (e.depth, e.id) <= (?, ?)
-     ORDER BY e.depth, e.id LIMIT ?`,
+     ORDER BY e.depth ${SORTED[dir]}, e.id ${SORTED[dir]} LIMIT ?`,
     room,
     range.after.depth,
     range.after.id,
@@ -163,22 +133,6 @@ export function timelineEvent(reader: Reader, room: number, eventId: string): Pr
 
 export function eventById(reader: Reader, eventId: string): Promise<EventRow | undefined> {
   return reader.get<EventRow>(`SELECT ${EVENT_COLUMNS} FROM events e WHERE e.event_id = ?`, eventId);
-}
-
-/** The transaction id with which this device sent an event, if it did. */
-export async function transactionIdOf(
-  reader: Reader,
-  user: string,
-  device: string,
-  eventId: string,
-): Promise<string | undefined> {
-  const row = await reader.get<{ txn_id: string }>(
-    'SELECT txn_id FROM client_transactions WHERE event_id = ? AND user_id = ? AND device_id = ?',
-    eventId,
-    user,
-    device,
-  );
-  return row?.txn_id;
 }
 
 /** What holds each place of the state that changed in `after` < position <= `upTo`, at `upTo`. */

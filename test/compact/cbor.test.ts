@@ -146,6 +146,21 @@ describe('JSON in CBOR', () => {
     expect(problem(text)).toBe(expected);
   });
 
+  test('has the shortest head for a text of any number of bytes', () => {
+    for (const char of ['a', 'ü', '€', '😀', '\ud800'])
+      for (const count of [
+        0, 7, 8, 11, 12, 22, 23, 24, 63, 64, 85, 86, 127, 128, 255, 256, 21_845, 32_768, 65_536,
+      ]) {
+        const text = char.repeat(count);
+        const bytes = Buffer.from(text);
+        const head = bytes.length < 24 ? 1 : bytes.length < 256 ? 2 : bytes.length < 65_536 ? 3 : 5;
+        const encoded = encodeJson([text, 1]);
+        expect(encoded.length).toBe(1 + head + bytes.length + 1);
+        expect(Buffer.compare(encoded.subarray(1 + head, -1), bytes)).toBe(0);
+        expect(decodeJson(encoded)).toStrictEqual({ ok: true, value: [bytes.toString(), 1] });
+      }
+  });
+
   test('with a key __proto__ makes an own property and leaves the prototype alone', () => {
     const value = JSON.parse('{"__proto__": {"admin": true}}') as JsonValue;
     const back = decodeJson(encodeJson(value));

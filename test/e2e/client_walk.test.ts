@@ -207,7 +207,7 @@ describe.each(DOORS)('a client that speaks %s', (name) => {
         available: true,
       });
       const body = { username, password: `secret of ${username}`, initial_device_display_name: 'phone' };
-      const first = await client.call('POST /register', { body });
+      const first = await client.call('POST /register', { body: { ...body, auth: null } });
       expect(first).toMatchObject({
         status: 401,
         value: { flows: [{ stages: ['m.login.registration_token'] }], session: expect.any(String) },
@@ -456,6 +456,17 @@ describe.each(DOORS)('a client that speaks %s', (name) => {
     await bob.say(room, 'while you were away');
     const { rooms } = await alice.sync({ since: next_batch, timeout: '30000' });
     expect(bodies(rooms.join[room]!.timeline.events)).toEqual(['while you were away']);
+  });
+
+  it('learns nothing more from a long poll once it is logged out', async () => {
+    const [gone, remover] = [await walk.client(), await walk.client()];
+    gone.take(await gone.ask('POST /login', { body: password(alice.user, 'secret of alice') }));
+    remover.token = gone.token;
+    const { next_batch } = await gone.sync();
+    const poll = gone.call('GET /sync', { query: { since: next_batch, timeout: '30000' } });
+    await remover.ask('POST /logout');
+    await bob.say(room, 'not for everybody');
+    expect(await poll).toMatchObject({ status: 401, value: { errcode: 'M_UNKNOWN_TOKEN' } });
   });
 
   it('changes its password and removes the other device, with the password once more', async () => {

@@ -362,9 +362,7 @@ it('keeps no connection to a server that it only asks for its keys', async () =>
   const keys = call({ method: 'GET', path: '/_matrix/key/v2/server' });
   for (let i = 0; i < 3; i++) await transport.request(B, keys);
   expect(connections).toHaveLength(3);
-  for (let i = 0; i < 3; i++) await transport.request(B, call());
-  expect(received).toHaveLength(6);
-  expect(connections).toHaveLength(4);
+  expect(received).toHaveLength(3);
 });
 
 it('takes no answer that is too large', async () => {

@@ -6,7 +6,7 @@ import { AUTH_DATA } from './schemas.ts';
 interface PasswordBody {
   readonly new_password: string;
   readonly logout_devices?: boolean;
-  readonly auth?: AuthData;
+  readonly auth?: AuthData | null;
 }
 
 const PASSWORD_BODY = {

@@ -54,7 +54,7 @@ export function deviceRoutes(
     },
   );
 
-  app.delete<{ Params: DevicePath; Body: { auth?: AuthData } | undefined }>(
+  app.delete<{ Params: DevicePath; Body: { auth?: AuthData | null } | undefined }>(
     '/_matrix/client/v3/devices/:deviceId',
     { config: { auth: 'device' }, schema: { body: { anyOf: [DELETE_BODY, { type: 'null' }] } } },
     async ({ requester, params, body }, reply) => {
@@ -65,7 +65,7 @@ export function deviceRoutes(
     },
   );
 
-  app.post<{ Body: { devices: DeviceId[]; auth?: AuthData } }>(
+  app.post<{ Body: { devices: DeviceId[]; auth?: AuthData | null } }>(
     '/_matrix/client/v3/delete_devices',
     { config: { auth: 'device' }, schema: { body: DELETE_MANY_BODY } },
     async ({ requester, body }, reply) => {

@@ -10,7 +10,7 @@ interface RegisterBody {
   readonly device_id?: string;
   readonly initial_device_display_name?: string;
   readonly inhibit_login?: boolean;
-  readonly auth?: AuthData;
+  readonly auth?: AuthData | null;
 }
 
 const REGISTER_BODY = {

@@ -1,6 +1,9 @@
-/** Client-server API, "Authentication types": what `auth` holds in a request with user-interactive authentication. */
+/**
+ * Client-server API, "Authentication types": what `auth` holds in a request with user-interactive authentication. Clients
+ * write null before they have been asked for anything.
+ */
 export const AUTH_DATA = {
-  type: 'object',
+  type: ['object', 'null'],
   properties: {
     type: { type: 'string' },
     session: { type: 'string', maxLength: 255 },

@@ -6,7 +6,7 @@ import { boolean, natural, oneOf, type Query, text } from './query.ts';
 export function syncRoutes(app: FastifyInstance, { sync }: { readonly sync: Sync }): void {
   app.get<{ Querystring: Query }>(
     '/_matrix/client/v3/sync',
-    { config: { auth: 'device' } },
+    { config: { auth: 'device', longPoll: true } },
     async ({ requester, query }, reply) => {
       // There is no presence yet that this could set; a value that does not exist is still refused.
       if (text(query, 'set_presence') !== undefined)

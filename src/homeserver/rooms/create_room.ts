@@ -12,9 +12,9 @@ import type { RoomWriter } from './room_writer.ts';
 import { ACCEPTED } from './verdict.ts';
 
 /** How many events `initial_state` may hold. */
-export const MAX_INITIAL_STATE = 200;
+const MAX_INITIAL_STATE = 200;
 /** How many users `invite` may hold. */
-export const MAX_INITIAL_INVITES = 100;
+const MAX_INITIAL_INVITES = 100;
 /** How often the time of a create event is moved on to get a room id that is free. */
 const MAX_ATTEMPTS = 100;
 

@@ -18,6 +18,14 @@ export interface StateBefore {
   readonly authChain: readonly Event[];
 }
 
+/** What get_missing_events asks for. */
+export interface MissingEventsRequest {
+  readonly earliest: readonly EventId[];
+  readonly latest: readonly EventId[];
+  readonly limit: number;
+  readonly minDepth: number;
+}
+
 /**
  * The part of the rooms service that federation calls. Every method that reads or writes for a remote server takes
  * that server's name and checks that it may (in the room now, or at that event). Failures are MatrixErrors.
@@ -55,15 +63,6 @@ export interface FederatedRooms {
     server: ServerName,
   ): Promise<{ state: readonly EventId[]; authChain: readonly EventId[] }>;
   /** The events between `earliest` and `latest`, breadth first from `latest`, at most `limit`, oldest first. */
-  missingEvents(
-    room: RoomId,
-    request: {
-      readonly earliest: readonly EventId[];
-      readonly latest: readonly EventId[];
-      readonly limit: number;
-      readonly minDepth: number;
-    },
-    server: ServerName,
-  ): Promise<readonly Event[]>;
+  missingEvents(room: RoomId, request: MissingEventsRequest, server: ServerName): Promise<readonly Event[]>;
   forwardExtremities(room: RoomId): Promise<readonly EventId[]>;
 }

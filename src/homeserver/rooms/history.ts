@@ -5,6 +5,7 @@ import type { Database } from '../../storage/database.ts';
 import { authEdges, eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
+import type { MissingEventsRequest } from './federated_rooms.ts';
 import { isServerJoinedIn } from './joined_in.ts';
 import type { RoomWriter } from './room_writer.ts';
 
@@ -72,12 +73,7 @@ export class FederatedHistory {
   /** See FederatedRooms.missingEvents. @throws MatrixError M_FORBIDDEN */
   async missingEvents(
     room: RoomId,
-    request: {
-      readonly earliest: readonly EventId[];
-      readonly latest: readonly EventId[];
-      readonly limit: number;
-      readonly minDepth: number;
-    },
+    request: MissingEventsRequest,
     server: ServerName,
   ): Promise<readonly Event[]> {
     await this.#checkInRoom(room, server);

@@ -1,5 +1,7 @@
 import { forbidden } from '../../matrix/error.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
+import type { Reader } from '../../storage/database.ts';
+import { isServerJoined } from '../../storage/memberships.ts';
 import type { ClientTransaction } from '../../storage/transactions.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -11,10 +13,12 @@ export const notInRoom = () => forbidden('You are not in this room');
 
 /** Stores events of local users at the end of their rooms. */
 export class LocalEvents {
+  readonly #db: Reader;
   readonly #writer: RoomWriter;
   readonly #builder: EventBuilder;
 
-  constructor(writer: RoomWriter, builder: EventBuilder) {
+  constructor(db: Reader, writer: RoomWriter, builder: EventBuilder) {
+    this.#db = db;
     this.#writer = writer;
     this.#builder = builder;
   }
@@ -34,10 +38,17 @@ export class LocalEvents {
       if (draft === undefined) throw notInRoom();
       const intent = await decide(draft);
       if (typeof intent === 'string') return intent;
+      if (!(await this.#mayAppend(room, intent))) throw notInRoom();
       const id = await this.add(draft, intent, transaction);
       await this.#writer.commit(draft);
       return id;
     });
+  }
+
+  /** A copy of a room that this server is not in any more is no place to come in by: only invites are rejected there. */
+  async #mayAppend(room: RoomId, { type, content }: EventIntent): Promise<boolean> {
+    if (type === 'm.room.member' && content.membership === 'leave') return true;
+    return isServerJoined(this.#db, room, this.#builder.serverName);
   }
 
   /** Adds an event to a draft. @throws MatrixError as `EventBuilder.build` */

@@ -1,4 +1,5 @@
 import type { Clock } from '../../base/time.ts';
+import { MatrixError } from '../../matrix/error.ts';
 import { MAX_DEPTH } from '../../matrix/event_format.ts';
 import { type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
@@ -61,7 +62,8 @@ export class OutsideMemberships {
   async leaveEvent(invite: Event, user: UserId): Promise<Event> {
     try {
       return await this.#remote.leave({ room: invite.room, user, via: [serverOf(invite.pdu.sender)] });
-    } catch {
+    } catch (error) {
+      if (!(error instanceof MatrixError)) throw error;
       // The user has decided; the other servers hear of it, if at all, from a later event.
       return this.#localLeave(invite, user);
     }

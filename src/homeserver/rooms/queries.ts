@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/time.ts';
 import { forbidden, notFound } from '../../matrix/error.ts';
-import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
+import type { EventId, RoomId, UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import type { Database } from '../../storage/database.ts';
@@ -8,15 +8,10 @@ import { eventsById, type StoredEvent } from '../../storage/events.ts';
 import { membershipOf, roomsOf } from '../../storage/memberships.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import { stateOfTypeAt } from '../../storage/state.ts';
-import { renderEvents } from './client_events.ts';
+import type { Requester } from '../accounts.ts';
+import { Renderer } from '../render.ts';
 import type { RoomState } from './room_state.ts';
 import type { RoomWriter } from './room_writer.ts';
-
-/** Who asks. */
-export interface Asker {
-  readonly user: UserId;
-  readonly device: DeviceId;
-}
 
 /** What local users may read of the state of their rooms. */
 export class RoomQueries {
@@ -31,13 +26,13 @@ export class RoomQueries {
   }
 
   /** The whole state as client events. @throws MatrixError M_FORBIDDEN */
-  async state(room: RoomId, asker: Asker): Promise<JsonObject[]> {
+  async state(room: RoomId, asker: Requester): Promise<JsonObject[]> {
     const state = await this.#visibleState(room, asker.user);
     return this.#render(await eventsById(this.#database, [...state.map.values()]), asker);
   }
 
   /** One state event. @throws MatrixError M_FORBIDDEN, M_NOT_FOUND */
-  async stateEvent(room: RoomId, type: string, key: string, asker: Asker): Promise<JsonObject> {
+  async stateEvent(room: RoomId, type: string, key: string, asker: Requester): Promise<JsonObject> {
     const state = await this.#visibleState(room, asker.user);
     const id = state.get(type, key);
     const stored = id === undefined ? undefined : await this.#writer.events.get(id);
@@ -52,7 +47,7 @@ export class RoomQueries {
    */
   async members(
     room: RoomId,
-    asker: Asker,
+    asker: Requester,
     options: {
       at?: number | undefined;
       membership?: string | undefined;
@@ -137,17 +132,8 @@ export class RoomQueries {
     return stateOfTypeAt(this.#database, found.row, 'm.room.member', last);
   }
 
-  #render(events: readonly StoredEvent[], asker: Asker): Promise<JsonObject[]> {
-    return renderEvents(
-      {
-        db: this.#database,
-        events: this.#writer.events,
-        states: this.#writer.states,
-        now: this.#clock.wall(),
-      },
-      events,
-      asker,
-    );
+  #render(events: readonly StoredEvent[], requester: Requester): Promise<JsonObject[]> {
+    return new Renderer({ reader: this.#database, clock: this.#clock, requester }).stateEvents(events);
   }
 }
 

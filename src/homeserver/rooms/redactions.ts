@@ -20,7 +20,7 @@ export interface Redaction {
 }
 
 /** The event id that a redaction names (room version 11, "Moving the redacts property"). */
-export function redactedId(event: Event): EventId | undefined {
+function redactedId(event: Event): EventId | undefined {
   if (event.pdu.type !== 'm.room.redaction' || event.pdu.state_key !== undefined) return undefined;
   const redacts = own(event.pdu.content, 'redacts');
   return typeof redacts === 'string' ? (redacts as EventId) : undefined;

@@ -162,7 +162,12 @@ export class Resident {
       throw invalidParam('The event refers to events that this server does not know');
     }
     const before = await draft.resolve(states);
-    if ((await this.#services.writer.events.get(event.id))?.stateAfter != null) return before;
+    const known = await this.#services.writer.events.get(event.id);
+    if (known?.stateAfter != null) {
+      // What was refused when it came as a PDU is refused here too.
+      if (known.status !== 'timeline') throw forbidden('The event was refused before');
+      return before;
+    }
     const verdict = await judge(draft, event, authEvents, before);
     if (verdict.status !== 'timeline') throw forbidden(verdict.reason);
     await draft.add(event, before, verdict, { origin: 'relayed' });

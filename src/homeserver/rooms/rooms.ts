@@ -18,7 +18,7 @@ import type { Notifier } from '../notifier.ts';
 import type { Outbox, RemoteRooms } from '../ports.ts';
 import { type CreateRoomRequest, RoomCreation } from './create_room.ts';
 import { EventBuilder } from './event_builder.ts';
-import type { FederatedRooms, Received, StateBefore } from './federated_rooms.ts';
+import type { FederatedRooms, MissingEventsRequest, Received, StateBefore } from './federated_rooms.ts';
 import { FederatedHistory } from './history.ts';
 import { RoomImport } from './import.ts';
 import { LocalEvents } from './local_events.ts';
@@ -66,7 +66,7 @@ export class Rooms implements FederatedRooms {
     const { database, clock, serverName, notifier, remote, localUserExists } = options;
     const writer = new RoomWriter(options);
     const builder = new EventBuilder(options);
-    const local = new LocalEvents(writer, builder);
+    const local = new LocalEvents(database, writer, builder);
     const profileOf = async (user: UserId): Promise<JsonObject> =>
       profileContent(await options.profiles.get(user));
     const outside = new OutsideMemberships({ database, notifier, remote, builder, clock, serverName });
@@ -171,7 +171,7 @@ export class Rooms implements FederatedRooms {
     return this.#history.stateIds(room, at, server);
   }
 
-  missingEvents(room: RoomId, request: Parameters<FederatedHistory['missingEvents']>[1], server: ServerName) {
+  missingEvents(room: RoomId, request: MissingEventsRequest, server: ServerName) {
     return this.#history.missingEvents(room, request, server);
   }
 

@@ -6,10 +6,10 @@ import { putGroup, stateOfGroup } from '../../storage/state.ts';
 import type { EventCache } from './event_cache.ts';
 import { MAX_HOPS, RoomState, type StoredGroup } from './room_state.ts';
 
-/** How many entries all states in memory have together, at most (one state always stays). */
+/** How many entries the states of groups in memory have together, at most. */
 const MAX_CACHED_ENTRIES = 200_000;
-/** How many resolutions are remembered. */
-const MAX_RESOLUTIONS = 256;
+/** The same, of the results of resolutions that are remembered. */
+const MAX_RESOLVED_ENTRIES = 100_000;
 
 /** Events that are not committed yet, by id. */
 export type Pending = ReadonlyMap<EventId, ResolvedEvent>;
@@ -18,11 +18,10 @@ export type Pending = ReadonlyMap<EventId, ResolvedEvent>;
 export class StateStore {
   readonly #db: Reader;
   readonly #events: EventCache;
-  /** By group, in the order of use, the oldest first. */
-  readonly #states = new Map<number, RoomState>();
-  #entries = 0;
+  /** By group. */
+  readonly #states = new LastUsed<number>(MAX_CACHED_ENTRIES);
   /** By the groups that were resolved. */
-  readonly #resolutions = new Map<string, RoomState>();
+  readonly #resolutions = new LastUsed<string>(MAX_RESOLVED_ENTRIES);
   /** How often states that differed were resolved. */
   resolutions = 0;
 
@@ -34,13 +33,10 @@ export class StateStore {
   /** The state that a group stands for. */
   async load(group: number): Promise<RoomState> {
     const cached = this.#states.get(group);
-    if (cached !== undefined) {
-      this.#keep(group, cached);
-      return cached;
-    }
+    if (cached !== undefined) return cached;
     const { map, hops } = await stateOfGroup(this.#db, group);
     const state = RoomState.stored(map, { id: group, hops });
-    this.#keep(group, state);
+    this.#states.keep(group, state);
     return state;
   }
 
@@ -60,11 +56,7 @@ export class StateStore {
 
     const map = await this.#runResolution(distinct, version, pending);
     const resolved = RoomState.near(nearest(distinct, map), map);
-    if (key !== undefined) {
-      this.#resolutions.set(key, resolved);
-      if (this.#resolutions.size > MAX_RESOLUTIONS)
-        this.#resolutions.delete(this.#resolutions.keys().next().value!);
-    }
+    if (key !== undefined) this.#resolutions.keep(key, resolved);
     return resolved;
   }
 
@@ -120,19 +112,41 @@ export class StateStore {
   settle(written: ReadonlyMap<RoomState, StoredGroup>): void {
     for (const [state, group] of written) {
       state.settle(group);
-      this.#keep(group.id, state);
+      this.#states.keep(group.id, state);
+    }
+  }
+}
+
+/** States in memory, those used last, bounded by the entries that they have together; one always stays. */
+class LastUsed<Key> {
+  /** In the order of use, the oldest first. */
+  readonly #states = new Map<Key, RoomState>();
+  readonly #maxEntries: number;
+  #entries = 0;
+
+  constructor(maxEntries: number) {
+    this.#maxEntries = maxEntries;
+  }
+
+  get(key: Key): RoomState | undefined {
+    const state = this.#states.get(key);
+    if (state !== undefined) this.keep(key, state);
+    return state;
+  }
+
+  keep(key: Key, state: RoomState): void {
+    this.#drop(key);
+    this.#states.set(key, state);
+    this.#entries += state.map.size;
+    for (const oldest of this.#states.keys()) {
+      if (this.#entries <= this.#maxEntries || this.#states.size === 1) break;
+      this.#drop(oldest);
     }
   }
 
-  #keep(group: number, state: RoomState): void {
-    if (this.#states.delete(group)) this.#entries -= state.map.size;
-    this.#states.set(group, state);
-    this.#entries += state.map.size;
-    for (const [oldest, old] of this.#states) {
-      if (this.#entries <= MAX_CACHED_ENTRIES || this.#states.size === 1) break;
-      this.#states.delete(oldest);
-      this.#entries -= old.map.size;
-    }
+  #drop(key: Key): void {
+    this.#entries -= this.#states.get(key)?.map.size ?? 0;
+    this.#states.delete(key);
   }
 }
 

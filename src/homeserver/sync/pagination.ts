@@ -1,11 +1,10 @@
 import type { Reader } from '../../storage/database.ts';
 import {
-  deliveredBackwards,
-  deliveredForwards,
+  type Direction,
+  deliveredEvents,
   type EventRow,
   type HistoricPlace,
-  historicBackwards,
-  historicForwards,
+  historicEvents,
 } from '../../storage/sync.ts';
 import type { Point } from './token.ts';
 
@@ -25,16 +24,16 @@ const deliveredPosition = (point: Point): number => (point.kind === 'delivered' 
 export async function pageOfEvents(
   reader: Reader,
   room: number,
-  { dir, from, to }: { readonly dir: 'b' | 'f'; readonly from: Point; readonly to: Point },
+  { dir, from, to }: { readonly dir: Direction; readonly from: Point; readonly to: Point },
 ): Promise<EventRow[]> {
   const [older, newer] = dir === 'b' ? [to, from] : [from, to];
   const positions = { after: deliveredPosition(older), upTo: deliveredPosition(newer), limit: BATCH };
   const places = { after: historicPlace(older), upTo: historicPlace(newer), limit: BATCH };
   const historicToo = older.kind === 'historic';
   if (dir === 'b') {
-    const rows = await deliveredBackwards(reader, room, positions);
-    return rows.length > 0 || !historicToo ? rows : historicBackwards(reader, room, places);
+    const rows = await deliveredEvents(reader, room, dir, positions);
+    return rows.length > 0 || !historicToo ? rows : historicEvents(reader, room, dir, places);
   }
-  const rows = historicToo ? await historicForwards(reader, room, places) : [];
-  return rows.length > 0 ? rows : deliveredForwards(reader, room, positions);
+  const rows = historicToo ? await historicEvents(reader, room, dir, places) : [];
+  return rows.length > 0 ? rows : deliveredEvents(reader, room, dir, positions);
 }

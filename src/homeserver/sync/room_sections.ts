@@ -1,5 +1,4 @@
 import type { Clock } from '../../base/time.ts';
-import { clientEvent } from '../../matrix/client_event.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Pdu } from '../../matrix/pdu.ts';
@@ -7,8 +6,8 @@ import type { Reader } from '../../storage/database.ts';
 import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
 import type { SyncFilter } from '../filter_events.ts';
+import { Renderer, withoutRoom } from '../render.ts';
 import { MembershipHistory } from './membership.ts';
-import { Renderer, withoutRoom } from './render.ts';
 import { loadState, type Summary } from './room_state.ts';
 import type { SentRound } from './sent_members.ts';
 import { loadTimeline, type Timeline } from './timeline.ts';
@@ -119,7 +118,7 @@ export class RoomSections {
     // invite in between hid the leave from them, its end too.
     const later = row.position > departure;
     if (newly || later) markLimited(section);
-    if (later) await this.#appendMembership(section.body, row);
+    if (later) await this.#appendMembership(section.body, row, request);
     return { ...section.body, account_data: { events: [] } };
   }
 
@@ -140,16 +139,10 @@ export class RoomSections {
       sent: request.sent,
     });
 
-    const renderer = new Renderer({
-      reader: this.#reader,
-      clock: this.#clock,
-      requester,
-      room: room.room_id as RoomId,
-    });
-    const events: JsonObject[] = [];
-    for (const row of timeline.events)
-      events.push(withoutRoom(await renderer.timelineEvent(row, visibility)));
-    const stateEvents = state.map((row) => withoutRoom(renderer.stateEvent(row)));
+    const renderer = new Renderer({ reader: this.#reader, clock: this.#clock, requester });
+    const roomId = room.room_id as RoomId;
+    const events = (await renderer.timelineEvents(roomId, timeline.events, visibility)).map(withoutRoom);
+    const stateEvents = (await renderer.stateRows(roomId, state)).map(withoutRoom);
     return {
       timeline,
       body: {
@@ -171,22 +164,21 @@ export class RoomSections {
       timeline: { events: [], limited: false },
       account_data: { events: [] },
     };
-    await this.#appendMembership(body, row);
+    await this.#appendMembership(body, row, request);
     return body;
   }
 
   /** Puts the user's own membership event, as it is now, at the end of a timeline. */
-  async #appendMembership(body: JsonObject, row: SyncRoomRow): Promise<void> {
+  async #appendMembership(body: JsonObject, row: SyncRoomRow, { requester }: SectionRequest): Promise<void> {
     const json = row.event_json ?? (await eventById(this.#reader, row.event_id))?.json;
     if (json === undefined) return;
     const pdu = JSON.parse(json) as Pdu;
-    const event = clientEvent(
-      { id: row.event_id as EventId, room: row.room_id as RoomId, pdu },
-      { age: this.#clock.wall() - pdu.origin_server_ts },
-    );
+    const event = { id: row.event_id as EventId, room: row.room_id as RoomId, pdu };
+    const renderer = new Renderer({ reader: this.#reader, clock: this.#clock, requester });
+    const shown = (await renderer.stateEvents([{ event, redactedBy: null }])).map(withoutRoom);
     for (const part of ['timeline', 'state_after']) {
       const { events } = (body[part] ?? {}) as { events?: JsonObject[] };
-      events?.push(withoutRoom(event));
+      events?.push(...shown);
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { Reader } from '../../storage/database.ts';
-import { deliveredBackwards, type EventRow } from '../../storage/sync.ts';
+import { deliveredEvents, type EventRow } from '../../storage/sync.ts';
 import { allowsEvent, allowsRoom, type RoomEventFilter } from '../filter_events.ts';
 import { contentOf } from './membership.ts';
 import type { Visibility } from './visibility.ts';
@@ -40,7 +40,7 @@ export async function loadTimeline(
 
   let { upTo } = range;
   for (let scanned = 0; scanned < MAX_SCANNED; ) {
-    const rows = await deliveredBackwards(reader, room.id, { after: range.after, upTo, limit: BATCH });
+    const rows = await deliveredEvents(reader, room.id, 'b', { after: range.after, upTo, limit: BATCH });
     for (const row of rows) {
       const content = contentOf(row.json);
       if (!allowsEvent(filter, { type: row.type, sender: row.sender, content })) continue;

@@ -5,8 +5,8 @@ import type { EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
 import { type Server, World } from './world.ts';
 
 const STEPS = 120;
-// In 145 resolution brings back a server that others had put out.
-const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 145];
+// In the last four a server comes back, and then gets what was sent before that.
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 405, 1622, 1923, 2298];
 
 /** One of the things that users do; whether a room lets them is for the servers to find out. */
 async function act(
@@ -99,6 +99,9 @@ describe('three servers that exchange events late and out of order', () => {
     await world.settle();
 
     for (let step = 0; step < STEPS; step++) {
+      // Of events of one millisecond, resolution lets the id decide: a leave could then lose to the join before it,
+      // which the user's server, left by everybody, would not hear of.
+      world.clock.advanceTo(world.clock.monotonic() + 1);
       await tolerant(act(random, servers, users, room));
       // A third of what waits is delivered, from anywhere in the queue; some messages are lost, which later events
       // make up for. (A leave has nothing after it.)
@@ -136,8 +139,7 @@ describe('three servers that exchange events late and out of order', () => {
         (await server.database.get<{ n: number }>(`SELECT COUNT(*) AS n FROM events WHERE ${where}`))!.n;
       totals.redacted += await count('redacted_by IS NOT NULL');
       totals.withheld += await count("status = 'withheld'");
-      if (!(await a.rooms.isServerInRoom(room, server.name)) || (await leftUnheard(a, server, room)))
-        continue;
+      if (!(await a.rooms.isServerInRoom(room, server.name))) continue;
       expect(await server.state(room), server.name).toEqual(expected);
       const members = await server.database.all<{ user_id: string; membership: string }>(
         'SELECT user_id, membership FROM memberships WHERE room = ? ORDER BY user_id',
@@ -157,19 +159,6 @@ describe('three servers that exchange events late and out of order', () => {
     for (const [name, count] of Object.entries(totals)) expect(count, name).toBeGreaterThan(0);
   });
 });
-
-/**
- * Whether the last user of a server has left by an event that `a` soft-failed. With nobody left there, no event ever
- * builds on it, so that `a` may go on to believe that the user is in the room: the protocol leaves that open.
- */
-async function leftUnheard(a: Server, server: Server, room: RoomId): Promise<boolean> {
-  if (await server.rooms.isServerInRoom(room, server.name)) return false;
-  const unheard = await a.database.all<{ sender: string }>(
-    `SELECT sender FROM events WHERE type = 'm.room.member' AND status = 'soft_failed' AND sender = state_key
-     AND json_extract(json, '$.content.membership') = 'leave'`,
-  );
-  return unheard.some(({ sender }) => sender.endsWith(server.name));
-}
 
 /** The recorded changes of current state, laid over each other, are the current state. */
 async function expectChangesAddUp(server: Server, room: RoomId): Promise<void> {
