@@ -93,7 +93,7 @@ export class Inbox {
     const { rooms, joining, serverName } = this.#options;
     if (this.#joined.has(room)) return true;
     if (await rooms.isServerInRoom(room, serverName))
-      return this.#lanes.isRunning(origin) && this.#holds({ origin, room });
+      return false;
     const join = joining(room);
     if (join !== undefined) this.#follow(room, join);
     // A join that this process did not live to see the end of is made again by the user.

@@ -132,6 +132,7 @@ export class Receiver {
       outcome.kind === 'waits' ? [{ ...outcome.waiting, origin, received }] : [],
     );
     await database.transaction(async (tx) => {
+      await this.#inbox.add(tx, waiting);
       await storeAnswer(tx, origin, { txnId, response, received });
     });
     this.counters.held += waiting.length;

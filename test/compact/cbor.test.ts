@@ -146,6 +146,23 @@ describe('JSON in CBOR', () => {
     expect(problem(text)).toBe(expected);
   });
 
+  test.each([
+    ['a key twice', 'a2 61 61 01 61 61 02'],
+    ['a byte that is not UTF-8', '61 ff'],
+    ['half a surrogate pair', '63 ed a0 80'],
+    ['a date', 'c1 00'],
+    ['a bignum', 'c2 41 00'],
+    ['an unknown tag', 'd9 ff f0 61 61'],
+    ['an integer beyond 2^53-1', '1b ff ff ff ff ff ff ff ff'],
+    ['a key that is no text', 'a1 01 02'],
+    ['undefined', 'f7'],
+    ['NaN', 'f9 7e 00'],
+  ])('is refused where cbor-x takes it (docs/decisions/0003): %s', (_, text) => {
+    const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
+    expect(() => decoder.decode(bytesOf(text))).not.toThrow();
+    expect(problem(text)).not.toBeUndefined();
+  });
+
   test('has the shortest head for a text of any number of bytes', () => {
     for (const char of ['a', 'ü', '€', '😀', '\ud800'])
       for (const count of [

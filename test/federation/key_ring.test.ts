@@ -294,5 +294,6 @@ it('does not let any number of strangers keep it from asking servers that it kno
     server === B ? ownKeyDocument(B, theirs, clock.wall()) : new Promise(() => undefined);
   for (let i = 0; i < 2_000; i++)
     void keys.requestKey(`s${i}.example` as ServerName, theirs.keyId, clock.wall());
+  await expect.poll(() => https.calls.length).toBe(1 + 16);
   expect((await keys.check(pduJson(later.pdu), '12')).ok).toBe(true);
 });

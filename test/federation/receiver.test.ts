@@ -453,6 +453,26 @@ describe('a gap', () => {
     expect(await inInbox()).toEqual(lost.slice(10).map(({ id }) => id));
   });
 
+  it('is asked for once: what comes while it is being filled goes behind it', async () => {
+    const events = line(4);
+    const peer = new Peer(events);
+    const receiver = await started();
+    await receiver.receive(B, 't1', transaction(events[1]!));
+    let answer: () => void = () => undefined;
+    transport.answer = async (_, call) => {
+      await new Promise<void>((resolve) => (answer = resolve));
+      return peer.answer(call);
+    };
+    await time.pass(10_000);
+    const asked = transport.calls.length;
+    const held = { pdus: { [events[2]!.id]: {}, [events[3]!.id]: {} } };
+    expect(await time.until(receiver.receive(B, 't2', transaction(...events.slice(2))), 0)).toEqual(held);
+    answer();
+    await time.settle();
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(transport.calls).toHaveLength(asked);
+  });
+
   it('that waits for too long is given up, and that is logged as a loss', async () => {
     const events = line(2);
     const receiver = await started();

@@ -117,6 +117,11 @@ describe('joining through another server', () => {
       prev_events: [topic.id],
       signatures: { [A]: expect.anything() },
     });
+    expect(Object.keys(joined.join.pdu.content).toSorted()).toEqual([
+      'displayname',
+      AUTHORISER,
+      'membership',
+    ]);
     const sent = transport.calls.find(({ call }) => call.path.includes('send_join'))!.call;
     expect(sent.path).toBe(
       `/_matrix/federation/v2/send_join/${encodeURIComponent(factory.create.room)}/${encodeURIComponent(joined.join.id)}`,

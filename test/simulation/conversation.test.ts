@@ -44,7 +44,9 @@ function scenario(name: string, standard: string, run: (talk: Talk, seed: number
     });
 
     afterAll(() => {
-      process.stdout.write(`\n${name}, seeds ${process.env.RAVINE_SEEDS ?? standard}: ${JSON.stringify(totals)}\n`);
+      process.stdout.write(
+        `\n${name}, seeds ${process.env.RAVINE_SEEDS ?? standard}: ${JSON.stringify(totals)}\n`,
+      );
     });
   });
 }
