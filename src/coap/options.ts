@@ -92,9 +92,6 @@ export const isCritical = (number: number): boolean => (number & 1) === 1;
 export const isUnsafe = (number: number): boolean => (number & 2) === 2;
 export const isNoCacheKey = (number: number): boolean => (number & 0x1e) === 0x1c;
 
-/** Whether several options of this number have a meaning; unknown ones may have. */
-export const isRepeatable = (number: number): boolean => RULES.get(number)?.repeatable ?? true;
-
 /** `Uri-Path`, or the number in decimal where the option has no name here. */
 export const optionName = (number: number): string => RULES.get(number)?.name ?? String(number);
 

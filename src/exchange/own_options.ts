@@ -1,4 +1,4 @@
-import type { CoapResponse } from '../coap/endpoint.ts';
+import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
 import {
   firstOption,
   firstUint,
@@ -8,6 +8,7 @@ import {
   stringOption,
   uintOption,
 } from '../coap/options.ts';
+import type { Body, ExchangeRequest, Method } from './request.ts';
 import { HEADERS } from './response.ts';
 import { codeOf, isStatus, statusOf } from './status.ts';
 
@@ -36,10 +37,28 @@ export function authorizationOption(authorization: string): Option {
 }
 
 /** The Authorization header that the options carry, if any: a token has no space in it, another scheme has one. */
-export function authorizationOf(options: readonly Option[]): string | undefined {
+function authorizationOf(options: readonly Option[]): string | undefined {
   const token = firstText(options, ACCESS_TOKEN);
   if (token === undefined || !/^[\x20-\x7e]+$/.test(token)) return undefined;
   return token.includes(' ') ? token : BEARER + token;
+}
+
+/** A decoded request, with the Authorization header of the message that brought it. */
+export function requestOf(
+  coap: CoapRequest,
+  method: Method,
+  path: string,
+  query: string,
+  body: Body | undefined,
+): ExchangeRequest {
+  const authorization = authorizationOf(coap.options);
+  return {
+    method,
+    path,
+    query,
+    ...(authorization === undefined ? {} : { authorization }),
+    ...(body === undefined ? {} : { body }),
+  };
 }
 
 /** The text of the first option with this number; undefined where there is none or it is not UTF-8. */

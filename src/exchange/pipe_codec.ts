@@ -13,7 +13,7 @@ import { pack, unpack } from '../compact/container.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { Codec } from './codec.ts';
 import { formatName, formatNumber } from './content_format.ts';
-import { authorizationOf, authorizationOption, decodeHead, encodeHead, inOrder } from './own_options.ts';
+import { authorizationOption, decodeHead, encodeHead, inOrder, requestOf } from './own_options.ts';
 import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
 
@@ -71,14 +71,7 @@ function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> 
   const body = decodeBody(opened.value, target.value.end);
   if (!body.ok) return bad(unreadable(body.problem));
   const [path, query] = splitTarget(target.value.value);
-  const authorization = authorizationOf(coap.options);
-  return ok({
-    method,
-    path,
-    query,
-    ...(authorization === undefined ? {} : { authorization }),
-    ...(body.value === undefined ? {} : { body: body.value }),
-  });
+  return ok(requestOf(coap, method, path, query, body.value));
 }
 
 function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {

@@ -8,13 +8,13 @@ import type { JsonValue } from '../matrix/json.ts';
 import type { Codec } from './codec.ts';
 import { CBOR_FORMAT, formatName, formatNumber, JSON_FORMAT } from './content_format.ts';
 import {
-  authorizationOf,
   authorizationOption,
   CONTENT_TYPE,
   decodeHead,
   encodeHead,
   firstText,
   inOrder,
+  requestOf,
 } from './own_options.ts';
 import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
@@ -58,14 +58,7 @@ function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> 
     return bad(new MatrixError(400, 'M_UNRECOGNIZED', 'Uri-Path or Uri-Query is malformed'));
   const body = decodeBody(coap);
   if (!body.ok) return body;
-  const authorization = authorizationOf(coap.options);
-  return ok({
-    method,
-    path,
-    query,
-    ...(authorization === undefined ? {} : { authorization }),
-    ...(body.value === undefined ? {} : { body: body.value }),
-  });
+  return ok(requestOf(coap, method, path, query, body.value));
 }
 
 function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {

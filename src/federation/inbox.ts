@@ -61,6 +61,7 @@ export class Inbox {
   readonly #slots = new Slots(MAX_RUNNING, Number.POSITIVE_INFINITY);
   /** Rooms whose joining is waited for, or whose PDUs are being taken after it. */
   readonly #joined = new Set<RoomId>();
+  readonly #releasing = new Set<Promise<void>>();
   #isStopped = false;
 
   constructor(options: InboxOptions) {
@@ -82,6 +83,7 @@ export class Inbox {
   async stop(): Promise<void> {
     this.#isStopped = true;
     await this.#lanes.stop();
+    await Promise.all(this.#releasing);
   }
 
   peerSpoke(server: ServerName): void {
@@ -93,7 +95,7 @@ export class Inbox {
     const { rooms, joining, serverName } = this.#options;
     if (this.#joined.has(room)) return true;
     if (await rooms.isServerInRoom(room, serverName))
-      return false;
+      return this.#lanes.isRunning(origin) && this.#holds({ origin, room });
     const join = joining(room);
     if (join !== undefined) this.#follow(room, join);
     // A join that this process did not live to see the end of is made again by the user.
@@ -126,13 +128,21 @@ export class Inbox {
   #follow(room: RoomId, join: Promise<unknown>): void {
     if (this.#joined.has(room)) return;
     this.#joined.add(room);
-    const release = (): Promise<void> => this.#release(room);
-    join
-      .then(release, release)
-      .catch((error: unknown) =>
-        this.#options.log.warn({ room, error: String(error) }, 'taking the events of a room was interrupted'),
-      )
-      .finally(() => this.#joined.delete(room));
+    const release = (): void => {
+      const running = this.#release(room)
+        .catch((error: unknown) =>
+          this.#options.log.warn(
+            { room, error: String(error) },
+            'taking the events of a room was interrupted',
+          ),
+        )
+        .finally(() => {
+          this.#joined.delete(room);
+          this.#releasing.delete(running);
+        });
+      this.#releasing.add(running);
+    };
+    join.then(release, release);
   }
 
   async #release(room: RoomId): Promise<void> {

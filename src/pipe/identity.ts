@@ -6,7 +6,6 @@ import { keyPairOf } from '../crypto/x25519.ts';
 // docs/protocol.md, "Identity".
 const CONTEXT = utf8('ravine pipe identity 1\0');
 export const SERIAL_BYTES = 6;
-export const MAX_SERVER_NAME_BYTES = 255;
 export const MAX_KEY_VERSION_BYTES = 32;
 const ALGORITHM = 'ed25519:';
 const SERVER_NAME = /^[\x21-\x7e]{1,255}$/;

@@ -139,6 +139,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   addServerHook(app, (server) => {
     federation.keys.peerSpoke(server);
     federation.sender.peerSpoke(server);
+    receiver.peerSpoke(server);
   });
   addClientRoutes(app, options, local);
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
@@ -151,6 +152,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   if (federation.socket !== undefined)
     await openCoapDoor(app, federation.socket, { encode: encodeJson, decode: decodeJson });
   await federation.sender.start();
+  await receiver.start();
 
   return {
     serverName,
@@ -167,8 +169,11 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     async stop() {
       await federation.socket?.close();
       await federation.sender.stop();
+      const received = receiver.stop();
       await app.close();
+      // Ends fetches under way, which the receiver waits for.
       await federation.https?.close();
+      await received;
     },
   };
 }

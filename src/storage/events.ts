@@ -10,6 +10,8 @@ export type EventStatus = 'timeline' | 'outlier' | 'withheld' | 'soft_failed' | 
 export interface StoredEvent {
   readonly row: number;
   readonly event: Event;
+  /** Of the PDU's JSON text. */
+  readonly characters: number;
   readonly status: EventStatus;
   readonly rejectedBy: RejectedBy | null;
   /** State groups; null where the event is not part of the DAG with known state. */
@@ -45,6 +47,7 @@ function storedEvent(row: EventRow): StoredEvent {
   return {
     row: row.row,
     event: { id: row.event_id as EventId, room: row.room_id as RoomId, pdu: JSON.parse(row.json) as Pdu },
+    characters: row.json.length,
     status: row.status as EventStatus,
     rejectedBy: row.rejected_by as RejectedBy | null,
     stateBefore: row.state_before,

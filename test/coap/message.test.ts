@@ -2,7 +2,7 @@ import { generate, parse } from 'coap-packet';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fromHex, hex, utf8 } from '../../src/base/bytes.ts';
-import { codeName } from '../../src/coap/codes.ts';
+import { codeLabel } from '../../src/coap/codes.ts';
 import { decode, encode, type Message } from '../../src/coap/message.ts';
 
 const bytesOf = (text: string): Uint8Array => fromHex(text.replaceAll(' ', ''))!;
@@ -144,7 +144,7 @@ describe('the message codec', () => {
       fc.property(message, (one) => {
         const theirs = generate(
           {
-            code: codeName(one.code).includes('.') ? codeName(one.code).slice(0, 4) : `0.0${one.code}`,
+            code: codeLabel(one.code).includes('.') ? codeLabel(one.code) : `0.0${one.code}`,
             confirmable: one.type === 'CON',
             ack: one.type === 'ACK',
             reset: one.type === 'RST',

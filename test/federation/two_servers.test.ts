@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { pduJson } from '../../src/federation/pdu_json.ts';
 import type { RoomId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
-import { A, B, C, HOUR, testKey } from './fixtures.ts';
+import { A, B, C, DAY, HOUR, testKey } from './fixtures.ts';
 import { Network, type NetworkTime, openSide, type Side } from './sides.ts';
 
 let time: NetworkTime;
@@ -113,6 +113,21 @@ describe('two servers', () => {
     expect(await b.messages()).toEqual(['lost 0', 'lost 1', 'lost 2', 'lost 3', 'lost 4', 'the end']);
     expect(network.count(B, A, 'get_missing_events')).toBe(1);
     expect(network.count(B, A, 'state_ids')).toBe(0);
+  });
+
+  it('bring an event whose past could not be asked for during a day, without another one being sent', async () => {
+    const room = await sharedRoom();
+    await lose(a, async () => void (await within(a.say(a.user('alice'), room, 'lost'))));
+    // A reaches B, and B does not reach A.
+    network.passes = (from) => from === A;
+    await within(a.say(a.user('alice'), room, 'the end'));
+    await time.pass(DAY);
+    expect(await b.messages()).toEqual([]);
+    expect(await a.database.all('SELECT * FROM outbox')).toEqual([]);
+    network.passes = () => true;
+    await time.pass(HOUR);
+    expect(await b.messages()).toEqual(['lost', 'the end']);
+    expect(await b.state()).toEqual(await a.state());
   });
 
   it('bridge a gap that is too long by the state, and agree about it', async () => {

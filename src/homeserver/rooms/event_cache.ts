@@ -2,20 +2,20 @@ import type { EventId } from '../../matrix/ids.ts';
 import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
 import { eventsById, type RejectedBy, type StoredEvent } from '../../storage/events.ts';
+import { LastUsed } from './last_used.ts';
 
 /** An event that is stored or about to be. */
 export interface FoundEvent extends ResolvedEvent {
   readonly rejectedBy: RejectedBy | null;
 }
 
-/** How many events are kept. At a kilobyte or two each, some megabytes. */
-const MAX_EVENTS = 4_000;
+/** How many characters of JSON the events have that are kept, so that large ones do not fill the memory. */
+const MAX_CHARACTERS = 8_000_000;
 
 /** Committed events by id, those used last kept in memory. */
 export class EventCache {
   readonly #db: Reader;
-  /** In the order of use, the oldest first. */
-  readonly #events = new Map<EventId, StoredEvent>();
+  readonly #events = new LastUsed<EventId, StoredEvent>(MAX_CHARACTERS, ({ characters }) => characters);
   /** Counts what was dropped, so that a read that began before keeps nothing stale. */
   #dropped = 0;
 
@@ -30,16 +30,13 @@ export class EventCache {
     for (const id of new Set(ids)) {
       const cached = this.#events.get(id);
       if (cached === undefined) missing.push(id);
-      else {
-        found.set(id, cached);
-        this.#keep(cached);
-      }
+      else found.set(id, cached);
     }
     if (missing.length === 0) return found;
     const before = this.#dropped;
     for (const stored of await eventsById(this.#db, missing)) {
       found.set(stored.event.id, stored);
-      if (this.#dropped === before) this.#keep(stored);
+      if (this.#dropped === before) this.#events.keep(stored.event.id, stored);
     }
     return found;
   }
@@ -61,14 +58,6 @@ export class EventCache {
   /** Forgets events that a commit has changed; called after that commit. */
   drop(ids: Iterable<EventId>): void {
     this.#dropped++;
-    for (const id of ids) this.#events.delete(id);
-  }
-
-  #keep(stored: StoredEvent): void {
-    this.#events.delete(stored.event.id);
-    this.#events.set(stored.event.id, stored);
-    if (this.#events.size <= MAX_EVENTS) return;
-    const [oldest] = this.#events.keys();
-    this.#events.delete(oldest!);
+    for (const id of ids) this.#events.drop(id);
   }
 }

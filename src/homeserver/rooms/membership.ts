@@ -7,7 +7,7 @@ import {
   serverOf,
   type UserId,
 } from '../../matrix/ids.ts';
-import { type JsonObject, own } from '../../matrix/json.ts';
+import type { JsonObject } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { splitStateKey } from '../../matrix/pdu.ts';
 import { STRIPPED_STATE } from '../../matrix/stripped_state.ts';
@@ -72,10 +72,10 @@ export class Memberships {
   ): Promise<void> {
     const { database, serverName, remote, imports } = this.#services;
     await this.settled(room);
-    if (await isServerJoined(database, room, serverName)) {
-      return this.#joinHere(user, room, options.reason);
-    }
     const content = await this.#content(user, 'join', options.reason);
+    if (await isServerJoined(database, room, serverName)) {
+      return this.#joinHere(user, room, content);
+    }
     const via = await this.#joinCandidates(user, room, options.via ?? []);
     if (via.length === 0) throw notFound('No server is known that is in this room');
     const running = this.#joining.get(room);
@@ -90,20 +90,21 @@ export class Memberships {
     } finally {
       this.#joining.delete(room);
     }
-    // The profile may have changed while the join took its time, when the user was not in the room yet.
     await this.#showProfile(user, room);
   }
 
-  async #joinHere(user: UserId, room: RoomId, reason: string | undefined): Promise<void> {
+  async #joinHere(user: UserId, room: RoomId, content: JsonObject): Promise<void> {
     const { database, serverName, local } = this.#services;
+    let joined = true;
     await local.append(room, async (draft) => {
       const current = await draft.currentEvent('m.room.member', user);
-      if (current?.pdu.content.membership === 'join') return current.id;
+      joined = current?.pdu.content.membership === 'join';
+      if (current !== undefined && joined) return current.id;
       const authoriser = await authorisingUser(database, draft, user, serverName);
       const authorised = authoriser === undefined ? {} : { join_authorised_via_users_server: authoriser };
-      const content = await this.#content(user, 'join', reason);
       return { type: 'm.room.member', sender: user, stateKey: user, content: { ...content, ...authorised } };
     });
+    if (!joined) await this.#showProfile(user, room);
   }
 
   async #joinCandidates(user: UserId, room: RoomId, via: readonly string[]): Promise<ServerName[]> {
@@ -173,7 +174,9 @@ export class Memberships {
       .catch((error: unknown) => {
         throw passedThrough(error);
       });
-    const signatures = own(answer.signatures, destination);
+    const signatures = Object.hasOwn(answer.signatures, destination)
+      ? answer.signatures[destination]
+      : undefined;
     if (signatures === undefined) throw unknownError(502, 'The other server has not signed the invite');
     return {
       ...event,
@@ -284,12 +287,12 @@ export class Memberships {
     }
   }
 
+  /** Also what ends a join: a profile that changed while that took its time was not told to the room. */
   async #showProfile(user: UserId, room: RoomId): Promise<void> {
     try {
       await this.#services.local.append(room, async (draft) => {
         const current = await draft.currentEvent('m.room.member', user);
         if (current?.pdu.content.membership !== 'join') throw notInRoom();
-        // Read under the room's lock: of two changes at once the later one is the one that stays.
         const content = await this.#content(user, 'join', undefined);
         const { displayname, avatar_url: avatarUrl } = current.pdu.content;
         if (displayname === content.displayname && avatarUrl === content.avatar_url) return current.id;

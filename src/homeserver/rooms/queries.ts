@@ -8,8 +8,11 @@ import { eventsById, type StoredEvent } from '../../storage/events.ts';
 import { membershipOf, roomsOf } from '../../storage/memberships.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import { stateOfTypeAt } from '../../storage/state.ts';
+import { eventById, streamPosition } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
 import { Renderer } from '../render.ts';
+import { MembershipHistory } from '../sync/membership.ts';
+import { Visibility } from '../sync/visibility.ts';
 import type { RoomState } from './room_state.ts';
 import type { RoomWriter } from './room_writer.ts';
 
@@ -28,16 +31,20 @@ export class RoomQueries {
   /** The whole state as client events. @throws MatrixError M_FORBIDDEN */
   async state(room: RoomId, asker: Requester): Promise<JsonObject[]> {
     const state = await this.#visibleState(room, asker.user);
-    return this.#render(await eventsById(this.#database, [...state.map.values()]), asker);
+    return this.#renderer(asker).stateEvents(await eventsById(this.#database, [...state.map.values()]));
   }
 
-  /** One state event. @throws MatrixError M_FORBIDDEN, M_NOT_FOUND */
+  /** One state event, with what it replaced where the user may see that. @throws MatrixError M_FORBIDDEN, M_NOT_FOUND */
   async stateEvent(room: RoomId, type: string, key: string, asker: Requester): Promise<JsonObject> {
     const state = await this.#visibleState(room, asker.user);
     const id = state.get(type, key);
-    const stored = id === undefined ? undefined : await this.#writer.events.get(id);
-    if (stored === undefined) throw notFound('The room has no such state');
-    return (await this.#render([stored], asker))[0]!;
+    const row = id === undefined ? undefined : await eventById(this.#database, id);
+    if (row === undefined) throw notFound('The room has no such state');
+    const position = await streamPosition(this.#database);
+    const { row: roomRow } = (await findRoom(this.#database, room))!;
+    const history = await MembershipHistory.load(this.#database, roomRow, asker.user, position);
+    const visibility = new Visibility(this.#database, asker.user, history.joinedUntil);
+    return (await this.#renderer(asker).timelineEvents(room, [row], visibility))[0]!;
   }
 
   /**
@@ -64,7 +71,7 @@ export class RoomQueries {
       if (membership === undefined && notMembership === undefined) return true;
       return own === membership || (notMembership !== undefined && own !== notMembership);
     });
-    return this.#render(wanted, asker);
+    return this.#renderer(asker).stateEvents(wanted);
   }
 
   /** The profiles of the joined users, by user id. @throws MatrixError M_FORBIDDEN */
@@ -132,8 +139,8 @@ export class RoomQueries {
     return stateOfTypeAt(this.#database, found.row, 'm.room.member', last);
   }
 
-  #render(events: readonly StoredEvent[], requester: Requester): Promise<JsonObject[]> {
-    return new Renderer({ reader: this.#database, clock: this.#clock, requester }).stateEvents(events);
+  #renderer(requester: Requester): Renderer {
+    return new Renderer({ reader: this.#database, clock: this.#clock, requester });
   }
 }
 

@@ -87,21 +87,43 @@ export class Rooms implements FederatedRooms {
   }
 
   /**
-   * Makes a room and invites whom the request names. An invite that fails leaves the room as it is: were the request
-   * to fail, the client would make another room.
-   * @throws MatrixError as `RoomCreation.create`
+   * Makes a room and invites whom the request names. Where an invited user's server does not know the room's version,
+   * or blocks the invite, the specification has the request fail: then the room is undone. Any other invite that fails
+   * leaves the room as it is, since the client would only make another one; its members show who was invited.
+   * @throws MatrixError as `RoomCreation.create`, M_UNSUPPORTED_ROOM_VERSION, M_INVITE_BLOCKED
    */
   async create(creator: UserId, request: CreateRoomRequest): Promise<RoomId> {
     const { room, invited } = await this.#creation.create(creator, request);
+    const done: UserId[] = [];
     for (const user of invited) {
       try {
         await this.memberships.invite(creator, room, user, { isDirect: request.is_direct });
+        done.push(user);
       } catch (error) {
         if (!(error instanceof MatrixError)) throw error;
+        const failure = failureOfCreation(error);
+        if (failure !== undefined) {
+          await this.#undo(creator, room, done);
+          throw failure;
+        }
         this.#counters.invites_failed++;
       }
     }
     return room;
+  }
+
+  /** Takes invites back and leaves a room that the client is not to see. */
+  async #undo(creator: UserId, room: RoomId, invited: readonly UserId[]): Promise<void> {
+    for (const user of invited) {
+      try {
+        await this.memberships.kick(creator, room, user);
+      } catch (error) {
+        // They may have declined meanwhile, or be creators as well.
+        if (!(error instanceof MatrixError)) throw error;
+      }
+    }
+    await this.memberships.leave(creator, room);
+    await this.memberships.forget(creator, room);
   }
 
   /** Sets a state event. An invite is handled as one. @throws MatrixError as `Sending.setState`, `Memberships.invite` */
@@ -178,6 +200,14 @@ export class Rooms implements FederatedRooms {
   forwardExtremities(room: RoomId): Promise<readonly EventId[]> {
     return this.#history.forwardExtremities(room);
   }
+}
+
+/** What POST /createRoom answers (client-server API, "Creation", 400 and 403) where an invite failed in this way. */
+function failureOfCreation({ errcode, message }: MatrixError): MatrixError | undefined {
+  if (errcode === 'M_INCOMPATIBLE_ROOM_VERSION' || errcode === 'M_UNSUPPORTED_ROOM_VERSION') {
+    return new MatrixError(400, 'M_UNSUPPORTED_ROOM_VERSION', message);
+  }
+  return errcode === 'M_INVITE_BLOCKED' ? new MatrixError(403, errcode, message) : undefined;
 }
 
 function profileContent(profile: RoomProfile | undefined): JsonObject {

@@ -4,6 +4,7 @@ import { type ResolvedEvent, resolveState } from '../../matrix/state_resolution.
 import type { Reader, Transaction } from '../../storage/database.ts';
 import { putGroup, stateOfGroup } from '../../storage/state.ts';
 import type { EventCache } from './event_cache.ts';
+import { LastUsed } from './last_used.ts';
 import { MAX_HOPS, RoomState, type StoredGroup } from './room_state.ts';
 
 /** How many entries the states of groups in memory have together, at most. */
@@ -19,9 +20,9 @@ export class StateStore {
   readonly #db: Reader;
   readonly #events: EventCache;
   /** By group. */
-  readonly #states = new LastUsed<number>(MAX_CACHED_ENTRIES);
+  readonly #states = new LastUsed<number, RoomState>(MAX_CACHED_ENTRIES, entriesOf);
   /** By the groups that were resolved. */
-  readonly #resolutions = new LastUsed<string>(MAX_RESOLVED_ENTRIES);
+  readonly #resolutions = new LastUsed<string, RoomState>(MAX_RESOLVED_ENTRIES, entriesOf);
   /** How often states that differed were resolved. */
   resolutions = 0;
 
@@ -117,38 +118,7 @@ export class StateStore {
   }
 }
 
-/** States in memory, those used last, bounded by the entries that they have together; one always stays. */
-class LastUsed<Key> {
-  /** In the order of use, the oldest first. */
-  readonly #states = new Map<Key, RoomState>();
-  readonly #maxEntries: number;
-  #entries = 0;
-
-  constructor(maxEntries: number) {
-    this.#maxEntries = maxEntries;
-  }
-
-  get(key: Key): RoomState | undefined {
-    const state = this.#states.get(key);
-    if (state !== undefined) this.keep(key, state);
-    return state;
-  }
-
-  keep(key: Key, state: RoomState): void {
-    this.#drop(key);
-    this.#states.set(key, state);
-    this.#entries += state.map.size;
-    for (const oldest of this.#states.keys()) {
-      if (this.#entries <= this.#maxEntries || this.#states.size === 1) break;
-      this.#drop(oldest);
-    }
-  }
-
-  #drop(key: Key): void {
-    this.#entries -= this.#states.get(key)?.map.size ?? 0;
-    this.#states.delete(key);
-  }
-}
+const entriesOf = (state: RoomState): number => state.map.size;
 
 function distinctStates(states: readonly RoomState[]): RoomState[] {
   const distinct: RoomState[] = [];

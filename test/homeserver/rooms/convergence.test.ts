@@ -5,8 +5,9 @@ import type { EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
 import { type Server, World } from './world.ts';
 
 const STEPS = 120;
-// In the last four a server comes back, and then gets what was sent before that.
-const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 405, 1622, 1923, 2298];
+// In 280 resolution brings back a server that others had put out; in the last four a server comes back by itself, and
+// then gets what was sent before that.
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 280, 405, 1622, 1923, 2298];
 
 /** One of the things that users do; whether a room lets them is for the servers to find out. */
 async function act(

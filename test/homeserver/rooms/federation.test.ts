@@ -123,7 +123,67 @@ describe('joining through another server', () => {
   });
 });
 
+describe('a room that this server has come back into', () => {
+  it('is not taken back in time by what was sent before and arrives late', async () => {
+    // create ... bob joins - late  --- unheard - topic - bob joins again
+    //                      \ leave /
+    await joinBob();
+    await a.say(alice, room, 'late');
+    const [late] = world.queue.splice(0);
+    await b.rooms.memberships.leave(bob, room);
+    await world.settle();
+    await a.say(alice, room, 'unheard');
+    await a.rooms.setState(room, alice, 'm.room.topic', '', { topic: 'new' });
+    await joinBob();
+    const ends = await b.rooms.forwardExtremities(room);
+    expect(ends).toHaveLength(1);
+    expect(await world.deliver(late!)).toEqual({ kind: 'accepted' });
+    expect(await b.rooms.forwardExtremities(room)).toEqual(ends);
+    await expectEqual();
+    expect(await b.timeline(room)).toEqual(['late']);
+    b.restart();
+    await b.say(bob, room, 'on');
+    await world.settle();
+    await expectEqual();
+  });
+
+  it('cannot be come into by a state event in the copy that is left', async () => {
+    await joinBob();
+    await b.rooms.memberships.leave(bob, room);
+    await world.settle();
+    const join = b.rooms.setState(room, bob, 'm.room.member', bob, { membership: 'join' });
+    await expect(join).rejects.toEqual(error(403, 'M_FORBIDDEN'));
+    expect(world.queue).toEqual([]);
+    expect(await b.membership(room, bob)).toBe('leave');
+  });
+
+  it('shows the profile that the user has when the join is done', async () => {
+    b.displayNames.set(bob, 'Bob');
+    const joining = b.rooms.memberships.join(bob, room, { via: ['a.example'] });
+    while ((await a.membership(room, bob)) !== 'join') await Promise.resolve();
+    b.displayNames.set(bob, 'Robert');
+    await Promise.all([b.rooms.profileChanged(bob), joining]);
+    await world.settle();
+    const member = await a.rooms.queries.currentEvent(room, 'm.room.member', bob);
+    expect(member?.pdu.content.displayname).toBe('Robert');
+  });
+});
+
 describe('what a resident server answers', () => {
+  it('gives no state for a join that it refused when it came as a PDU', async () => {
+    await joinBob();
+    const join = await forge(b, bob, {
+      type: 'm.room.member',
+      state_key: bob,
+      content: { membership: 'join' },
+      auth_events: (await b.stored((await b.state(room))[`m.room.member ${bob}`] as EventId)).event.pdu
+        .auth_events,
+    });
+    await a.rooms.memberships.ban(alice, room, bob);
+    expect(['soft_failed', 'rejected']).toContain((await a.rooms.receive(join)).kind);
+    await expect(a.rooms.sendJoin(join)).rejects.toEqual(error(403, 'M_FORBIDDEN'));
+  });
+
   it('offers a template only to who may join, in a version that they know', async () => {
     const closed = await a.rooms.create(alice, {});
     await expect(a.rooms.makeJoin(closed, bob, ['12'])).rejects.toEqual(error(403, 'M_FORBIDDEN'));
@@ -242,6 +302,28 @@ describe('invites to other servers', () => {
     expect(await a.membership(made, alice)).toBe('join');
     expect(a.rooms.counters.invites_failed).toBe(1);
   });
+
+  it.each([
+    ['M_INCOMPATIBLE_ROOM_VERSION', 400, 'M_UNSUPPORTED_ROOM_VERSION'],
+    ['M_INVITE_BLOCKED', 403, 'M_INVITE_BLOCKED'],
+  ])(
+    'fail the making of a room where the other server says %s, and nothing of it stays',
+    async (said, status, errcode) => {
+      b.refuses = new MatrixError(400, said, 'no');
+      const amy = a.user('amy');
+      const before = await a.rooms.queries.joinedRooms(alice);
+      await expect(a.rooms.create(alice, { invite: [amy, bob] })).rejects.toEqual(error(status, errcode));
+      expect(await a.rooms.queries.joinedRooms(alice)).toEqual(before);
+      const left = await a.database.all(
+        'SELECT user_id AS user, membership, forgotten FROM memberships WHERE room <> ? ORDER BY 1',
+        room,
+      );
+      expect(left).toEqual([
+        { user: alice, membership: 'leave', forgotten: 1 },
+        { user: amy, membership: 'leave', forgotten: 0 },
+      ]);
+    },
+  );
 
   it('are not signed for who does not exist here, or without the create event of the room', async () => {
     const nobody = b.user('nobody');
@@ -379,6 +461,15 @@ describe('receiving events', () => {
     await world.settle();
     const late = await forge(a, alice, {});
     expect(await b.rooms.receive(late)).toEqual({ kind: 'unknown_room' });
+  });
+
+  it('goes on where resolution, and none of its users, took this server out of the room', async () => {
+    await joinBob();
+    await b.database.transaction(async (tx) => {
+      await tx.run("UPDATE memberships SET membership = 'leave' WHERE user_id = ?", bob);
+    });
+    await a.say(alice, room, 'still there?');
+    expect(await world.deliver(world.queue[0]!)).toEqual({ kind: 'accepted' });
   });
 
   it('fills a gap with the events in between', async () => {

@@ -192,6 +192,46 @@ describe('sending', () => {
     expect(await set('Coffee')).not.toBe(first);
   });
 
+  it('leaves a room as it was where a transaction fails half-way, and tells nobody', async () => {
+    const set = (topic: string) => a.rooms.setState(room, alice, 'm.room.topic', '', { topic });
+    await set('one');
+    const before = await a.state(room);
+    const published = a.published.length;
+    const run = (sql: string) => a.database.transaction(async (tx) => void (await tx.run(sql)));
+    await run(
+      "CREATE TRIGGER broken BEFORE INSERT ON forward_extremities BEGIN SELECT RAISE(ABORT, 'broken'); END",
+    );
+    await expect(set('two')).rejects.toThrow('broken');
+    expect(await a.state(room)).toEqual(before);
+    expect(a.published).toHaveLength(published);
+    await run('DROP TRIGGER broken');
+    await set('three');
+    expect((await content(room, 'm.room.topic'))?.topic).toBe('three');
+    expect(a.published).toHaveLength(published + 1);
+    a.restart();
+    expect((await content(room, 'm.room.topic'))?.topic).toBe('three');
+  });
+
+  it('leaves the name that a member has in one room alone where they join it again', async () => {
+    a.displayNames.set(alice, 'Alice');
+    await a.rooms.setState(room, alice, 'm.room.member', alice, { membership: 'join', displayname: 'Al' });
+    await a.rooms.memberships.join(alice, room, {});
+    expect((await content(room, 'm.room.member', alice))?.displayname).toBe('Al');
+  });
+
+  it('shows a profile that changes at any point of a join', async () => {
+    for (let turns = 0; turns < 60; turns++) {
+      const open = await a.rooms.create(alice, { preset: 'public_chat' });
+      a.displayNames.set(amy, 'before');
+      const joining = a.rooms.memberships.join(amy, open, {});
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      a.displayNames.set(amy, 'after');
+      await Promise.all([a.rooms.profileChanged(amy), joining]);
+      const member = await a.rooms.queries.currentEvent(open, 'm.room.member', amy);
+      expect(member?.pdu.content.displayname, `after ${turns} turns`).toBe('after');
+    }
+  });
+
   it('shows a new profile in every room that the user is in', async () => {
     const other = await a.rooms.create(alice, {});
     a.displayNames.set(alice, 'Alice');

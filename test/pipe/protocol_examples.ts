@@ -1,0 +1,222 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fromUtf8, hex } from '../../src/base/bytes.ts';
+import type { Random } from '../../src/base/random.ts';
+import type { CoapRequest } from '../../src/coap/endpoint.ts';
+import { encode } from '../../src/coap/message.ts';
+import { unpack } from '../../src/compact/container.ts';
+import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
+import type { ExchangeRequest } from '../../src/exchange/request.ts';
+import { PipeEndpoint, type PipeStep } from '../../src/pipe/endpoint.ts';
+import { encodeAnswered, encodeConfirmed } from '../../src/pipe/handshake_payload.ts';
+import { createIdentity } from '../../src/pipe/identity.ts';
+import type { ConnectionId } from '../../src/pipe/record.ts';
+
+/*
+ * Makes the last section of docs/protocol.md. `node test/pipe/protocol_examples.ts` writes it, the test of the document
+ * compares.
+ */
+
+const DOCUMENT = new URL('../../docs/protocol.md', import.meta.url);
+const HEADING = '## Examples\n';
+const BYTES_A_LINE = 32;
+
+interface Party {
+  readonly letter: 'a' | 'b';
+  readonly name: string;
+  readonly connectionId: number;
+  readonly serial: number;
+}
+
+const ALPHA: Party = { letter: 'a', name: 'alpha.example', connectionId: 5, serial: 1 };
+const BRAVO: Party = { letter: 'b', name: 'bravo.example', connectionId: 9, serial: 2 };
+
+/** `length` times the byte of that hexadecimal digit twice: a2 a2 a2. */
+const repeated = ({ letter }: Party, digit: number, length: number): Uint8Array =>
+  new Uint8Array(length).fill(Number.parseInt(`${letter}${digit}`, 16));
+
+const identityOf = (party: Party) =>
+  createIdentity({
+    serverName: party.name,
+    noiseSecret: repeated(party, 2, 32),
+    signingKeyId: `ed25519:${party.letter}`,
+    signingSecret: repeated(party, 3, 32),
+    serial: party.serial,
+  });
+
+/** Gives what the example says instead of chance: a boot id of 8 bytes, an ephemeral key of 32, a connection id. */
+const randomOf = (party: Party): Random => ({
+  bytes: (length) => repeated(party, length === 8 ? 0 : 1, length),
+  integer: () => party.connectionId,
+  fraction: () => 0,
+});
+
+const endpointOf = (party: Party): PipeEndpoint =>
+  new PipeEndpoint({
+    identity: identityOf(party),
+    random: randomOf(party),
+    handshakeTiming: () => ({ rate: null, delay: 0, overhead: 0 }),
+  });
+
+/** Bytes field by field: each with what it is, in lines of 32. */
+function block(fields: readonly (readonly [name: string, bytes: Uint8Array])[]): string {
+  const lines = fields.flatMap(([name, bytes]) => {
+    const rows: string[] = [];
+    for (let at = 0; at < bytes.length; at += BYTES_A_LINE)
+      rows.push(hex(bytes.subarray(at, at + BYTES_A_LINE)));
+    return rows.map((row, i) => (i === 0 ? `${row.padEnd(2 * BYTES_A_LINE)}  ${name}` : row));
+  });
+  return `\`\`\`\n${lines.join('\n')}\n\`\`\`\n`;
+}
+
+/** Splits bytes into fields of these lengths; the last takes the rest. */
+function split(bytes: Uint8Array, ...fields: readonly (readonly [name: string, length?: number])[]) {
+  let at = 0;
+  return fields.map(([name, length = bytes.length - at]) => {
+    at += length;
+    return [name, bytes.subarray(at - length, at)] as const;
+  });
+}
+
+const transport = (record: Uint8Array): string =>
+  block([
+    ...split(record.subarray(0, 10), ['first byte', 1], ['connection id', 1], ['packet number', 8]),
+    ...split(record.subarray(10), ['ciphertext', record.length - 26], ['tag']),
+  ]);
+
+/** A handshake, a request and its answer between two servers of which everything is known. */
+export function examples(): string {
+  const [a, b] = [endpointOf(ALPHA), endpointOf(BRAVO)];
+  const [alpha, bravo] = [identityOf(ALPHA), identityOf(BRAVO)];
+  const sent = ({ datagrams }: PipeStep): Uint8Array[] => datagrams.map(({ bytes }) => bytes);
+  const trust = (endpoint: PipeEndpoint, { events }: PipeStep): PipeStep => {
+    const identity = events.find(({ kind }) => kind === 'identity');
+    if (identity?.kind !== 'identity') throw new Error('an identity has been shown');
+    return endpoint.decide(identity.session, { trusted: true }, 0);
+  };
+
+  const request: ExchangeRequest = {
+    method: 'PUT',
+    path: '/_matrix/federation/v1/send/1',
+    query: '',
+    body: { kind: 'json', value: { pdus: [] } },
+  };
+  const encoded = pipeCodec.encodeRequest(request) as { readonly ok: true; readonly value: CoapRequest };
+  const unpacked = unpack(encoded.value.payload, 1_000);
+  if (!unpacked.ok) throw new Error(unpacked.problem.kind);
+  const token = Uint8Array.of(0x70, 0x71);
+  const asked = encode({ type: 'CON', id: 0x4d31, token, ...encoded.value });
+  const response = pipeCodec.encodeResponse(
+    { status: 200, headers: {}, body: { kind: 'json', value: { pdus: {} } } },
+    encoded.value,
+  );
+  const answered = encode({ type: 'ACK', id: 0x4d31, token, ...response });
+  const coap = (bytes: Uint8Array): string =>
+    block(
+      split(
+        bytes,
+        ['version, type, token length', 1],
+        ['code', 1],
+        ['message id', 2],
+        ['token', 2],
+        ['payload marker', 1],
+        ['container: format', 1],
+        ['container: content'],
+      ),
+    );
+
+  const options = { priority: 1, receipt: null, label: '' } as const;
+  a.setPeer(BRAVO.name, 'b');
+  const [first] = sent(a.send(BRAVO.name, asked, options, 0));
+  const [second] = sent(b.receive('a', first!, 0));
+  const [third, requestRecord] = sent(trust(a, a.receive('b', second!, 0)));
+  trust(b, b.receive('a', third!, 0));
+  const arrived = b.receive('a', requestRecord!, 0).events.find(({ kind }) => kind === 'payload');
+  if (arrived?.kind !== 'payload' || hex(arrived.bytes) !== hex(asked)) throw new Error('it has arrived');
+  const [answerRecord] = sent(b.send(ALPHA.name, answered, options, 0));
+
+  const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), {
+    connectionId: BRAVO.connectionId as ConnectionId,
+    opening: false,
+  });
+  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), { generation: 1 });
+  const identity = (name: string): readonly (readonly [string, number?])[] => [
+    ['boot id', 8],
+    ['serial', 6],
+    ['signing key', 32],
+    ['binding', 64],
+    ['key version', 2],
+    [`server name: ${name}`],
+  ];
+
+  return [
+    HEADING,
+    'Made by `test/pipe/protocol_examples.ts`; a test compares. All secrets are a byte repeated. Whoever deflates otherwise\ngets other bytes for the two containers, and for what follows from them.\n',
+    '| | initiator | responder |\n| --- | --- | --- |',
+    `| server name | ${ALPHA.name} | ${BRAVO.name} |`,
+    '| boot id | 8 times `a0` | 8 times `b0` |',
+    '| ephemeral secret | 32 times `a1` | 32 times `b1` |',
+    '| static secret | 32 times `a2` | 32 times `b2` |',
+    '| seed of the signing key | 32 times `a3` | 32 times `b3` |',
+    `| signing key id | ${alpha.signingKeyId} | ${bravo.signingKeyId} |`,
+    `| serial | ${ALPHA.serial} | ${BRAVO.serial} |`,
+    `| connection id | ${ALPHA.connectionId} | ${BRAVO.connectionId} |\n`,
+    `XX1, ${first!.length} bytes:\n`,
+    block(
+      split(
+        first!,
+        ['first byte', 1],
+        ['version and suite', 1],
+        ["initiator's connection id", 1],
+        ['ephemeral key', 32],
+        ['padding'],
+      ),
+    ),
+    `XX2, ${second!.length} bytes:\n`,
+    block(
+      split(
+        second!,
+        ['first byte', 1],
+        ["initiator's connection id", 1],
+        ['ephemeral key', 32],
+        ['static key, sealed', 48],
+        ['payload, sealed'],
+      ),
+    ),
+    'The payload in it:\n',
+    block(split(said, ['flags', 1], ["responder's connection id", 1], ...identity(BRAVO.name))),
+    `XX3, ${third!.length} bytes:\n`,
+    block(
+      split(
+        third!,
+        ['first byte', 1],
+        ["responder's connection id", 1],
+        ['static key, sealed', 48],
+        ['payload, sealed'],
+      ),
+    ),
+    'The payload in it:\n',
+    block(split(confirmed, ['flags', 1], ['generation', 4], ...identity(ALPHA.name))),
+    `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a CoAP message, ${asked.length} bytes:\n`,
+    coap(asked),
+    'What is in its container, unpacked: a text and a map.\n',
+    block(split(unpacked.value, ['target', 2 + request.path.length], ['body'])),
+    `The record that carries it, ${requestRecord!.length} bytes:\n`,
+    transport(requestRecord!),
+    `The answer 200 with \`${JSON.stringify({ pdus: {} })}\`, ${answered.length} bytes:\n`,
+    coap(answered),
+    `The record that carries it, ${answerRecord!.length} bytes:\n`,
+    transport(answerRecord!),
+  ].join('\n');
+}
+
+/** The same section as it stands in the document. */
+export function documented(): string {
+  const text = fromUtf8(readFileSync(DOCUMENT))!;
+  return text.slice(text.indexOf(HEADING));
+}
+
+if (import.meta.main) {
+  const text = fromUtf8(readFileSync(DOCUMENT))!;
+  const at = text.indexOf(HEADING);
+  writeFileSync(DOCUMENT, (at < 0 ? `${text.trimEnd()}\n\n` : text.slice(0, at)) + examples());
+}
