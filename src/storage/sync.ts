@@ -159,7 +159,10 @@ export async function stateChanges(
   );
 }
 
-/** The event that held one place of the state at `upTo`, where that changed after `after`. */
+/**
+ * The event that held one place of the state at `upTo`, where that changed after `after`. The position is looked up
+ * first, from current_state_changes_by_place alone: asked for all at once, SQLite walks the whole room's changes.
+ */
 export function stateEntry(
   reader: Reader,
   room: number,
@@ -169,16 +172,18 @@ export function stateEntry(
   return reader.get<EventRow>(
     `SELECT ${EVENT_COLUMNS}
      FROM (
-       SELECT event FROM current_state_changes
-       WHERE room = ? AND type = ? AND state_key = ? AND position > ? AND position <= ?
-       ORDER BY position DESC LIMIT 1
-     ) c
-     JOIN events e ON e.id = c.event`,
+       SELECT room, type, state_key, MAX(position) AS position FROM current_state_changes
+       WHERE room = ? AND type = ? AND state_key = ? AND position <= ? GROUP BY room, type, state_key
+     ) l
+     JOIN current_state_changes c
+       ON c.room = l.room AND c.position = l.position AND c.type = l.type AND c.state_key = l.state_key
+     JOIN events e ON e.id = c.event
+     WHERE l.position > ?`,
     room,
     place.type,
     place.key,
-    range.after,
     range.upTo,
+    range.after,
   );
 }
 
