@@ -13,8 +13,8 @@ import type { PipeState } from './state.ts';
 import { MAX_INTERVAL_MS } from './timing.ts';
 import { TokenBucket } from './token_bucket.ts';
 
-/** What an initiator's first request and its answer take, in bytes: no XX3 is repeated before they had time to cross. */
-const FIRST_EXCHANGE = [128, 128] as const;
+/** What the answer to an initiator's first record takes, in bytes: no XX3 is repeated before both had time to cross. */
+const FIRST_ANSWER_BYTES = 128;
 /** A timer whose datagram was never reported as left runs all the same. */
 const UNREPORTED_MS = 2 * MAX_INTERVAL_MS;
 /** A responder leaves renewing by age to the initiator for so much longer. */
@@ -214,7 +214,7 @@ export class Initiator {
     const { opening, second } = candidate;
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
     const id = this.#state.nextNumber();
-    session.unconfirmed = { id, second, third, attempts: 0, dueAt: now + UNREPORTED_MS };
+    session.unconfirmed = { id, second, third, attempts: 0, dueAt: now + UNREPORTED_MS, carried: 0 };
     this.#state.unconfirmed.set(id, session);
     this.#state.connections.set(opening.local, session);
     this.#state.cancel(opening);
@@ -256,7 +256,8 @@ export class Initiator {
     const session = this.#state.unconfirmed.get(handshake);
     if (session?.unconfirmed !== undefined) {
       const { unconfirmed } = session;
-      unconfirmed.dueAt = now + this.#state.timeout(session.address, unconfirmed.attempts, FIRST_EXCHANGE);
+      const awaited = [unconfirmed.carried, FIRST_ANSWER_BYTES];
+      unconfirmed.dueAt = now + this.#state.timeout(session.address, unconfirmed.attempts, awaited);
     }
   }
 }

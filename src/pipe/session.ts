@@ -42,6 +42,8 @@ export interface Unconfirmed {
   readonly third: Uint8Array;
   attempts: number;
   dueAt: Millis;
+  /** Length of the longest record that goes behind XX3: the answer to it confirms the session. */
+  carried: number;
 }
 
 /** What a session has made of a record that claims to be its own. */

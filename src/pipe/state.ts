@@ -142,9 +142,12 @@ export class PipeState {
   }
 
   sendOn(session: Session, item: Outgoing): void {
+    const { unconfirmed } = session;
+    const bytes = session.seal('data', item.bytes);
+    if (unconfirmed !== undefined) unconfirmed.carried = Math.max(unconfirmed.carried, bytes.length);
     this.datagrams.push({
       to: session.address,
-      bytes: session.seal('data', item.bytes),
+      bytes,
       priority: item.priority,
       receipt: item.receipt,
       handshake: null,
