@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { fromUtf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import type { JsonObject, JsonValue } from '../matrix/json.ts';
+import { type JsonObject, type JsonValue, nestsDeeperThan } from '../matrix/json.ts';
 
 // The numbers of RFC 8949, section 3.
 const UNSIGNED = 0;
@@ -61,11 +61,7 @@ export function encodeByteString(bytes: Uint8Array): Uint8Array {
 }
 
 /** Whether a value is nested more deeply than CBOR may carry. */
-export function tooDeep(value: JsonValue, left: number = MAX_JSON_DEPTH): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  if (left === 0) return true;
-  return Object.values(value).some((inner) => tooDeep(inner, left - 1));
-}
+export const tooDeep = (value: JsonValue): boolean => nestsDeeperThan(MAX_JSON_DEPTH, value);
 
 /**
  * Reads exactly one JSON value out of CBOR. Everything that JSON cannot say is a problem: byte strings, tags,

@@ -11,3 +11,10 @@ export const isJsonObject = (value: unknown): value is JsonObject =>
  */
 export const own = (object: JsonObject, key: string): JsonValue | undefined =>
   Object.hasOwn(object, key) ? object[key] : undefined;
+
+/** Whether arrays and objects nest in `value` more than `levels` deep; a string or a number nests 0 deep. */
+export function nestsDeeperThan(levels: number, value: JsonValue): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  return Object.values(value).some((inner) => nestsDeeperThan(levels - 1, inner));
+}

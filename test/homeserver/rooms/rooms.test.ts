@@ -1,8 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import type { DeviceId, EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
+import type { JsonValue } from '../../../src/matrix/json.ts';
 import type { Server } from './world.ts';
 import { World } from './world.ts';
+
+/** An array in an array ..., `levels` deep. */
+const nested = (levels: number): JsonValue => (levels === 0 ? 0 : [nested(levels - 1)]);
 
 let world: World;
 let a: Server;
@@ -173,6 +177,7 @@ describe('sending', () => {
 
   it.each([
     ['an event over 65,536 bytes', 'm.text', { body: 'x'.repeat(65_536) }, 413, 'M_TOO_LARGE'],
+    ['content that nests too deep', 'm.text', { body: '', deep: nested(100) }, 400, 'M_BAD_JSON'],
     ['a type over 255 bytes', 'x'.repeat(256), {}, 413, 'M_TOO_LARGE'],
     ['a fraction', 'm.text', { body: 1.5 }, 400, 'M_BAD_JSON'],
   ])('refuses %s', async (_, type, body, status, errcode) => {
