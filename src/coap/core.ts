@@ -1,11 +1,11 @@
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
+import type { Timers } from '../base/timers.ts';
 import type { Outgoing } from './client.ts';
 import type { CoapDatagram, CoapEvent } from './endpoint.ts';
 import { MessageIds, Tokens } from './ids.ts';
 import type { Remembered } from './memory.ts';
 import type { Incoming } from './server.ts';
-import type { Timers } from './timers.ts';
 import type { Timing } from './timing.ts';
 import type { Transmission } from './transmitter.ts';
 

@@ -4,6 +4,7 @@ import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Step } from '../base/step.ts';
 import type { Millis } from '../base/time.ts';
+import { Timers } from '../base/timers.ts';
 import { Uploads } from './assembly.ts';
 import { Bodies } from './bodies.ts';
 import { Client } from './client.ts';
@@ -22,7 +23,6 @@ import { Memory } from './memory.ts';
 import { decode, type Message, type MessageProblem } from './message.ts';
 import type { Option } from './options.ts';
 import { Server } from './server.ts';
-import { Timers } from './timers.ts';
 import type { Timing } from './timing.ts';
 import { emptyMessage, Transmitter } from './transmitter.ts';
 

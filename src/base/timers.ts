@@ -1,4 +1,4 @@
-import type { Millis } from '../base/time.ts';
+import type { Millis } from './time.ts';
 
 interface Entry<Target> {
   readonly at: Millis;
