@@ -9,10 +9,10 @@ import { notJson } from './errors.ts';
 export const CLIENT_BODY_LIMIT = 4 * 1024 * 1024;
 /** Fits 50 PDUs of 64 KiB and 100 EDUs (server-server API, "Transactions") with room to spare. */
 export const FEDERATION_BODY_LIMIT = 8 * 1024 * 1024;
-/** How deep arrays and objects nest at most; code that walks a body by recursion relies on it. */
+/** How deep arrays and objects nest in JSON at most; code that walks a body by recursion relies on it. */
 const MAX_JSON_DEPTH = 128;
 
-/** Turns JSON values into another encoding and back; `decode` enforces the same bound on nesting. */
+/** Turns JSON values into another encoding and back; `decode` enforces a bound on nesting of its own. */
 export interface BodyCodec {
   encode(value: JsonValue): Uint8Array;
   decode(bytes: Uint8Array): Result<JsonValue>;

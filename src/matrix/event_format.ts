@@ -2,7 +2,7 @@ import { bad, ok, type Result } from '../base/result.ts';
 import { canonicalJson } from './canonical_json.ts';
 import { identify } from './hashes.ts';
 import { fitsIdLimit, MAX_ID_BYTES, parseEventId, parseRoomId, parseUserId } from './ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, nestsDeeperThan, own } from './json.ts';
 import type { Event, Pdu } from './pdu.ts';
 import type { RoomVersion } from './room_version.ts';
 
@@ -15,12 +15,21 @@ export const MAX_AUTH_EVENTS = 10;
 export const MAX_DEPTH = Number.MAX_SAFE_INTEGER;
 
 /**
+ * Ours: how deep a PDU nests at most. Wherever one is wrapped (a transaction, an answer to /sync or send_join) there is
+ * room for that beneath the limits of the parsers, 128 levels for JSON over HTTP being the least.
+ */
+export const MAX_PDU_NESTING = 100;
+
+/**
  * Takes a PDU that another server sent (server-server API, "Checks performed on receipt of a PDU", 1): right shape,
  * within the limits, with a canonical form. What comes back has its id and room computed; signatures, hash and
  * authorisation are still to be checked. A problem means that the event has to be dropped.
  */
 export function parsePdu(value: unknown, version: RoomVersion): Result<Event> {
   if (!isJsonObject(value)) return bad('a PDU is an object');
+  // First, since what follows walks it by recursion.
+  if (nestsDeeperThan(MAX_PDU_NESTING, value))
+    return bad(`the event nests deeper than ${MAX_PDU_NESTING} levels`);
   const problem = fieldProblem(value) ?? idsProblem(value) ?? signaturesProblem(value) ?? sizeProblem(value);
   return problem === undefined ? ok(identify(value as unknown as Pdu, version)) : bad(problem);
 }

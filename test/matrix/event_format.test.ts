@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../src/matrix/canonical_json.ts';
-import { MAX_PDU_BYTES, parsePdu, pduBytes } from '../../src/matrix/event_format.ts';
+import { MAX_PDU_BYTES, MAX_PDU_NESTING, parsePdu, pduBytes } from '../../src/matrix/event_format.ts';
 import type { KeyId, RoomId, ServerName } from '../../src/matrix/ids.ts';
-import type { JsonObject } from '../../src/matrix/json.ts';
+import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import { signEvent, signingKey } from '../../src/matrix/signing.ts';
 import { createEvent, makeEvent, user, v12 } from './rooms.ts';
 
@@ -101,6 +101,16 @@ describe('parsing a PDU', () => {
     expect(pduBytes(padded(room))).toEqual({ ok: true, value: MAX_PDU_BYTES });
     expect(parsePdu(padded(room), v12).ok).toBe(true);
     expect(parsePdu(padded(room + 1), v12).ok).toBe(false);
+  });
+
+  it('takes what nests as deep as the bound and refuses what nests deeper', () => {
+    const nested = (levels: number): JsonValue => (levels === 0 ? 0 : [nested(levels - 1)]);
+    const nesting = (levels: number): JsonObject => ({ ...pdu, content: { deep: nested(levels - 2) } });
+    expect(parsePdu(nesting(MAX_PDU_NESTING), v12).ok).toBe(true);
+    expect(parsePdu(nesting(MAX_PDU_NESTING + 1), v12)).toEqual({
+      ok: false,
+      problem: `the event nests deeper than ${MAX_PDU_NESTING} levels`,
+    });
   });
 
   it('refuses what is nested too deep, instead of falling over', () => {

@@ -2,7 +2,13 @@ import type { Clock } from '../../base/time.ts';
 import { canonicalJson } from '../../matrix/canonical_json.ts';
 import { badJson, forbidden, MatrixError } from '../../matrix/error.ts';
 import { authEventKeys } from '../../matrix/event_auth.ts';
-import { MAX_DEPTH, MAX_PDU_BYTES, MAX_PREV_EVENTS, pduBytes } from '../../matrix/event_format.ts';
+import {
+  MAX_DEPTH,
+  MAX_PDU_BYTES,
+  MAX_PDU_NESTING,
+  MAX_PREV_EVENTS,
+  pduBytes,
+} from '../../matrix/event_format.ts';
 import { fitsIdLimit, MAX_ID_BYTES, type ServerName, type UserId } from '../../matrix/ids.ts';
 import { type JsonObject, nestsDeeperThan } from '../../matrix/json.ts';
 import type { Event, UnsignedPdu } from '../../matrix/pdu.ts';
@@ -10,9 +16,6 @@ import { type SigningKey, signEvent } from '../../matrix/signing.ts';
 import type { RoomDraft } from './room_draft.ts';
 import type { RoomState } from './room_state.ts';
 import { authoriseBy } from './verdict.ts';
-
-/** Every server must be able to parse what we send, inside a transaction; 128 levels of JSON are taken here. */
-const MAX_CONTENT_DEPTH = 100;
 
 /** What somebody wants to send. */
 export interface EventIntent {
@@ -84,8 +87,8 @@ export class EventBuilder {
    * @throws MatrixError M_BAD_JSON where its content has no canonical form, M_TOO_LARGE past 65,536 bytes
    */
   sign(unsigned: UnsignedPdu, version: RoomDraft['version']): Event {
-    if (nestsDeeperThan(MAX_CONTENT_DEPTH, unsigned.content)) {
-      throw badJson(`The content nests deeper than ${MAX_CONTENT_DEPTH} levels`);
+    if (nestsDeeperThan(MAX_PDU_NESTING - 1, unsigned.content)) {
+      throw badJson(`The content nests deeper than ${MAX_PDU_NESTING - 1} levels`);
     }
     const text = canonicalJson(unsigned.content);
     if (!text.ok) throw badJson(`The content cannot be sent: ${text.problem}`);
