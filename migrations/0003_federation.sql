@@ -65,6 +65,10 @@ CREATE TABLE inbox (
 CREATE INDEX inbox_by_origin ON inbox (origin, position);
 CREATE INDEX inbox_by_room ON inbox (room_id, position);
 
+-- Rooms for which a join was sent to another server that may have accepted it, and that are not stored here yet: if this
+-- process or the link broke off in between, the others already send us the room's events.
+CREATE TABLE join_attempts (room_id TEXT PRIMARY KEY, begun INTEGER NOT NULL) WITHOUT ROWID;
+
 -- Servers whose identity in the pipe has been accepted. Keys are unpadded base64.
 CREATE TABLE pipe_peers (
   server_name TEXT PRIMARY KEY,

@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import { equal, hex } from '../base/bytes.ts';
+import { equal, fromHex, hex } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import { Assembly } from './assembly.ts';
@@ -17,6 +17,7 @@ import type { Core, Peer } from './core.ts';
 import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
 import { type Message, NO_BYTES } from './message.ts';
 import { firstOption, OPTION, type Option, recognised, uintOption, withoutOptions } from './options.ts';
+import type { Prober } from './prober.ts';
 import type { Draft, Transmission, Transmitter } from './transmitter.ts';
 
 const CONTINUE = code(2, 31);
@@ -55,12 +56,14 @@ export interface Outgoing {
 export class Client {
   readonly #core: Core;
   readonly #transmitter: Transmitter;
+  readonly #prober: Prober;
   readonly #understood: ReadonlySet<number>;
   readonly #byHandle = new Map<number, Outgoing>();
 
-  constructor(core: Core, transmitter: Transmitter) {
+  constructor(core: Core, transmitter: Transmitter, prober: Prober) {
     this.#core = core;
     this.#transmitter = transmitter;
+    this.#prober = prober;
     this.#understood = new Set([OPTION.block1, OPTION.block2, ...core.understood]);
   }
 
@@ -126,17 +129,23 @@ export class Client {
 
   /** The peer has the message that is on its way; its answer will come separately. */
   acknowledged(outgoing: Outgoing, now: Millis): void {
-    const { transmission } = outgoing;
-    outgoing.transmission = null;
-    if (transmission !== null) this.#transmitter.stop(transmission, now);
+    this.#stopSending(outgoing, now);
+    this.#prober.acknowledged(outgoing.peer, now);
   }
 
-  /** Everything that the peer may have forgotten starts over; what has not been sent yet just waits on. */
+  /**
+   * Everything that the peer may have forgotten starts over, acknowledged or not; what has not been sent yet just waits
+   * on. A request in one message keeps its token, since an answer from before the restart is as good as one from after.
+   */
   restart(peer: Peer, now: Millis): void {
     const begun = [...peer.requests].filter(
       ({ transmission, uploaded, head }) => transmission?.id !== null || uploaded > 0 || head !== null,
     );
-    for (const outgoing of begun) this.#startOver(outgoing, now);
+    for (const outgoing of begun) {
+      const { token, uploadSize, head } = outgoing;
+      if (token === null || uploadSize !== null || head !== null) this.#startOver(outgoing, now);
+      else this.#sendAgain(outgoing, token, now);
+    }
   }
 
   /**
@@ -280,10 +289,20 @@ export class Client {
 
   /** Sends the block that is due, with a token of its own: a late answer to another block is never mistaken for it. */
   #sendNext(outgoing: Outgoing, now: Millis): void {
-    const { peer, priority, deadline } = outgoing;
-    const token = peer.tokens.take();
+    const token = outgoing.peer.tokens.take();
     outgoing.token = hex(token);
-    peer.awaited.set(outgoing.token, outgoing);
+    outgoing.peer.awaited.set(outgoing.token, outgoing);
+    this.#submit(outgoing, token, now);
+  }
+
+  #sendAgain(outgoing: Outgoing, token: string, now: Millis): void {
+    this.#stopSending(outgoing, now);
+    this.#submit(outgoing, fromHex(token)!, now);
+    this.#prober.released(outgoing.peer, now);
+  }
+
+  #submit(outgoing: Outgoing, token: Uint8Array, now: Millis): void {
+    const { peer, priority, deadline } = outgoing;
     const { draft, label } = outgoing.head === null ? this.#uploadDraft(outgoing) : downloadDraft(outgoing);
     const details = { priority, label, request: outgoing, deadline };
     outgoing.transmission = this.#transmitter.submit(peer, { ...draft, token }, details, now);
@@ -317,7 +336,14 @@ export class Client {
       peer.tokens.release(token, answered);
       outgoing.token = null;
     }
-    this.acknowledged(outgoing, now);
+    this.#stopSending(outgoing, now);
+    this.#prober.released(peer, now);
+  }
+
+  #stopSending(outgoing: Outgoing, now: Millis): void {
+    const { transmission } = outgoing;
+    outgoing.transmission = null;
+    if (transmission !== null) this.#transmitter.stop(transmission, now);
   }
 
   #end(outgoing: Outgoing, now: Millis): void {

@@ -5,6 +5,7 @@ import type { Outgoing } from './client.ts';
 import type { CoapDatagram, CoapEvent } from './endpoint.ts';
 import { MessageIds, Tokens } from './ids.ts';
 import type { Remembered } from './memory.ts';
+import type { Probe } from './prober.ts';
 import type { Incoming } from './server.ts';
 import type { Timing } from './timing.ts';
 import type { Transmission } from './transmitter.ts';
@@ -57,6 +58,8 @@ export interface CoapCounters {
   datagramsOut: number;
   /** Copies of a CON after the first. */
   resent: number;
+  /** Pings to peers that owe an answer, copies not counted. */
+  probes: number;
   /** Messages of a peer that had arrived before. */
   duplicates: number;
   /** Datagrams that are no CoAP message. */
@@ -81,6 +84,7 @@ export const zeroCounters = (): CoapCounters => ({
   datagramsIn: 0,
   datagramsOut: 0,
   resent: 0,
+  probes: 0,
   duplicates: 0,
   malformed: 0,
   ignored: 0,
@@ -116,6 +120,7 @@ export class Peer {
   readonly exchanges = new Set<Incoming>();
   /** Its messages by id, the one that expires first in front. */
   readonly remembered = new Map<number, Remembered>();
+  readonly probe: Probe = { kind: 'probe', peer: this, sent: 0, transmission: null };
   /** The next Request-Tag. */
   nextTag: number;
   lastUsed: Millis;
@@ -145,7 +150,7 @@ export interface Sweep {
   readonly kind: 'sweep';
 }
 
-export type TimerTarget = Transmission | Outgoing | Incoming | Peer | Sweep;
+export type TimerTarget = Transmission | Outgoing | Incoming | Peer | Probe | Sweep;
 
 /** What the parts of one endpoint share. */
 export interface Core {

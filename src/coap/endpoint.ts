@@ -22,6 +22,7 @@ import {
 import { Memory } from './memory.ts';
 import { decode, type Message, type MessageProblem } from './message.ts';
 import type { Option } from './options.ts';
+import { Prober } from './prober.ts';
 import { Server } from './server.ts';
 import type { Timing } from './timing.ts';
 import { emptyMessage, Transmitter } from './transmitter.ts';
@@ -107,6 +108,7 @@ export class CoapEndpoint {
   readonly #memory: Memory;
   readonly #uploads: Uploads;
   readonly #bodies: Bodies;
+  readonly #prober: Prober;
   readonly #client: Client;
   readonly #server: Server;
   readonly #sweep: Sweep = { kind: 'sweep' };
@@ -134,7 +136,8 @@ export class CoapEndpoint {
     this.#memory = new Memory(this.#core);
     this.#uploads = new Uploads(this.#core);
     this.#bodies = new Bodies(this.#core);
-    this.#client = new Client(this.#core, this.#transmitter);
+    this.#prober = new Prober(this.#core, this.#transmitter);
+    this.#client = new Client(this.#core, this.#transmitter, this.#prober);
     this.#server = new Server(this.#core, {
       transmitter: this.#transmitter,
       memory: this.#memory,
@@ -281,9 +284,12 @@ export class CoapEndpoint {
     } else if (message.type === 'RST') {
       this.#transmitter.stop(transmission, now);
       if (outgoing !== null) this.#client.fail(outgoing, 'reset', now);
+      else this.#prober.ended(transmission, now);
     } else if (empty) {
-      if (outgoing === null) this.#transmitter.stop(transmission, now);
-      else this.#client.acknowledged(outgoing, now);
+      if (outgoing === null) {
+        this.#transmitter.stop(transmission, now);
+        this.#prober.ended(transmission, now);
+      } else this.#client.acknowledged(outgoing, now);
     } else if (
       outgoing !== null &&
       isResponse(message.code) &&
@@ -345,9 +351,12 @@ export class CoapEndpoint {
   #fire(target: TimerTarget, now: Millis): void {
     switch (target.kind) {
       case 'transmission':
-        if (this.#transmitter.fire(target, now) && target.request !== null) {
-          this.#client.fail(target.request, 'timeout', now);
-        }
+        if (!this.#transmitter.fire(target, now)) break;
+        if (target.request !== null) this.#client.fail(target.request, 'timeout', now);
+        else this.#prober.ended(target, now);
+        break;
+      case 'probe':
+        this.#prober.fire(target, now);
         break;
       case 'request':
         this.#client.fail(target, 'timeout', now);

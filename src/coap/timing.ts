@@ -22,6 +22,11 @@ export interface Timing {
   /** A server that has no answer by then acknowledges empty and answers separately. */
   readonly separateAfter: Millis;
   /**
+   * How long a peer may owe the answer to a request that it has acknowledged before it is asked whether it lives.
+   * @param probes how often it was asked since.
+   */
+  probeAfter(probes: number): Millis;
+  /**
    * How long message ids and cached replies are kept, counted from the last copy. No copy of a message is sent later
    * than half of it after the first, so that a late copy never finds its predecessor forgotten.
    */
@@ -43,6 +48,13 @@ const EXCHANGE_LIFETIME: Millis = MAX_TRANSMIT_SPAN + 2 * MAX_LATENCY + PROCESSI
 /** Ours: half of ACK_TIMEOUT leaves the other half for the way there and back (RFC 7252, section 5.2.2). */
 const SEPARATE_AFTER: Millis = ACK_TIMEOUT / 2;
 
+/** Ours: somebody waits for the answer, but nearly always it is on its way. */
+const PROBE_AFTER: Millis = 60_000;
+const LONGEST_PROBE_AFTER: Millis = 600_000;
+
+const doubling = (shortest: Millis, doublings: number): Millis =>
+  Math.min(shortest * 2 ** doublings, Math.max(shortest, LONGEST_PROBE_AFTER));
+
 /** The standard's exponential backoff, for paths of which nothing is known (RFC 7252, section 4.2). */
 export function rfc7252Timing(overrides: Partial<Timing> = {}): Timing {
   return {
@@ -53,6 +65,7 @@ export function rfc7252Timing(overrides: Partial<Timing> = {}): Timing {
     blockSize: 1024,
     announceBlockSize: overrides.blockSize !== undefined && overrides.blockSize < 1024,
     separateAfter: SEPARATE_AFTER,
+    probeAfter: (probes) => doubling(PROBE_AFTER, probes),
     exchangeLifetime: EXCHANGE_LIFETIME,
     ...overrides,
   };
@@ -88,6 +101,8 @@ const GROWTH = 1.5;
 const LONGEST_INTERVAL: Millis = 300_000;
 const SHORTEST_LIFETIME: Millis = 600_000;
 const LONGEST_LIFETIME: Millis = 7_200_000;
+/** Airtimes of a ping between two: with its answer it takes a tenth of the link at most. */
+const PROBE_AIRTIMES = 20;
 /** How many modelled intervals a message may be sent for. */
 const SPAN_INTERVALS = 40;
 
@@ -113,6 +128,11 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
   // Answers to all that is outstanding may be queued in front of this one.
   const answer = 2 * delay + separateAfter + nstart * longest + VARIATION;
   const interval = (bytesSent: number): Millis => answer + Math.max(longest, airtime(bytesSent));
+  const shortestProbeAfter = Math.max(
+    PROBE_AFTER,
+    PROBE_AIRTIMES * airtime(EMPTY_MESSAGE_BYTES),
+    interval(0),
+  );
   return {
     retransmitAfter(attempt, bytesSent, random) {
       const growth = GROWTH ** Math.max(0, attempt - STEADY_RETRIES + 1);
@@ -126,6 +146,7 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
     undividedSize,
     announceBlockSize: false,
     separateAfter,
+    probeAfter: (probes) => doubling(shortestProbeAfter, probes),
     exchangeLifetime: Math.min(
       LONGEST_LIFETIME,
       Math.max(SHORTEST_LIFETIME, 2 * SPAN_INTERVALS * interval(0)),

@@ -16,7 +16,7 @@ export interface Transmission {
   readonly priority: Priority;
   /** For traces, such as `CON PUT block1 2/5`. */
   readonly label: string;
-  /** The request that it belongs to; null for a separate response. */
+  /** The request that it belongs to; null for a separate response and for a ping. */
   readonly request: Outgoing | null;
   /** When it is given up, whatever happened. */
   deadline: Millis;
@@ -62,11 +62,21 @@ export class Transmitter {
       receipt: null,
       retransmitAt: null,
     };
+    this.#replaceProbe(peer, now);
     const after = peer.queue.findLastIndex((waiting) => waiting.priority <= priority);
     peer.queue.splice(after + 1, 0, transmission);
     this.#core.timers.set(transmission, deadline);
     this.pump(peer, now);
     return transmission;
+  }
+
+  /** Whatever is to be sent need not wait for a ping: it finds out as well whether the peer lives. */
+  #replaceProbe({ name, probe }: Peer, now: Millis): void {
+    const { transmission } = probe;
+    if (transmission === null) return;
+    probe.transmission = null;
+    this.#core.timers.set(probe, now + this.#core.timing(name).probeAfter(probe.sent));
+    this.stop(transmission, now);
   }
 
   /** Ends a transmission: its message was acknowledged, reset, answered, or is wanted no more. */

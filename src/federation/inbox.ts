@@ -1,7 +1,7 @@
 import type { Clock, Millis } from '../base/time.ts';
 import type { FederatedRooms } from '../homeserver/rooms/federated_rooms.ts';
 import { MatrixError } from '../matrix/error.ts';
-import type { RoomId, ServerName } from '../matrix/ids.ts';
+import type { EventId, RoomId, ServerName } from '../matrix/ids.ts';
 import type { JsonValue } from '../matrix/json.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
@@ -9,11 +9,14 @@ import {
   type InboxPart,
   type InboxPdu,
   inboxOrigins,
+  isInboxOverfull,
   nextInInbox,
   putInInbox,
   removeFromInbox,
+  thinInbox,
   type WaitingPdu,
 } from '../storage/inbox.ts';
+import { isJoinAttempted } from '../storage/join_attempts.ts';
 import { Slots } from './bounded.ts';
 import { Lanes, MAX_RETRY_MS, type Postponement } from './lanes.ts';
 import type { Log } from './log.ts';
@@ -29,6 +32,18 @@ import { Budget } from './remote_events.ts';
 // When a join ends, what waits for the room is taken in the order in which it came, whoever sent it, without asking
 // anybody for anything. All else is tried again in a lane for each origin: at start, when the origin speaks, and after
 // a time that doubles. A new PDU of a room in which others are just being taken goes behind them.
+//
+// A room that is stuck for long must not fill the inbox, and must not keep the other rooms of its origin out, so that
+// the transaction is answered with 200 however many of its PDUs overflow. Keeping the oldest and refusing the rest would
+// lose these for good, since a refusal is final. Keeping only the newest would lose what lies further back than a gap is
+// filled. So the inbox is thinned: the oldest and the newest of the origin in the room stay, and between them a PDU is
+// shed where those before and after it stay, lie below and above it, and are close. A server builds an event on those
+// that it has sent before, so that the one that stays has the shed one among its ancestors, and get_missing_events
+// brings it once the room is no longer stuck. Close means fifty steps of depth: servers tell as few as twenty
+// events at a time, and a gap is filled in four rounds. That covers ten thousand events; each time it is logged as a
+// warning. A PDU that cannot be shed so, beyond that or from a server whose depths do not grow, is refused in the
+// answer, where its sender sees it. Only a server with too many PDUs in many rooms is told to keep a transaction, and
+// so is everyone when the inbox as a whole is full.
 
 /** Requests that one attempt at the waiting PDUs of one server may cause. */
 const MAX_REQUESTS = 200;
@@ -98,26 +113,41 @@ export class Inbox {
       return this.#lanes.isRunning(origin) && this.#holds({ origin, room });
     const join = joining(room);
     if (join !== undefined) this.#follow(room, join);
-    // A join that this process did not live to see the end of is made again by the user.
-    return join !== undefined || this.#holds({ room });
+    if (join !== undefined || (await this.#holds({ room }))) return true;
+    // A join whose end nobody here has seen, since the link or this process broke off: the user makes it again.
+    const { database, clock } = this.#options;
+    return isJoinAttempted(database, room, clock.wall() - MAX_AGE_MS);
   }
 
   /**
    * Keeps PDUs of one server, in the transaction that records what it is answered.
-   * @throws MatrixError 503 where there are too many, so that their sender keeps them
+   * @returns those for which there is no place in their room
+   * @throws MatrixError 503 where there are too many over all rooms, so that their sender keeps them
    */
-  async add(tx: Transaction, pdus: readonly WaitingPdu[]): Promise<void> {
-    for (const pdu of pdus) {
-      if (!(await putInInbox(tx, pdu)))
-        throw new MatrixError(503, 'M_UNKNOWN', 'Too many events wait for something that is missing.');
-    }
+  async add(tx: Transaction, pdus: readonly WaitingPdu[]): Promise<ReadonlySet<EventId>> {
+    const refused = new Set<EventId>();
     const origin = pdus[0]?.origin;
-    if (origin === undefined) return;
+    if (origin === undefined) return refused;
+    for (const pdu of pdus) await putInInbox(tx, pdu);
+    for (const room of new Set(pdus.map((pdu) => pdu.room))) {
+      const thinned = await thinInbox(tx, origin, room);
+      for (const id of thinned.refused) refused.add(id);
+      if (thinned.shed.length + thinned.refused.length > 0)
+        tx.afterCommit(() =>
+          this.#options.log.warn(
+            { origin, room, ...thinned },
+            'too many events of a room wait: those shed are to come with the gap before a later one, those refused are lost here',
+          ),
+        );
+    }
+    if (await isInboxOverfull(tx, origin))
+      throw new MatrixError(503, 'M_UNKNOWN', 'Too many events wait for something that is missing.');
     tx.afterCommit(() => {
       // What has just been tried is not tried again at once.
       if (this.#lanes.has(origin)) this.#lanes.wake(origin);
       else this.#lanes.postpone(origin, { failures: 1, waitMs: FIRST_RETRY_MS });
     });
+    return refused;
   }
 
   async #holds(part: InboxPart): Promise<boolean> {

@@ -41,8 +41,10 @@ export class Lanes {
   readonly #options: LanesOptions;
   /** Lanes with something to do. A lane without is not kept. */
   readonly #lanes = new Map<ServerName, LaneState>();
-  /** Lanes that got something new since they last looked. */
+  /** Running lanes that got something new since they last looked. */
   readonly #woken = new Set<ServerName>();
+  /** Running lanes whose server has spoken since they last looked. */
+  readonly #spoken = new Set<ServerName>();
   readonly #running = new Set<Promise<void>>();
   #stopping: AbortController | undefined;
 
@@ -61,6 +63,8 @@ export class Lanes {
     this.#stopping = undefined;
     for (const lane of this.#lanes.values()) if (lane.kind === 'postponed') lane.cancel();
     this.#lanes.clear();
+    this.#woken.clear();
+    this.#spoken.clear();
     await Promise.all(this.#running);
   }
 
@@ -83,15 +87,22 @@ export class Lanes {
   /** The server has just spoken to us, and so can be reached. */
   peerSpoke(server: ServerName): void {
     const lane = this.#lanes.get(server);
-    if (lane?.kind !== 'postponed') return;
+    if (lane === undefined) return;
+    if (lane.kind === 'running') {
+      this.#spoken.add(server);
+      return;
+    }
     const wait = Math.min(MAX_SPOKEN_RETRY_MS, FIRST_SPOKEN_RETRY_MS * 2 ** (lane.failures - 1));
     this.#bringForward(server, lane, wait);
   }
 
-  /** Lets a lane that does not run wait, as after an attempt that has just failed. */
+  /** Lets a lane wait, as after an attempt that has just failed. */
   postpone(server: ServerName, { failures, waitMs }: Postponement): void {
     if (this.#stopping === undefined) return;
     this.#setTimer(server, { failures, attemptedAt: this.#options.clock.monotonic() }, waitMs);
+    // What came while the attempt ran, and could not help it, counts as if it came now.
+    if (this.#woken.delete(server)) this.wake(server);
+    if (this.#spoken.delete(server)) this.peerSpoke(server);
   }
 
   #bringForward(server: ServerName, lane: LaneState & { kind: 'postponed' }, sinceAttempt: Millis): void {
@@ -125,11 +136,13 @@ export class Lanes {
   async #drain(server: ServerName, signal: AbortSignal): Promise<void> {
     for (;;) {
       this.#woken.delete(server);
+      this.#spoken.delete(server);
       const postponement = await this.#options.drain(server, signal);
       if (signal.aborted) return;
       if (postponement !== undefined) return this.postpone(server, postponement);
       // A wake between the last look and this line is in #woken; after it, the lane is gone.
       if (this.#woken.has(server)) continue;
+      this.#spoken.delete(server);
       this.#lanes.delete(server);
       return;
     }

@@ -22,9 +22,10 @@ interface PipeRequester {
 // --------------------------------------------
 // The exchange underneath knows the link: it repeats what gets lost, and waits while the peer is away. This timeout is
 // not what finds a loss; it ends what would go on for ever, so that it may be generous, and has to be: what has been
-// carried of an answer is lost with it. It is the time that callers over HTTPS would give, or on a slow link the
-// airtime of a request and answer of ordinary size, with patience for loss; the longer the caller would wait over HTTPS,
-// the more often that (a join, ten times). At 100 bit/s: 87 minutes, and 14.6 hours for a join.
+// carried of a request or an answer is lost with it, and a repetition begins again. It is the time that callers over
+// HTTPS would give, or on a slow link the airtime of this request and of an answer of ordinary size, with patience for
+// loss; the longer the caller would wait over HTTPS, the more often that (a join, ten times). At 100 bit/s: 87 minutes
+// for a small request, 8 hours for one of 70 KB, and 15 hours for a join.
 
 /** What an ordinary request and its answer may weigh together, in bytes: a join of a room with 30 members. */
 const TYPICAL_BYTES = 16 * 1024;
@@ -34,20 +35,14 @@ const PATIENCE = 4;
 const ROUND_TRIPS = 20;
 /** How long a caller gives an ordinary request over HTTPS. */
 const ORDINARY_TIMEOUT_MS: Millis = 60_000;
-/** Bits a second of the slowest link that is reckoned with: on it an ordinary request still gets what it needs. */
+/** Bits a second of the slowest link that is reckoned with: a lower rate gives no longer timeout. */
 const LEAST_RATE = 10;
-const MAX_TIMEOUT_MS: Millis = airtimeMs(LEAST_RATE);
-
-function airtimeMs(rate: number): Millis {
-  return (PATIENCE * TYPICAL_BYTES * 8 * 1000) / rate;
-}
 
 /** Carries federation through a Noise pipe. Who speaks is proved by the pipe: nothing is signed. */
 export class PipeTransport implements FederationTransport {
   readonly #socket: PipeRequester;
   readonly #addresses: ReadonlyMap<ServerName, string>;
-  /** What the link takes for an ordinary request. */
-  readonly #ordinaryMs: Millis;
+  readonly #profile: { readonly rate: number | null; readonly delay: Millis };
 
   /** @param addresses where each server behind a pipe is, in the link's own notation */
   constructor({
@@ -62,12 +57,17 @@ export class PipeTransport implements FederationTransport {
   }) {
     this.#socket = socket;
     this.#addresses = addresses;
-    this.#ordinaryMs = profile.rate === null ? 0 : airtimeMs(profile.rate) + ROUND_TRIPS * 2 * profile.delay;
+    this.#profile = profile;
   }
 
-  #timeoutOf({ timeoutMs }: FederationCall): Millis {
-    const needed = this.#ordinaryMs * Math.max(1, timeoutMs / ORDINARY_TIMEOUT_MS);
-    return Math.max(timeoutMs, Math.min(MAX_TIMEOUT_MS, needed));
+  #timeoutOf({ timeoutMs, body }: FederationCall): Millis {
+    const { rate, delay } = this.#profile;
+    if (rate === null) return timeoutMs;
+    // More than it takes on the link, where it is packed.
+    const bodyBytes = body === undefined ? 0 : JSON.stringify(body).length;
+    const carried = (PATIENCE * (TYPICAL_BYTES + bodyBytes) * 8 * 1000) / Math.max(rate, LEAST_RATE);
+    const trips = ROUND_TRIPS * (1 + bodyBytes / TYPICAL_BYTES) * 2 * delay;
+    return Math.max(timeoutMs, (carried + trips) * Math.max(1, timeoutMs / ORDINARY_TIMEOUT_MS));
   }
 
   async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {

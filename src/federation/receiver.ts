@@ -28,6 +28,7 @@ const BUSY_RETRY_MS: Millis = 5_000;
 /** Requests that one transaction may cause. */
 const MAX_REQUESTS = 200;
 const MAX_ERROR_TEXT = 200;
+const NO_PLACE = 'Too many events of this room wait for something that is missing.';
 const NOT_IN_ROOM = 'This server is not in the room.';
 
 interface ReceiverOptions {
@@ -85,7 +86,7 @@ export class Receiver {
 
   /**
    * Does a transaction and answers what each of its PDUs came to.
-   * @throws MatrixError where it is malformed, too many wait, or something that it needs cannot be fetched now
+   * @throws MatrixError where it is malformed, or too many transactions or PDUs of the server wait
    */
   receive(origin: ServerName, txnId: string, body: JsonValue): Promise<JsonObject> {
     const key = `${origin} ${txnId}`;
@@ -125,17 +126,20 @@ export class Receiver {
       return JSON.parse(stored) as JsonObject;
     }
     const outcomes = await this.#process(origin, pdusIn(body));
-    const answer: JsonObject = { pdus: resultsOf(outcomes) };
-    const response = JSON.stringify(answer);
+    const results = resultsOf(outcomes);
     const received = clock.wall();
     const waiting = outcomes.flatMap((outcome) =>
       outcome.kind === 'waits' ? [{ ...outcome.waiting, origin, received }] : [],
     );
-    await database.transaction(async (tx) => {
-      await this.#inbox.add(tx, waiting);
-      await storeAnswer(tx, origin, { txnId, response, received });
+    const { answer, refused } = await database.transaction(async (tx) => {
+      const noPlace = await this.#inbox.add(tx, waiting);
+      const errors = Object.fromEntries([...noPlace].map((id) => [id, { error: NO_PLACE }]));
+      const answer: JsonObject = { pdus: { ...results, ...errors } };
+      await storeAnswer(tx, origin, { txnId, response: JSON.stringify(answer), received });
+      return { answer, refused: noPlace.size };
     });
-    this.counters.held += waiting.length;
+    this.counters.held += waiting.length - refused;
+    this.counters.refused += refused;
     return answer;
   }
 

@@ -2,12 +2,13 @@ import type { Priority } from '../base/priority.ts';
 import { bad, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
 import { parsePdu } from '../matrix/event_format.ts';
-import { type EventId, parseEventId, type RoomId, type ServerName } from '../matrix/ids.ts';
+import { type EventId, parseEventId, type RoomId, type ServerName, serverOf } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Event } from '../matrix/pdu.ts';
 import { roomVersion } from '../matrix/room_version.ts';
 import { mapBounded } from './bounded.ts';
 import type { VerificationProblem } from './key_ring.ts';
+import type { Log } from './log.ts';
 import { type FederationCall, FederationError, type FederationTransport, path } from './transport.ts';
 
 /** Checks a PDU as the key ring does. */
@@ -23,6 +24,9 @@ export interface EventChecker {
 const PARALLEL_CHECKS = 8;
 /** Events and ids taken from the state that another server tells. */
 export const MAX_STATE_EVENTS = 20_000;
+
+/** Servers named in one line of the log. */
+const MAX_LOGGED_SERVERS = 20;
 
 const TIMEOUT_MS: Millis = 60_000;
 const BACKFILL: Priority = 4;
@@ -55,13 +59,17 @@ export class Budget {
 export class RemoteEvents {
   readonly #transport: FederationTransport;
   readonly #checker: EventChecker;
+  readonly #log: Log | undefined;
 
+  /** `log` is told of events that are left out because the keys of their servers cannot be had. */
   constructor({
     transport,
     checker,
-  }: { readonly transport: FederationTransport; readonly checker: EventChecker }) {
+    log,
+  }: { readonly transport: FederationTransport; readonly checker: EventChecker; readonly log?: Log }) {
     this.#transport = transport;
     this.#checker = checker;
+    this.#log = log;
   }
 
   /**
@@ -146,7 +154,10 @@ export class RemoteEvents {
     return good!;
   }
 
-  /** As `goodEvents` for several lists; an event that is in more than one is checked once. */
+  /**
+   * As `goodEvents` for several lists; an event that is in more than one is checked once. One whose keys cannot be had
+   * now is left out as a bad one is, since nobody may be told it unchecked, but it may be good: that is logged.
+   */
   async goodLists(
     room: RoomVersionOf,
     lists: readonly (readonly JsonValue[])[],
@@ -165,11 +176,32 @@ export class RemoteEvents {
       return ids;
     });
     const good = new Map<EventId, Event>();
+    const unchecked: JsonValue[] = [];
     await mapBounded([...first.values()], PARALLEL_CHECKS, async (pdu) => {
       const checked = await this.#checker.check(pdu, room.version);
       if (checked.ok) good.set(checked.value.id, checked.value);
+      else if (checked.problem.kind === 'no_key') unchecked.push(pdu);
     });
+    if (unchecked.length > 0) this.#logUnchecked(room, unchecked, first.size);
     return idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? []));
+  }
+
+  #logUnchecked(room: RoomVersionOf, unchecked: readonly JsonValue[], told: number): void {
+    const senders = unchecked.flatMap((pdu) => {
+      const parsed = parsePdu(pdu, roomVersion(room.version)!);
+      return parsed.ok ? [serverOf(parsed.value.pdu.sender)] : [];
+    });
+    const servers = [...new Set(senders)].toSorted();
+    this.#log?.warn(
+      {
+        room: room.id,
+        events: unchecked.length,
+        told,
+        servers: servers.slice(0, MAX_LOGGED_SERVERS),
+        serverCount: servers.length,
+      },
+      'events were left out: the keys of their servers cannot be had',
+    );
   }
 
   async #ask(

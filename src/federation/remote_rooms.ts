@@ -15,6 +15,8 @@ import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/js
 import type { Event, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
 import { type SigningKey, signEvent } from '../matrix/signing.ts';
+import type { Database } from '../storage/database.ts';
+import { deleteJoinAttempt, isJoinAttempted, putJoinAttempt } from '../storage/join_attempts.ts';
 import type { Log } from './log.ts';
 import { pduJson } from './pdu_json.ts';
 import { type EventChecker, listOf, MAX_STATE_EVENTS, type RemoteEvents } from './remote_events.ts';
@@ -33,6 +35,7 @@ interface RemoteRoomsOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly clock: Clock;
+  readonly database: Database;
   readonly transport: Pick<Transports, 'kindFor' | 'request'>;
   readonly checker: EventChecker;
   readonly remote: RemoteEvents;
@@ -137,17 +140,13 @@ export class FederationRemoteRooms implements RemoteRooms {
       path`/_matrix/federation/v1/make_join/${room}/${user}`,
       versions.join('&'),
     );
-    const answer = await this.#ask(
-      server,
-      {
-        method: 'PUT',
-        path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
-        body: pduJson(made.event.pdu),
-        // A server behind a pipe is one of ours: it leaves out what would be told twice, and no members.
-        ...(transport.kindFor(server) === 'pipe' && { query: 'omit_members=true' }),
-      },
-      SEND_JOIN_TIMEOUT_MS,
-    );
+    const answer = await this.#sendJoin(room, server, {
+      method: 'PUT',
+      path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
+      body: pduJson(made.event.pdu),
+      // A server behind a pipe is one of ours: it leaves out what would be told twice, and no members.
+      ...(transport.kindFor(server) === 'pipe' && { query: 'omit_members=true' }),
+    });
     if (own(answer, 'members_omitted') === true) {
       throw new FederationError(
         'bad_answer',
@@ -160,6 +159,35 @@ export class FederationRemoteRooms implements RemoteRooms {
     ]);
     const join = await this.#joinAsSent(made.event, own(answer, 'event'), made.version);
     return { roomVersion: made.version.id, join, state: state!, authChain: authChain!, via: server };
+  }
+
+  /**
+   * Writes down that we may be in the room from now on, whatever becomes of the answer: the inbox keeps the events that
+   * come until the room is stored here. A refusal is an answer, after which nothing comes.
+   */
+  async #sendJoin(
+    room: RoomId,
+    server: ServerName,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+  ): Promise<JsonObject> {
+    const { database, clock } = this.#options;
+    const isFirst = await database.transaction(async (tx) => {
+      const known = await isJoinAttempted(tx, room, 0);
+      await putJoinAttempt(tx, room, clock.wall());
+      return !known;
+    });
+    try {
+      return await this.#ask(server, call, SEND_JOIN_TIMEOUT_MS);
+    } catch (error) {
+      const isRefused = error instanceof MatrixError && error.status >= 400 && error.status <= 499;
+      // One that was sent before may have been accepted all the same.
+      if (isRefused && isFirst) await this.imported(room);
+      throw error;
+    }
+  }
+
+  async imported(room: RoomId): Promise<void> {
+    await this.#options.database.transaction((tx) => deleteJoinAttempt(tx, room));
   }
 
   /** The join as the resident server sends it on: ours, or its copy of it with the signature that authorises it. */

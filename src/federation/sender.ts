@@ -3,9 +3,10 @@ import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import { isJsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Database } from '../storage/database.ts';
 import {
+  abandonTransaction,
   beginTransaction,
   destination as destinationOf,
   forgetDestination,
@@ -22,7 +23,8 @@ import { type FederationTransport, path } from './transport.ts';
 // ------------------------------
 // The transaction that persists an event of ours also puts a row into the outbox for each server in the room. From that
 // commit on the event will arrive, whatever stops or breaks on the way: a row leaves the outbox only when its
-// destination has answered 200 to the transaction that held it. Nothing is given up for age or length of the queue.
+// destination has answered 200 to the transaction that held it, or has refused it alone, as told below. Nothing is given
+// up for age or length of the queue.
 //
 // Each destination has a lane. A lane takes the oldest rows, up to 50 (server-server API, "Transactions"), writes down
 // under which transaction id they go, and sends them. Only one transaction is under way in a lane: the receiver gets
@@ -33,13 +35,23 @@ import { type FederationTransport, path } from './transport.ts';
 // An attempt that fails postpones the lane: twice as long with each failure, up to an hour, with jitter so that those
 // who lost the same server do not all come back in the same second. Count and date are in the database and survive a
 // restart. Two things bring the next attempt forward. The destination speaks to us: then it is there. And a new event
-// while it has not failed for long: then it may have been a short fault, and somebody is waiting.
+// while it has not failed for long: then it may have been a short fault, and somebody is waiting. Either counts as well
+// when it comes while the attempt is under way that then fails.
 //
 // An answer of 200 may report that single events were refused. That is final, since sending them again would not
 // change it: it is logged. Any other answer counts as a failure of the attempt.
+//
+// An answer of 400 or 413 says that the transaction will not do, now or later, and does not say which event is to
+// blame. Repeated for ever it would keep every room from the destination. So its events are sent one by one, in order,
+// each under an id of its own. One that is refused so alone, and again after the pause of a failure, is set aside: it
+// leaves the queue, and a warning names it. Before that an empty transaction asks whether it is the event that is
+// refused. A destination that does not take that one either, as behind a broken proxy, loses nothing: it is waited for.
+// Which events are sent alone is not written down: after a restart the destination's answer tells it again.
 
 // The specification's.
 const MAX_PDUS = 50;
+/** Answers that say that a transaction itself will not do: bad request, content too large. */
+const REFUSING_STATUSES: readonly number[] = [400, 413];
 
 // Ours.
 /** The size at which a transaction gets no further PDU: on a slow link a smaller one is done sooner. */
@@ -59,6 +71,14 @@ const NEW_EVENT_MAX_FAILURES = 8;
 const TRANSACTION_ID_BYTES = 6;
 const MAX_LOGGED_ERROR = 200;
 
+/** A destination that has refused a transaction as such. */
+interface Suspicion {
+  /** The rows of the outbox up to this position go alone. */
+  readonly until: number;
+  /** The row that was refused alone in the last attempt. */
+  readonly refused?: number;
+}
+
 interface Composed {
   readonly transaction: OutgoingTransaction;
   readonly pdus: readonly QueuedPdu[];
@@ -67,10 +87,15 @@ interface Composed {
 
 /** Delivers the outbox. */
 export class Sender {
-  /** Since the start: transactions answered with 200, attempts that failed, PDUs that a destination refused. */
-  readonly counters = { delivered: 0, failed: 0, refused: 0 };
+  /**
+   * Since the start: transactions answered with 200, attempts that failed, PDUs that a destination refused in such an
+   * answer, PDUs that were set aside because a transaction of each alone was refused.
+   */
+  readonly counters = { delivered: 0, failed: 0, refused: 0, setAside: 0 };
   readonly #options: SenderOptions;
   readonly #lanes: Lanes;
+  /** Only of destinations that something waits for. */
+  readonly #suspicions = new Map<ServerName, Suspicion>();
   /** One place for each lane may wait. */
   readonly #slots = {
     answering: new Slots(MAX_SENDING, Number.POSITIVE_INFINITY),
@@ -140,7 +165,10 @@ export class Sender {
         const pdus = await queuedPdus(tx, destination, { limit: MAX_PDUS, last: transaction.last });
         if (pdus.length > 0) return { transaction, pdus, failures };
       }
-      const pdus = fitting(await queuedPdus(tx, destination, { limit: MAX_PDUS }));
+      const queued = await queuedPdus(tx, destination, { limit: MAX_PDUS });
+      const until = this.#suspicions.get(destination)?.until ?? 0;
+      const pdus =
+        queued[0] !== undefined && queued[0].position <= until ? queued.slice(0, 1) : fitting(queued);
       const last = pdus.at(-1)?.position;
       if (last === undefined) return undefined;
       const created = clock.wall();
@@ -149,38 +177,115 @@ export class Sender {
     });
   }
 
-  /** Undefined: the destination has taken the transaction, or we are stopping. */
+  /** Undefined: the next transaction may go, or we are stopping. */
   async #attempt(
     destination: ServerName,
     composed: Composed,
     signal: AbortSignal,
   ): Promise<Postponement | undefined> {
-    const { database, transport, serverName } = this.#options;
+    const { database } = this.#options;
     const { transaction, pdus } = composed;
-    const body: JsonObject = {
-      origin: serverName,
-      origin_server_ts: transaction.created,
-      pdus: pdus.map(({ json }) => JSON.parse(json) as JsonValue),
-    };
     try {
-      const answer = await transport.request(destination, {
-        method: 'PUT',
-        path: path`/_matrix/federation/v1/send/${transaction.id}`,
-        body,
-        timeoutMs: TIMEOUT_MS,
-        priority: 1,
+      const answer = await this.#put(
+        destination,
+        transaction,
+        pdus.map(({ json }) => JSON.parse(json) as JsonValue),
         signal,
-      });
-      this.#logRefused(destination, answer.body);
+      );
+      this.#logRefused(destination, answer);
     } catch (error) {
-      return signal.aborted ? undefined : this.#fail(destination, composed.failures + 1, error);
+      if (signal.aborted) return undefined;
+      const isRefused = error instanceof MatrixError && REFUSING_STATUSES.includes(error.status);
+      if (isRefused && (await this.#isolate(destination, pdus, error, signal))) return undefined;
+      if (signal.aborted) return undefined;
+      const suspicion = this.#suspicions.get(destination);
+      if (!isRefused && suspicion !== undefined)
+        this.#suspicions.set(destination, { until: suspicion.until });
+      return this.#fail(destination, composed.failures + 1, error);
     }
+    const suspicion = this.#suspicions.get(destination);
+    if (suspicion !== undefined && pdus.at(-1)!.position >= suspicion.until)
+      this.#suspicions.delete(destination);
     await database.transaction(async (tx) => {
       await dequeuePdus(tx, destination, pdus);
       await forgetDestination(tx, destination);
     });
     this.counters.delivered++;
     return undefined;
+  }
+
+  /**
+   * Deals with a transaction that the destination refused as such.
+   * @returns whether the next may go at once: its PDUs now go one by one, or its only one has been set aside. False: it
+   *   was one PDU, which stays for another attempt
+   */
+  async #isolate(
+    destination: ServerName,
+    pdus: readonly QueuedPdu[],
+    { status, errcode }: MatrixError,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { database, log } = this.#options;
+    const suspicion = this.#suspicions.get(destination);
+    const [first] = pdus;
+    const last = pdus.at(-1)!.position;
+    if (pdus.length === 1 && suspicion?.refused !== last) {
+      this.#suspicions.set(destination, { until: Math.max(last, suspicion?.until ?? 0), refused: last });
+      return false;
+    }
+    if (pdus.length === 1 && !(await this.#takesAnything(destination, signal))) return false;
+    this.counters.failed++;
+    await database.transaction(async (tx) => {
+      if (pdus.length === 1) await dequeuePdus(tx, destination, pdus);
+      await abandonTransaction(tx, destination);
+    });
+    const answer = { destination, status, errcode: errcode.slice(0, MAX_LOGGED_ERROR) };
+    if (pdus.length > 1) {
+      this.#suspicions.set(destination, { until: last });
+      log.info(
+        { ...answer, events: pdus.length },
+        'a server refused a transaction: its events go one by one',
+      );
+      return true;
+    }
+    if (suspicion === undefined || last >= suspicion.until) this.#suspicions.delete(destination);
+    else this.#suspicions.set(destination, { until: suspicion.until });
+    this.counters.setAside++;
+    log.warn(
+      { ...answer, eventId: first!.eventId },
+      'an event was set aside: its destination does not take it',
+    );
+    return true;
+  }
+
+  /** Whether the destination takes a transaction of nothing. */
+  async #takesAnything(destination: ServerName, signal: AbortSignal): Promise<boolean> {
+    const { clock, random } = this.#options;
+    const id = base64url(random.bytes(TRANSACTION_ID_BYTES));
+    try {
+      await this.#put(destination, { id, created: clock.wall() }, [], signal);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #put(
+    destination: ServerName,
+    { id, created }: Pick<OutgoingTransaction, 'id' | 'created'>,
+    pdus: readonly JsonValue[],
+    signal: AbortSignal,
+  ): Promise<JsonValue> {
+    const { transport, serverName } = this.#options;
+    const { body } = await transport.request(destination, {
+      method: 'PUT',
+      path: path`/_matrix/federation/v1/send/${id}`,
+      body: { origin: serverName, origin_server_ts: created, pdus: [...pdus] },
+      timeoutMs: TIMEOUT_MS,
+      priority: 1,
+      signal,
+    });
+    return body;
   }
 
   async #fail(destination: ServerName, failures: number, error: unknown): Promise<Postponement> {

@@ -20,6 +20,8 @@ export interface RemoteRooms {
     readonly via: readonly ServerName[];
     readonly content: JsonObject;
   }): Promise<RemoteJoin>;
+  /** What `join` brought is stored: events of the room need not be kept for it any longer. */
+  imported(room: RoomId): Promise<void>;
   /** Leaves a room, or rejects an invite, in which no local user is joined: make_leave, send_leave (v2). */
   leave(request: {
     readonly room: RoomId;

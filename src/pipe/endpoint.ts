@@ -74,8 +74,8 @@ export class PipeEndpoint {
   }
 
   /**
-   * Sends `bytes` (at most 65,000) on the session with `peer`. Without one they wait in a bounded queue, in which a
-   * newer copy with the same receipt replaces the older, and a handshake begins.
+   * Sends `bytes` (at most 65,000) on the session with `peer`. Without one they wait in a bounded queue, and
+   * a handshake begins.
    */
   send(
     peer: string,

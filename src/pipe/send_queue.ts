@@ -35,10 +35,8 @@ export class SendQueue {
     return this.#waiting.length === 0;
   }
 
-  /** Adds `item`, which replaces an older copy with the same receipt. Returns what had to go for it. */
+  /** Adds `item`. Returns what had to go for it. */
   add(item: Outgoing, now: Millis): Outgoing[] {
-    if (item.receipt !== null)
-      this.#waiting = this.#waiting.filter((old) => old.item.receipt !== item.receipt);
     this.#waiting.push({ item, since: now });
     const dropped: Outgoing[] = [];
     while (this.#waiting.length > this.#limits.queuedRecords || this.#bytes() > this.#limits.queuedBytes) {

@@ -219,7 +219,7 @@ function createFederation(
   });
   const keys = new KeyRing({ ...common, transports });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
-  const remoteEvents = new RemoteEvents({ transport: transports, checker: keys });
+  const remoteEvents = new RemoteEvents({ transport: transports, checker: keys, log });
   const remoteRooms = new FederationRemoteRooms({
     ...common,
     transport: transports,

@@ -57,7 +57,15 @@ export async function beginTransaction(
   );
 }
 
-/** The destination has answered: no transaction is under way and nothing has failed. */
+/** The composition of the transaction under way is given up; what it held goes into others. */
+export async function abandonTransaction(tx: Transaction, server: ServerName): Promise<void> {
+  await tx.run(
+    'UPDATE destinations SET txn_id = NULL, txn_created = NULL, txn_last = NULL WHERE server_name = ?',
+    server,
+  );
+}
+
+/** The destination has taken the transaction: no transaction is under way and nothing has failed. */
 export async function forgetDestination(tx: Transaction, server: ServerName): Promise<void> {
   await tx.run('DELETE FROM destinations WHERE server_name = ?', server);
 }

@@ -45,7 +45,7 @@ export async function queuedPdus(
   return rows.map((row) => ({ position: row.position, eventId: row.event_id as EventId, json: row.json }));
 }
 
-/** Removes what a destination has taken, and the PDUs that nobody waits for any more. */
+/** Removes what a destination has taken or is not to be sent any more, and the PDUs that nobody waits for any more. */
 export async function dequeuePdus(
   tx: Transaction,
   destination: ServerName,

@@ -325,6 +325,103 @@ describe('a client', () => {
     expect(client.tick(60_000).events).toEqual([{ kind: 'failed', handle, reason: 'timeout' }]);
   });
 
+  describe('that was promised an answer', () => {
+    const patient = { deadline: 5_000_000, priority: 1 } as const;
+    const acknowledgedAt = (now: number, client: CoapEndpoint) => {
+      const { handle, step } = client.request('s', get, patient, now);
+      client.left(step.datagrams[0]!.receipt!, now);
+      return { handle, token: sent(step)[0]!.token, step: client.receive('s', ack(step), now) };
+    };
+    const ack = (step: CoapStep): Uint8Array => message('ACK', 0, sent(step)[0]!.id);
+    const pong = (step: CoapStep): Uint8Array => message('RST', 0, sent(step)[0]!.id);
+
+    // client                server
+    //   CON GET ───────────>
+    //          <──────── ACK
+    //   CON empty ─────────>           after 60 s, 120 s …
+    //          <──────── RST
+    //          <──────── CON 2.05
+    it('asks now and then, one ping at a time, whether the server lives, until the answer comes', () => {
+      const client = endpointWith();
+      const server = endpointWith();
+      let { token, step } = acknowledgedAt(0, client);
+      acknowledgedAt(0, client);
+      const gaps: number[] = [];
+      for (let pongAt = 0; gaps.length < 6; ) {
+        expect(step.events).toEqual([]);
+        const now = step.deadline!;
+        step = client.tick(now);
+        if (step.datagrams.length === 0) continue;
+        gaps.push(now - pongAt);
+        expect(step.datagrams).toMatchObject([{ bytes: { length: 4 }, label: 'CON ping' }]);
+        client.left(step.datagrams[0]!.receipt!, now);
+        pongAt = now + 100;
+        const answer = server.receive('c', step.datagrams[0]!.bytes, pongAt);
+        expect(answer.events).toEqual([]);
+        step = client.receive('s', answer.datagrams[0]!.bytes, pongAt);
+      }
+      expect(gaps).toEqual([60_000, 120_000, 240_000, 480_000, 600_000, 600_000]);
+      expect(client.receive('s', message('CON', CONTENT, 70, { token }), 2_200_000).events).toHaveLength(1);
+      expect(client.counters.probes).toBe(6);
+    });
+
+    it('sends nothing once the last such request has ended, also with a ping on its way', () => {
+      for (const pingFirst of [false, true]) {
+        const client = endpointWith();
+        const { handle } = acknowledgedAt(0, client);
+        if (pingFirst) expect(client.tick(60_000).datagrams).toHaveLength(1);
+        expect(client.cancel(handle, 60_000).events).toHaveLength(1);
+        const after = client.tick(4_000_000);
+        expect(after).toMatchObject({ datagrams: [], events: [], deadline: null });
+        expect(client.held.peers).toBe(0);
+      }
+    });
+
+    it('reports pings without an answer, asks again later, and fails at the deadline only', () => {
+      const client = endpointWith();
+      let { handle, step } = acknowledgedAt(0, client);
+      const attempts: number[] = [];
+      const failed: CoapEvent[] = [];
+      while (failed.length === 0) {
+        const now = step.deadline!;
+        step = client.tick(now);
+        for (const event of step.events) {
+          if (event.kind === 'unanswered') attempts.push(event.attempts);
+          else failed.push(event);
+        }
+        for (const { receipt } of step.datagrams) step = client.left(receipt!, now);
+      }
+      expect(attempts.slice(0, 7)).toEqual([1, 2, 3, 4, 5, 1, 2]);
+      expect(failed).toEqual([{ kind: 'failed', handle, reason: 'timeout' }]);
+    });
+
+    it('lets a message take the place of a ping, and asks again after its acknowledgement', () => {
+      const client = endpointWith();
+      acknowledgedAt(0, client);
+      const ping = client.tick(60_000);
+      const { step } = client.request('s', get, patient, 60_001);
+      expect(summary(step)).toEqual(['CON 0.1']);
+      expect(client.receive('s', pong(ping), 60_002)).toMatchObject({ datagrams: [], events: [] });
+      client.receive('s', ack(step), 61_000);
+      expect(client.tick(120_999).datagrams).toEqual([]);
+      expect(client.tick(121_000).datagrams).toMatchObject([{ label: 'CON ping' }]);
+    });
+
+    it('pings no longer after a restart of the server, which gets the request again instead', () => {
+      const client = endpointWith();
+      acknowledgedAt(0, client);
+      client.tick(60_000);
+      const again = client.restarted('s', 61_000);
+      expect(again.datagrams).toMatchObject([{ label: 'CON GET' }]);
+      // It waits to leave, and beside clearing up every minute nothing is due.
+      const due: (number | null)[] = [];
+      for (let { deadline } = again; deadline! < 184_000; { deadline } = client.tick(deadline!))
+        due.push(deadline);
+      expect(due).toEqual([120_000, 180_000]);
+      expect(client.counters.probes).toBe(1);
+    });
+  });
+
   it('starts its timer when the datagram has left, backs off, and gives up after the fourth copy', () => {
     const client = endpointWith({
       timing: () => ({ ...rfc7252Timing(), retransmitAfter: (n: number) => 2_000 * 2 ** n }),
@@ -524,7 +621,14 @@ describe('a client', () => {
     client.receive('s', message('ACK', 0, sent(waiting.step)[0]!.id), 2);
     const again = client.restarted('s', 3);
     expect(again.datagrams.map(({ label }) => label)).toEqual(['CON PUT block1 1/3', 'CON GET']);
-    expect(client.forget('s', 4).events).toMatchObject([{ reason: 'cancelled' }, { reason: 'cancelled' }]);
+    const [before, after] = [sent(waiting.step)[0]!, sent(again)[1]!];
+    expect(after).toMatchObject({ token: before.token, options: before.options });
+    expect(after.id).not.toBe(before.id);
+    const answer = message('ACK', CONTENT, after.id, { token: after.token });
+    expect(client.receive('s', answer, 4).events).toMatchObject([
+      { kind: 'response', handle: waiting.handle },
+    ]);
+    expect(client.forget('s', 5).events).toMatchObject([{ reason: 'cancelled' }]);
     expect(client.held.peers).toBe(0);
   });
 

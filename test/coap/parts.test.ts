@@ -63,6 +63,7 @@ describe('timing', () => {
     ]);
     expect(timing.retransmitAfter(0, 100, 1)).toBe(3_000);
     expect(timing).toMatchObject({ maxRetransmit: 4, nstart: 1, exchangeLifetime: 247_000 });
+    expect([0, 1, 9].map((probes) => timing.probeAfter(probes))).toEqual([60_000, 120_000, 600_000]);
   });
 
   it('follows the model at 100 bit/s: 256-byte blocks, one at a time, steady twice, then growing to 300 s', () => {
@@ -75,6 +76,8 @@ describe('timing', () => {
     expect(waits.slice(4)).toEqual([300_000, 300_000]);
     // Two packets of 598 bytes, 4 s of propagation, an empty acknowledgement's 5.28 s and 1 s.
     expect(waits[0]).toBeCloseTo(2 * 598 * 80 + 4_000 + 5_280 + 1_000);
+    // Twenty pings of 66 bytes take less than the round trip of long packets.
+    expect(timing.probeAfter(0)).toBeCloseTo(waits[0]!);
   });
 
   it('uses larger blocks and several at a time where the link is fast and long', () => {

@@ -262,6 +262,40 @@ describe('a peer that restarts', () => {
     expect((await world.time.until(outcome, 60 * MINUTE)).body).toMatchObject({ value: { text: 'again' } });
     expect(b.handled).toHaveLength(1);
   });
+
+  // a                         b
+  //   PUT ───────────────────>
+  //          <──────────── ACK    restarts, and has nothing to say of its own
+  //   ping ──────────────────>
+  //          <─────────── hint
+  //   handshake, PUT ────────>
+  test.each([
+    ['at 100 bit/s', SLOW, 60],
+    ['where no rate is known', FAST, 2],
+  ] as const)(
+    'after it acknowledged a request, and stays silent, gets it again %s',
+    async (_, profile, minutes) => {
+      const world = new World(13);
+      world.connect('a', 'b', profile);
+      const a = world.start('a', profile);
+      let b = world.start('b', profile);
+      b.answer = () => new Promise(() => undefined);
+      const options = { timeoutMs: minutes * MINUTE, priority: 1 } as const;
+      const outcome = a.socket.request(b.name, b.address, put('again'), options);
+      outcome.catch(() => undefined);
+      const acknowledged = (): boolean =>
+        world.seen.some(({ label, fate }) => label === 'data ACK' && fate === 'delivered');
+      while (!acknowledged()) await world.time.pass(1000);
+      // Its handler never ends, so neither does close().
+      void b.socket.close();
+      await world.time.settle();
+      b = world.start('b', profile);
+      const answer = await world.time.until(outcome, Math.min(minutes, 6) * MINUTE);
+      expect(answer.body).toMatchObject({ value: { text: 'again' } });
+      expect(b.handled).toHaveLength(1);
+      expect(a.socket.counters).toMatchObject({ restarts: 1, inPipe: { probes: 1 } });
+    },
+  );
 });
 
 describe('trust', () => {

@@ -504,20 +504,79 @@ describe('a gap', () => {
     );
   });
 
-  it('is left to its sender where too many of one server wait in a room', async () => {
-    const events = line(400).filter((_, i) => i % 2 === 1);
+  /** The transactions of a server that sends all of these, fifty at a time. */
+  async function sendAll(receiver: Receiver, events: readonly Event[], prefix = 't'): Promise<JsonValue[]> {
+    const answers: JsonValue[] = [];
+    for (let at = 0; at < events.length; at += 50)
+      answers.push(await receiver.receive(B, `${prefix}${at}`, transaction(...events.slice(at, at + 50))));
+    return answers;
+  }
+
+  it('of more events than may wait loses none of them once its server can be asked', async () => {
+    // 0 is never sent, and all others come while it cannot be asked for.
+    const events = line(1_500);
+    const peer = new Peer(events);
     const receiver = await started();
-    for (let i = 0; i < 4; i++)
-      await receiver.receive(B, `t${i}`, transaction(...events.slice(50 * i, 50 * (i + 1))));
-    const [good, , beyond] = line(3);
-    const overfull = receiver.receive(B, 't5', transaction(good!, beyond!));
-    await expect(overfull).rejects.toMatchObject({ status: 503 });
-    expect(await inInbox()).toEqual(events.map(({ id }) => id));
-    // Nothing of it is recorded as answered, and another server's events find their place.
-    await expect(receiver.receive(B, 't5', transaction(good!, beyond!))).rejects.toMatchObject({
-      status: 503,
+    const answers = await sendAll(receiver, events.slice(1));
+    expect(answers.flatMap((answer) => Object.values((answer as JsonObject).pdus as JsonObject))).toEqual(
+      Array(1_499).fill({}),
+    );
+    const kept = await inInbox();
+    expect(kept).toHaveLength(200);
+    expect([kept[0], kept.at(-1)]).toEqual([events[1]!.id, events.at(-1)!.id]);
+    expect(log.lines).toContainEqual({
+      level: 'warn',
+      fields: { origin: B, room, shed: expect.any(Array), refused: [] },
+      message: expect.stringContaining('too many events of a room wait'),
     });
-    expect(await receiver.receive(C, 't1', transaction(beyond!))).toEqual({ pdus: { [beyond!.id]: {} } });
+    await time.pass(DAY);
+    // As servers do that tell few at a time.
+    transport.answer = (_, call) =>
+      call.path.includes('get_missing')
+        ? peer.missing({ ...(call.body as JsonObject), limit: 20 })
+        : peer.answer(call);
+    await time.pass(6 * HOUR);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+    expect(rooms.given.size).toBe(0);
+    expect(await inInbox()).toEqual([]);
+  });
+
+  it('of more events than may wait does not hold up other rooms of its server', async () => {
+    const other = new EventFactory(new Map([[B, testKey(2)]]), alice, 5);
+    rooms.elsewhere = other.create.room;
+    rooms.stored.set(other.create.id, other.create);
+    const healthy = [1, 2].map(() => other.event(alice, 'm.room.message', { prev: [other.create] }));
+    const events = line(202);
+    const receiver = await started();
+    await sendAll(receiver, events.slice(1, 201));
+    const mixed = await receiver.receive(B, 'mixed', transaction(events[201]!, healthy[0]!));
+    expect(mixed).toEqual({ pdus: { [events[201]!.id]: {}, [healthy[0]!.id]: {} } });
+    await receiver.receive(B, 'next', transaction(healthy[1]!));
+    expect(rooms.order).toEqual(healthy.map(({ id }) => id));
+  });
+
+  it('of more events than may wait refuses, aloud, those that no later one would bring back', async () => {
+    // All of one depth: none of them is before another.
+    const side = (): Event =>
+      factory.event(alice, 'm.room.message', { unknownPrev: [`$${'x'.repeat(43)}` as EventId] });
+    const events = Array.from({ length: 200 }, side);
+    const receiver = await started();
+    await sendAll(receiver, events);
+    const [good] = line(1);
+    const beyond = side();
+    const answer = await receiver.receive(B, 'full', transaction(good!, beyond));
+    expect(answer).toEqual({
+      pdus: { [good!.id]: {}, [beyond.id]: { error: expect.stringContaining('Too many') } },
+    });
+    expect(rooms.order).toEqual([good!.id]);
+    expect(await inInbox()).toEqual(events.map(({ id }) => id));
+    expect(receiver.counters).toMatchObject({ held: 200, refused: 1 });
+    expect(log.lines).toContainEqual(
+      expect.objectContaining({ level: 'warn', fields: { origin: B, room, shed: [], refused: [beyond.id] } }),
+    );
+    expect(await receiver.receive(B, 'full', transaction(good!, beyond))).toEqual(answer);
+    // Another server's events find their place.
+    expect(await receiver.receive(C, 't1', transaction(beyond))).toEqual({ pdus: { [beyond.id]: {} } });
   });
 });
 
@@ -609,6 +668,25 @@ describe('an event whose keys cannot be had', () => {
     await time.pass(60_000);
     expect(rooms.order).toEqual([event!.id]);
   });
+});
+
+it('names the servers whose events are left out of an answer because their keys cannot be had', async () => {
+  const events = line(3);
+  checker.problems.set(events[0]!.id, 'no_key');
+  checker.problems.set(events[1]!.id, 'invalid');
+  const remote = new RemoteEvents({ transport, checker, log });
+  const good = await remote.goodEvents(
+    { id: room, version: '12' },
+    events.map(({ pdu }) => pduJson(pdu)),
+  );
+  expect(good).toEqual([events[2]]);
+  expect(log.lines).toEqual([
+    {
+      level: 'warn',
+      fields: { room, events: 1, told: 3, servers: [B], serverCount: 1 },
+      message: 'events were left out: the keys of their servers cannot be had',
+    },
+  ]);
 });
 
 describe('while this server joins a room', () => {
@@ -721,17 +799,17 @@ describe('while this server joins a room', () => {
     expect(rooms.order).toEqual(events.map(({ id }) => id));
   });
 
-  it('too many are left to their sender', async () => {
+  it('more than may wait are thinned, and all of them arrive after the join', async () => {
     const receiver = await started();
-    const events = line(201);
-    for (let i = 0; i < 4; i++)
+    const events = line(301);
+    const peer = new Peer(events);
+    transport.answer = (_, call) => peer.answer(call);
+    for (let i = 0; i < 7; i++)
       await receiver.receive(B, `t${i}`, transaction(...events.slice(50 * i, 50 * (i + 1))));
-    await expect(receiver.receive(B, 't4', transaction(events[200]!))).rejects.toMatchObject({ status: 503 });
+    expect(await inInbox()).toHaveLength(200);
+    expect(transport.calls).toEqual([]);
     store();
-    await time.pass(1_000);
-    expect(await receiver.receive(B, 't4', transaction(events[200]!))).toEqual({
-      pdus: { [events[200]!.id]: {} },
-    });
+    await time.pass(HOUR);
     expect(rooms.order).toEqual(events.map(({ id }) => id));
   });
 });

@@ -61,10 +61,11 @@ beforeEach(() => {
     send_leave: () => ({}),
   };
   const log = recordingLog();
+  const database = temporaryDatabase();
   const keys = new KeyRing({
     serverName: A,
     signingKey: keyA,
-    database: temporaryDatabase(),
+    database,
     clock,
     log,
     transports: { kindFor: () => 'https', request: (server, call) => transport.request(server, call) },
@@ -74,6 +75,7 @@ beforeEach(() => {
     serverName: A,
     signingKey: keyA,
     clock,
+    database,
     transport: { kindFor: () => kind, request: (server, call) => transport.request(server, call) },
     checker: keys,
     remote,

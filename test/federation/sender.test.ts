@@ -243,6 +243,27 @@ describe('the sender', () => {
     expect(await rows()).toBe(0);
   });
 
+  it('tries again soon where the new event came during the attempt that failed', async () => {
+    transport.answer = unreachable;
+    const { sender, enqueue } = newSender();
+    await sender.start();
+    await enqueue(message(1), B);
+    await time.pass(100_000);
+    transport.answer = async () => {
+      await new Promise<void>((resolve) => clock.after(10_000, resolve));
+      throw new FederationError('timeout', 'gone');
+    };
+    while ((await destination(database, B)).failures < 6) {
+      const before = transport.calls.length;
+      while (transport.calls.length === before) await time.pass(1_000);
+      await enqueue(message(transport.calls.length), B);
+      await time.pass(10_000);
+    }
+    transport.answer = () => ({ pdus: {} });
+    await time.pass(30_000);
+    expect(await rows()).toBe(0);
+  });
+
   it('logs events that were refused, and does not send them again', async () => {
     const event = message(1);
     transport.answer = () => ({ pdus: { [event.id]: { error: 'not allowed' } } });
@@ -255,6 +276,107 @@ describe('the sender', () => {
       expect.objectContaining({ level: 'warn', fields: expect.objectContaining({ eventId: event.id }) }),
     );
     expect(sender.counters).toMatchObject({ delivered: 1, refused: 1, failed: 0 });
+  });
+
+  describe('whose transaction is refused as such', () => {
+    /** A destination that takes nothing with one of these messages in it. */
+    const refusing =
+      (status: number, ...poison: number[]) =>
+      (_: ServerName, call: FederationCall) => {
+        if (numbers(call).some((n) => poison.includes(Number(n))))
+          throw new MatrixError(status, 'M_BAD_JSON', 'no');
+        taken.push(...numbers(call));
+        return { pdus: {} };
+      };
+    let taken: JsonValue[] = [];
+
+    beforeEach(() => {
+      taken = [];
+    });
+
+    it.each([400, 413])(
+      'with %i sends its events one by one, and sets aside the one to blame',
+      async (status) => {
+        const { sender, log, enqueue } = newSender();
+        const events = [0, 1, 2, 3, 4].map(message);
+        for (const event of events) await enqueue(event, B);
+        transport.answer = refusing(status, 2);
+        await sender.start();
+        await time.pass(60_000);
+        expect(taken).toEqual([0, 1, 3, 4]);
+        expect(sentTo(B).map(numbers)).toEqual([[0, 1, 2, 3, 4], [0], [1], [2], [2], [], [3], [4]]);
+        expect(new Set(sentTo(B).map(({ path }) => path)).size).toBe(7);
+        expect(await rows()).toBe(0);
+        expect(sender.counters.setAside).toBe(1);
+        const warnings = log.lines.filter(({ level }) => level === 'warn');
+        expect(warnings).toEqual([
+          {
+            level: 'warn',
+            fields: { destination: B, status, errcode: 'M_BAD_JSON', eventId: events[2]!.id },
+            message: expect.stringContaining('set aside'),
+          },
+        ]);
+        // Later ones go together again.
+        await database.transaction(async (tx) => {
+          const outbox = new LocalOutbox((destinations) => sender.wake(destinations));
+          for (const n of [5, 6]) await outbox.enqueue(tx, message(n), new Set([B]));
+        });
+        await time.settle();
+        expect(numbers(sentTo(B).at(-1)!)).toEqual([5, 6]);
+      },
+    );
+
+    it('loses the one to blame and nothing else over a restart in between', async () => {
+      const first = newSender();
+      for (let n = 0; n < 5; n++) await first.enqueue(message(n), B);
+      transport.answer = refusing(400, 2);
+      await first.sender.start();
+      await time.settle();
+      await first.sender.stop();
+      expect(taken).toEqual([0, 1]);
+      await newSender(2).sender.start();
+      await time.pass(10 * 60_000);
+      expect(taken).toEqual([0, 1, 3, 4]);
+      expect(await rows()).toBe(0);
+    });
+
+    it.each([401, 403, 404, 429, 500])('is repeated as it is where the answer is %i', async (status) => {
+      const { sender, enqueue } = newSender();
+      for (let n = 0; n < 3; n++) await enqueue(message(n), B);
+      transport.answer = refusing(status, 1);
+      await sender.start();
+      await time.pass(24 * HOUR);
+      expect(new Set(sentTo(B).map((call) => JSON.stringify([call.path, numbers(call)]))).size).toBe(1);
+      expect(await rows()).toBe(3);
+    });
+
+    it('keeps an event that is refused alone once, then fails otherwise, then is refused again', async () => {
+      const { sender, enqueue } = newSender();
+      await enqueue(message(0), B);
+      transport.answer = () => {
+        throw transport.calls.length % 2 === 1
+          ? new MatrixError(400, 'M_BAD_JSON', 'no')
+          : new FederationError('unreachable', 'gone');
+      };
+      await sender.start();
+      await time.pass(24 * HOUR);
+      expect(await rows()).toBe(1);
+      expect(sender.counters.setAside).toBe(0);
+    });
+
+    it('loses nothing to a destination that refuses everything for a day', async () => {
+      const { sender, enqueue } = newSender();
+      for (let n = 0; n < 100; n++) await enqueue(message(n), B);
+      transport.answer = () => {
+        throw new MatrixError(400, 'M_UNKNOWN', 'a broken proxy');
+      };
+      await sender.start();
+      await time.pass(24 * HOUR);
+      expect(sender.counters.setAside).toBe(0);
+      transport.answer = refusing(400);
+      await time.pass(HOUR);
+      expect(taken).toEqual(Array.from({ length: 100 }, (_, n) => n));
+    });
   });
 
   it('sees an event that is queued in the moment in which it finds the queue empty', async () => {

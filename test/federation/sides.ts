@@ -158,6 +158,7 @@ export async function openServer({
     serverName,
     signingKey,
     clock,
+    database,
     transport,
     checker: keys,
     remote,

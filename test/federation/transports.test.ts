@@ -71,15 +71,24 @@ describe('federation through a pipe', () => {
     await expect(transport.request(C, call)).rejects.toMatchObject({ problem: 'unreachable' });
   });
 
+  it('gives a large body the time that it takes on the link', async () => {
+    const { asked, transport } = pipe(() => json(200, {}), 2_000);
+    await transport.request(B, call);
+    await transport.request(B, { ...call, body: { large: 'x'.repeat(60_000) } });
+    const [small, large] = (asked as { timeoutMs: number }[]).map(({ timeoutMs }) => timeoutMs);
+    const airtimeMs = (60_000 * 8 * 1000) / 2_000;
+    expect(large! - small!).toBeGreaterThan(3 * airtimeMs);
+  });
+
   it.each([
     [null, 60_000, 60_000],
     [1_000_000, 60_000, 80_524],
     [10_000, 60_000, 132_428],
     [100, 60_000, 5_322_880],
-    // A join, which over HTTPS would get ten minutes; half a day is enough at any rate.
+    // A join, which over HTTPS would get ten minutes.
     [1_000_000, 600_000, 805_243],
-    [100, 600_000, 52_428_800],
-    [10, 60_000, 52_428_800],
+    [100, 600_000, 53_228_800],
+    [10, 60_000, 52_508_800],
     [null, 600_000, 600_000],
   ])(
     'allows more time the slower the link is: %s bit/s, %s ms over HTTPS',

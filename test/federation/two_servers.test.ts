@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { pduJson } from '../../src/federation/pdu_json.ts';
+import { FederationError } from '../../src/federation/transport.ts';
 import type { RoomId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { A, B, C, DAY, HOUR, testKey } from './fixtures.ts';
@@ -101,6 +102,23 @@ describe('two servers', () => {
     expect(b.receiver.counters.held).toBe(1);
     expect(await b.messages()).toEqual(['elsewhere', 'early']);
     expect(network.count(B, A, 'get_missing_events')).toBe(0);
+  });
+
+  it('lose nothing that is said after a join whose answer was lost, until the user joins again', async () => {
+    const room = await within(a.rooms.create(a.user('alice'), { preset: 'public_chat' }));
+    const join = () => within(b.rooms.memberships.join(b.user('bob'), room, { via: [A] }));
+    network.beforeAnswer = async (call) => {
+      if (call.path.includes('send_join')) throw new FederationError('timeout', 'the answer is lost');
+    };
+    await expect(join()).rejects.toMatchObject({ status: 504 });
+    network.beforeAnswer = async () => undefined;
+    await within(a.say(a.user('alice'), room, 'welcome, bob'));
+    await time.pass(HOUR);
+    expect(await b.messages()).toEqual([]);
+    await join();
+    await time.pass(2 * HOUR);
+    expect(await b.messages()).toEqual(['welcome, bob']);
+    expect(await b.state()).toEqual(await a.state());
   });
 
   it('fill a gap by get_missing_events', async () => {

@@ -81,9 +81,10 @@ export class Memberships {
     const running = this.#joining.get(room);
     // Somebody else began meanwhile: with them the room comes here.
     if (running !== undefined) return this.join(user, room, options);
-    const joining = remote
-      .join({ room, user, via, content })
-      .then((joined) => imports.take(room, user, joined));
+    const joining = remote.join({ room, user, via, content }).then(async (joined) => {
+      await imports.take(room, user, joined);
+      await remote.imported(room);
+    });
     this.#joining.set(room, joining);
     try {
       await joining;

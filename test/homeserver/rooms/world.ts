@@ -214,6 +214,7 @@ export class Server {
       return server;
     };
     return {
+      imported: async () => undefined,
       join: async ({ room, user, via, content }): Promise<RemoteJoin> => {
         const resident = peer(via[0]!);
         const made = await resident.rooms.makeJoin(room, user, ['12']);

@@ -74,7 +74,7 @@ export class Driver {
       clock: this.clock,
       serverName: HERE,
       signingKey: keyOf(1),
-      remote: { join: refuse, leave: refuse, invite: refuse },
+      remote: { join: refuse, imported: async () => undefined, leave: refuse, invite: refuse },
       outbox: { enqueue: async () => undefined },
       notifier: this.notifier,
       profiles: { get: async () => undefined },
