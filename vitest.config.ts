@@ -7,6 +7,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     silent: 'passed-only',
+    // By default one core is left idle, which on a machine with two is half of them.
+    maxWorkers: '100%',
     projects: [
       {
         test: {
