@@ -53,14 +53,14 @@ export class EventBuilder {
     const { states } = await draft.statesAfter(prevs.map(({ id }) => id));
     const before = await draft.resolve(states);
     const { type, sender, stateKey, content } = intent;
-    const stub = { type, sender, content, ...(stateKey === undefined ? {} : { state_key: stateKey }) };
+    const subject = { type, sender, content, ...(stateKey === undefined ? {} : { state_key: stateKey }) };
     const unsigned: UnsignedPdu = {
-      ...stub,
+      ...subject,
       room_id: draft.room,
       origin_server_ts: this.#clock.wall(),
       depth: Math.min(MAX_DEPTH, Math.max(0, ...prevs.map(({ depth }) => depth)) + 1),
       prev_events: prevs.map(({ id }) => id),
-      auth_events: authEventKeys(stub, draft.version).flatMap((place) => before.map.get(place) ?? []),
+      auth_events: authEventKeys(subject, draft.version).flatMap((place) => before.map.get(place) ?? []),
     };
     // As it will be once this server has signed it, which rule 5.2 asks for.
     const pdu = {
