@@ -16,7 +16,7 @@ import { codeOf, isStatus, statusOf } from './status.ts';
 /** The access token of MSC3079, "Access tokens": text. Never sticky: it holds for the request that carries it. */
 const ACCESS_TOKEN = 256;
 
-// Ours, out of the range for experiments (RFC 7252, section 12.2). All are elective and safe to forward.
+// Ours, out of the range for experiments (RFC 7252, section 12.2). All but TARGET are elective and safe to forward.
 /** The exact HTTP status, uint, where the code does not tell it. */
 const STATUS = 65000;
 const TEXT_HEADERS: Readonly<Record<(typeof HEADERS)[number], number>> = {
@@ -27,6 +27,11 @@ const TEXT_HEADERS: Readonly<Record<(typeof HEADERS)[number], number>> = {
 };
 /** A media type that has no number, text. */
 export const CONTENT_TYPE = 65012;
+/**
+ * Path and query as in a URL, text, where a part of them is longer than the 255 bytes of an Uri-Path or Uri-Query: it
+ * stands in their place. Critical, since without it the request would mean another resource.
+ */
+export const TARGET = 65003;
 
 const BEARER = 'Bearer ';
 
@@ -100,7 +105,7 @@ export function decodeHead(
     if (value !== undefined && isHeaderValue(value)) headers[name] = value;
   }
   const maxAge = firstUint(coap.options, OPTION.maxAge);
-  if (maxAge !== undefined && status >= 400) headers['retry-after'] ??= String(maxAge);
+  if (maxAge !== undefined && maxAge > 0 && status >= 400) headers['retry-after'] ??= String(maxAge);
   return { status, headers };
 }
 
@@ -108,8 +113,8 @@ export function decodeHead(
 export const inOrder = (options: readonly Option[]): Option[] =>
   options.toSorted((a, b) => a.number - b.number);
 
-/** A canonical number of seconds that fits the four bytes of Max-Age. */
-const isSeconds = (value: string): boolean => /^(0|[1-9]\d{0,9})$/.test(value) && Number(value) < 2 ** 32;
+/** A canonical number of seconds that fits the four bytes of Max-Age, where zero only says "not from a cache". */
+const isSeconds = (value: string): boolean => /^[1-9]\d{0,9}$/.test(value) && Number(value) < 2 ** 32;
 
 /** What may stand in an HTTP header: no control characters, so that a peer cannot begin another header. */
 const isHeaderValue = (value: string): boolean => !/[\p{Cc}]/u.test(value);

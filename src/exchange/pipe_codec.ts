@@ -16,10 +16,9 @@ import { formatName, formatNumber } from './content_format.ts';
 import { authorizationOption, decodeHead, encodeHead, inOrder, requestOf } from './own_options.ts';
 import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
+import { isTarget, joinTarget, splitTarget } from './target.ts';
 
 // Ours.
-/** The longest path and query together, in characters. */
-export const MAX_TARGET_LENGTH = 8 * 1024;
 /** The longest request or answer once it is unpacked, in bytes. */
 export const MAX_UNPACKED_BYTES = 8 * 1024 * 1024;
 
@@ -40,7 +39,7 @@ export const pipeCodec: Codec = { encodeRequest, decodeRequest, encodeResponse, 
 
 function encodeRequest(request: ExchangeRequest): Result<CoapRequest> {
   if (!isMethod(request.method)) return bad(`CoAP has no method ${request.method}`);
-  const target = request.query === '' ? request.path : `${request.path}?${request.query}`;
+  const target = joinTarget(request.path, request.query);
   if (!isTarget(target) || request.path.includes('?'))
     return bad('the path or query is not a URL, or too long');
   const body = encodeBody(request.body);
@@ -119,15 +118,6 @@ function decodeBody(bytes: Uint8Array, at: number): Result<Body | undefined> {
   const contentType = typeof named === 'number' ? formatName(named) : named;
   if (typeof contentType !== 'string') return bad('no media type');
   return ok({ kind: 'bytes', contentType, bytes: content.value.value });
-}
-
-/** A path and query of visible ASCII, as HTTP's request line has them. */
-const isTarget = (target: string): boolean =>
-  target.length <= MAX_TARGET_LENGTH && /^\/[\x21\x22\x24-\x7e]*$/.test(target);
-
-function splitTarget(target: string): readonly [path: string, query: string] {
-  const mark = target.indexOf('?');
-  return mark < 0 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)];
 }
 
 const unreadable = (why: string): MatrixError =>

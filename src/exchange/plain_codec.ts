@@ -1,8 +1,19 @@
-import { fromUtf8, utf8 } from '../base/bytes.ts';
+import { concat, equal, fromUtf8, utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
+import { code, METHOD } from '../coap/codes.ts';
 import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
-import { firstUint, OPTION, type Option, stringOf, stringOption, uintOption } from '../coap/options.ts';
+import { NO_BYTES } from '../coap/message.ts';
+import {
+  firstOption,
+  firstUint,
+  OPTION,
+  type Option,
+  stringOf,
+  stringOption,
+  uintOption,
+} from '../coap/options.ts';
 import { decodeJson, encodeJson, tooDeep } from '../compact/cbor.ts';
+import { SHA256 } from '../crypto/hash.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { JsonValue } from '../matrix/json.ts';
 import type { Codec } from './codec.ts';
@@ -15,33 +26,42 @@ import {
   firstText,
   inOrder,
   requestOf,
+  TARGET,
 } from './own_options.ts';
 import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
+import { isTarget, joinTarget, splitTarget } from './target.ts';
 
 // The specification's (RFC 7252, section 5.10).
 const MAX_URI_OPTION_BYTES = 255;
+/** 2.03: the client has the current representation (section 5.10.6.2). */
+const VALID = code(2, 3);
+/** Without it a cache between may give an answer to a GET again for a minute (section 5.6.1). */
+const NOT_FROM_A_CACHE = uintOption(OPTION.maxAge, 0);
+
+// Ours.
+const ETAG_BYTES = 8;
+/** The tag of a shorter answer costs more than it saves. */
+const SHORTEST_TAGGED_BYTES = 64;
 
 /**
  * Requests as RFC 7252 means them, for CoAP clients of any make: Uri-Path, Uri-Query, Content-Format and Accept. The
  * access token travels in option 256, as MSC3079 has it. JSON is read and written as JSON text (50) or CBOR (60).
- * A status that CoAP has no code for, and headers, travel in elective options (`own_options.ts`).
+ * A status that CoAP has no code for, and headers, travel in elective options (`own_options.ts`). Longer answers to
+ * a GET carry an ETag, by which a client that asks again is told that nothing has changed.
  */
 export const plainCodec: Codec = { encodeRequest, decodeRequest, encodeResponse, decodeResponse };
 
 function encodeRequest(request: ExchangeRequest): Result<CoapRequest> {
   if (!isMethod(request.method)) return bad(`CoAP has no method ${request.method}`);
-  const path = uriOptions(OPTION.uriPath, pathSegments(request.path));
-  const query = uriOptions(OPTION.uriQuery, queryParts(request.query));
-  if (path === undefined || query === undefined)
-    return bad('the path or query does not fit into CoAP options');
-  if (path.some(isDotSegment)) return bad('CoAP has no relative path segments');
+  const target = targetOptions(request);
+  if (!target.ok) return target;
   const body = encodeBody(request.body, CBOR_FORMAT);
   if (body === undefined) return bad('the body is nested too deeply');
   const token = request.authorization === undefined ? [] : [authorizationOption(request.authorization)];
   return ok({
     code: METHODS[request.method],
-    options: inOrder([...path, ...query, ...body.options, ...token]),
+    options: inOrder([...target.value, ...body.options, ...token]),
     payload: body.payload,
   });
 }
@@ -52,21 +72,32 @@ function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> 
   const accept = firstUint(coap.options, OPTION.accept);
   if (accept !== undefined && formatName(accept) === undefined)
     return bad(new MatrixError(406, 'M_UNRECOGNIZED', 'Accept: 50 (JSON) or 60 (CBOR)'));
-  const path = decodePath(coap.options);
-  const query = decodeQuery(coap.options);
-  if (path === undefined || query === undefined)
+  const target = decodeTarget(coap.options);
+  if (target === undefined)
     return bad(new MatrixError(400, 'M_UNRECOGNIZED', 'Uri-Path or Uri-Query is malformed'));
   const body = decodeBody(coap);
   if (!body.ok) return body;
-  return ok(requestOf(coap, method, path, query, body.value));
+  return ok(requestOf(coap, method, ...target, body.value));
 }
 
 function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {
   const head = encodeHead(response.status, response.headers, methodOf(to.code) ?? 'GET');
   // What is too deep for CBOR is as deep in JSON text; the peer's JSON reader then has to judge.
   const body = encodeBody(response.body, wantedFormat(to)) ?? encodeBody(response.body, JSON_FORMAT)!;
-  return { code: head.code, options: inOrder([...head.options, ...body.options]), payload: body.payload };
+  const options = [...head.options, ...body.options];
+  if (to.code !== METHOD.get) return { code: head.code, options: inOrder(options), payload: body.payload };
+  if (firstOption(options, OPTION.maxAge) === undefined) options.push(NOT_FROM_A_CACHE);
+  if (response.status !== 200 || body.payload.length < SHORTEST_TAGGED_BYTES)
+    return { code: head.code, options: inOrder(options), payload: body.payload };
+  const tag: Option = { number: OPTION.eTag, value: eTagOf(body) };
+  const known = to.options.some(({ number, value }) => number === OPTION.eTag && equal(value, tag.value));
+  if (known) return { code: VALID, options: [tag, NOT_FROM_A_CACHE], payload: NO_BYTES };
+  return { code: head.code, options: inOrder([...options, tag]), payload: body.payload };
 }
+
+/** A name for a representation: of the same bytes in the same form, the same. */
+const eTagOf = (body: { readonly options: readonly Option[]; readonly payload: Uint8Array }): Uint8Array =>
+  SHA256.digest(concat(...body.options.map(({ value }) => value), body.payload)).subarray(0, ETAG_BYTES);
 
 function decodeResponse(coap: CoapResponse): Result<ExchangeResponse> {
   const head = decodeHead(coap);
@@ -87,7 +118,7 @@ function encodeBody(
   body: Body | undefined,
   jsonFormat: number,
 ): { readonly options: readonly Option[]; readonly payload: Uint8Array } | undefined {
-  if (body === undefined) return { options: [], payload: new Uint8Array(0) };
+  if (body === undefined) return { options: [], payload: NO_BYTES };
   if (body.kind === 'json') {
     const options = [uintOption(OPTION.contentFormat, jsonFormat)];
     if (jsonFormat === JSON_FORMAT) return { options, payload: utf8(JSON.stringify(body.value)) };
@@ -133,6 +164,22 @@ function parseJson(bytes: Uint8Array): Result<JsonValue> {
   }
 }
 
+/** Uri-Path and Uri-Query, or TARGET where a part is too long for them. */
+function targetOptions({ path, query }: ExchangeRequest): Result<Option[]> {
+  const target = joinTarget(path, query);
+  const segments = pathSegments(path);
+  const parts = queryParts(query);
+  if (segments === undefined || parts === undefined || !isTarget(target) || path.includes('?'))
+    return bad('the path or query is not a URL, or too long');
+  if (segments.some(isDotSegment)) return bad('CoAP has no relative path segments');
+  const options = [
+    ...segments.map((segment) => stringOption(OPTION.uriPath, segment)),
+    ...parts.map((part) => stringOption(OPTION.uriQuery, part)),
+  ];
+  const fits = options.every(({ value }) => value.length <= MAX_URI_OPTION_BYTES);
+  return ok(fits ? options : [stringOption(TARGET, target)]);
+}
+
 /** RFC 7252, section 6.4, step 8: a path of a slash alone is no option at all. Undefined where the path is not one. */
 function pathSegments(path: string): string[] | undefined {
   if (!path.startsWith('/')) return undefined;
@@ -152,15 +199,7 @@ function decodeAll(parts: readonly string[]): string[] | undefined {
   }
 }
 
-function uriOptions(number: number, parts: readonly string[] | undefined): Option[] | undefined {
-  const options = parts?.map((part) => stringOption(number, part));
-  return options?.every(({ value }) => value.length <= MAX_URI_OPTION_BYTES) ? options : undefined;
-}
-
-const isDotSegment = (option: Option): boolean => {
-  const segment = stringOf(option);
-  return segment === '.' || segment === '..';
-};
+const isDotSegment = (segment: string): boolean => segment === '.' || segment === '..';
 
 /** The texts of all options with this number, undefined where one is not UTF-8. */
 function texts(options: readonly Option[], number: number): string[] | undefined {
@@ -168,10 +207,23 @@ function texts(options: readonly Option[], number: number): string[] | undefined
   return all.some((text) => text === undefined) ? undefined : (all as string[]);
 }
 
+/** Path and query of the request; undefined where they are not what a URL could say. */
+function decodeTarget(options: readonly Option[]): readonly [path: string, query: string] | undefined {
+  const whole = firstOption(options, TARGET);
+  if (whole !== undefined) {
+    const target = stringOf(whole);
+    if (target === undefined || !isTarget(target)) return undefined;
+    const segments = pathSegments(splitTarget(target)[0]);
+    return segments === undefined || segments.some(isDotSegment) ? undefined : splitTarget(target);
+  }
+  const path = decodePath(options);
+  const query = decodeQuery(options);
+  return path === undefined || query === undefined ? undefined : [path, query];
+}
+
 function decodePath(options: readonly Option[]): string | undefined {
   const segments = texts(options, OPTION.uriPath);
-  if (segments === undefined || segments.some((segment) => segment === '.' || segment === '..'))
-    return undefined;
+  if (segments === undefined || segments.some(isDotSegment)) return undefined;
   return `/${segments.map(encodeURIComponent).join('/')}`;
 }
 

@@ -9,6 +9,7 @@ import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts
 import { ExchangeError } from './exchange_error.ts';
 import { RECORD_BYTES, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
+import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
 import { plainCodec } from './plain_codec.ts';
 import { isAllowed, type PlainPolicy, refusal } from './plain_policy.ts';
@@ -120,7 +121,7 @@ export class ExchangeSocket {
     const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
     this.#coap = {
       pipe: new CoapEndpoint({ ...coapOptions, timing: () => timings.pipe, tokenBytes: PIPE_TOKEN_BYTES }),
-      plain: new CoapEndpoint({ ...coapOptions, timing: () => timings.plain }),
+      plain: new CoapEndpoint({ ...coapOptions, timing: () => timings.plain, understood: [TARGET] }),
     };
     this.#pacer = new Pacer<Tag>(profile, limits?.pacer);
     this.#serving = new Serving((error) => log?.error({ err: error }, 'a request handler failed'));

@@ -4,9 +4,10 @@ import { concat, fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import { OPTION, type Option, stringOption, uintOption } from '../../src/coap/options.ts';
 import { decodeJson, encodeByteString, encodeJson } from '../../src/compact/cbor.ts';
 import { pack } from '../../src/compact/container.ts';
-import { MAX_TARGET_LENGTH, MAX_UNPACKED_BYTES, pipeCodec } from '../../src/exchange/pipe_codec.ts';
+import { MAX_UNPACKED_BYTES, pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import { plainCodec } from '../../src/exchange/plain_codec.ts';
 import type { Body, ExchangeRequest } from '../../src/exchange/request.ts';
+import { MAX_TARGET_LENGTH } from '../../src/exchange/target.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 import { requests, responses } from './generators.ts';
 
@@ -190,9 +191,75 @@ describe('plain CoAP', () => {
       }),
     ).toMatchObject({ ok: false });
     expect(plainCodec.encodeRequest({ method: 'GET', path: '/%zz', query: '' })).toMatchObject({ ok: false });
-    expect(plainCodec.encodeRequest({ method: 'GET', path: `/${'a'.repeat(256)}`, query: '' })).toMatchObject(
-      { ok: false },
+  });
+
+  test('takes a path and a query of 4 KB in ordinary options', () => {
+    const path = `/_matrix${`/${'s'.repeat(255)}`.repeat(15)}`;
+    const query = Array.from({ length: 16 }, (_, n) => `k${n % 10}=${'v'.repeat(252)}`).join('&');
+    const request = { method: 'GET', path, query };
+    const coap = mustBeOk(plainCodec.encodeRequest(request));
+    expect(new Set(coap.options.map(({ number }) => number))).toEqual(
+      new Set([OPTION.uriPath, OPTION.uriQuery]),
     );
+    expect(mustBeOk(plainCodec.decodeRequest(coap))).toEqual(request);
+  });
+
+  test('carries what is too long for an Uri-Path or Uri-Query in an option of its own, unchanged', () => {
+    for (const [path, query] of [
+      [`/${'a'.repeat(256)}`, ''],
+      ['/_matrix/client/v3/sync', `filter=${encodeURIComponent(JSON.stringify({ x: 'y'.repeat(4000) }))}`],
+    ] as const) {
+      const request = { method: 'GET', path, query };
+      const coap = mustBeOk(plainCodec.encodeRequest(request));
+      expect(coap.options.map(({ number }) => number)).toEqual([65003]);
+      expect(mustBeOk(plainCodec.decodeRequest(coap))).toEqual(request);
+    }
+    const tooLong = { method: 'GET', path: `/${'a'.repeat(MAX_TARGET_LENGTH)}`, query: '' };
+    expect(plainCodec.encodeRequest(tooLong)).toMatchObject({ ok: false });
+  });
+
+  test.each(['a', '/a b', '/a/../b', '/a/%2e%2E/b', '/%zz', ''])(
+    'refuses %j in the option for long targets',
+    (target) => {
+      expect(plainCodec.decodeRequest({ ...GET, options: [stringOption(65003, target)] })).toMatchObject({
+        ok: false,
+        problem: { status: 400 },
+      });
+    },
+  );
+
+  test('names longer answers to a GET, and says no more than their name to whoever has them', () => {
+    const response = {
+      status: 200,
+      headers: {},
+      body: { kind: 'json', value: { a: 'b'.repeat(100) } } as Body,
+    };
+    const first = plainCodec.encodeResponse(response, GET);
+    const tag = first.options.find(({ number }) => number === OPTION.eTag)!;
+    expect(tag.value).toHaveLength(8);
+    const again = plainCodec.encodeResponse(response, {
+      ...GET,
+      options: [{ number: OPTION.eTag, value: Uint8Array.of(1) }, tag],
+    });
+    expect(again).toEqual({
+      code: (2 << 5) | 3,
+      options: [tag, uintOption(OPTION.maxAge, 0)],
+      payload: NO_BYTES,
+    });
+    // Another representation, another form of it, and whatever is no GET, come whole.
+    const other = { ...response, body: { kind: 'json', value: { a: 'c'.repeat(100) } } as Body };
+    expect(plainCodec.encodeResponse(other, { ...GET, options: [tag] }).code).toBe((2 << 5) | 5);
+    const asJson = [tag, uintOption(OPTION.accept, 50)];
+    expect(plainCodec.encodeResponse(response, { ...GET, options: asJson }).code).toBe((2 << 5) | 5);
+    expect(plainCodec.encodeResponse(response, { ...GET, code: 2, options: [tag] }).code).toBe((2 << 5) | 4);
+  });
+
+  test('lets no cache between keep an answer to a GET', () => {
+    for (const status of [200, 404, 429]) {
+      const coap = plainCodec.encodeResponse({ status, headers: {} }, GET);
+      expect(coap.options).toEqual([uintOption(OPTION.maxAge, 0)]);
+      expect(mustBeOk(plainCodec.decodeResponse(coap)).headers).toEqual({});
+    }
   });
 
   test('reads JSON and CBOR, and without a Content-Format whichever it is', () => {
