@@ -10,6 +10,8 @@ import { SymmetricState } from './symmetric_state.ts';
 
 /** Noise revision 34, section 3: the longest message. */
 export const MAX_MESSAGE_BYTES = 65_535;
+/** Section 9.1. */
+const PSK_BYTES = 32;
 
 /** Why a message of the peer was not read. */
 export type NoiseProblem = 'too_short' | 'too_long' | 'forged';
@@ -23,16 +25,23 @@ export interface HandshakeOptions {
   /** Makes this side's ephemeral key, at most once. */
   readonly generate: () => KeyPair;
   readonly static?: KeyPair;
-  /** The peer's static key, for patterns in which it is known before. */
+  /** The ephemeral key that this side has sent before the handshake, for patterns that go on from there. */
+  readonly ephemeral?: KeyPair;
+  /** The peer's static or ephemeral key, for patterns in which it is known before. */
   readonly remoteStatic?: Uint8Array;
+  readonly remoteEphemeral?: Uint8Array;
+  /** As many keys of 32 bytes as the pattern has `psk` tokens, in their order. */
+  readonly psks?: readonly Uint8Array[];
 }
 
-/** The public keys and secrets of one side, by Noise's names. */
+/** The keys of one side, by Noise's names. */
 interface Keys {
   e: KeyPair | undefined;
   readonly s: KeyPair | undefined;
   re: Uint8Array | undefined;
   rs: Uint8Array | undefined;
+  /** The pre-shared keys that have not been mixed in. */
+  psks: readonly Uint8Array[];
 }
 
 /** The keys for records, once the handshake is over. */
@@ -50,17 +59,28 @@ export class HandshakeState {
   #symmetric: SymmetricState;
   #keys: Keys;
   #position = 0;
+  /** With pre-shared keys an ephemeral key goes into the chaining key as well (section 9.2). */
+  readonly #mixesEphemeral: boolean;
 
   constructor(options: HandshakeOptions) {
     const { pattern, suite, role, prologue } = options;
     this.#options = options;
     this.#symmetric = SymmetricState.initialize(suite, `Noise_${pattern.name}_${suite.name}`);
-    this.#keys = { e: undefined, s: options.static, re: undefined, rs: options.remoteStatic };
+    const { ephemeral, remoteEphemeral, remoteStatic, psks = [] } = options;
+    this.#keys = { e: ephemeral, s: options.static, re: remoteEphemeral, rs: remoteStatic, psks };
+    const places = pattern.messages.flatMap(({ tokens }) => tokens.filter((token) => token === 'psk'));
+    assert(psks.length === places.length, 'there is a pre-shared key for each place in the pattern');
+    assert(
+      psks.every(({ length }) => length === PSK_BYTES),
+      'a pre-shared key has 32 bytes',
+    );
+    this.#mixesEphemeral = psks.length > 0;
     this.#symmetric.mixHash(prologue);
     for (const { by, token } of pattern.before) {
       const key = publicKey(this.#keys, token, by === role);
       assert(key !== undefined, `the ${by}'s key ${token} is known before the handshake`);
       this.#symmetric.mixHash(key);
+      if (token === 'e' && this.#mixesEphemeral) this.#symmetric.mixKey(key);
     }
   }
 
@@ -101,9 +121,12 @@ export class HandshakeState {
         this.#keys.e = this.#options.generate();
         parts.push(this.#keys.e.public);
         symmetric.mixHash(this.#keys.e.public);
+        if (this.#mixesEphemeral) symmetric.mixKey(this.#keys.e.public);
       } else if (token === 's') {
         assert(this.#keys.s !== undefined, 'the pattern needs a static key');
         parts.push(symmetric.encryptAndHash(this.#keys.s.public));
+      } else if (token === 'psk') {
+        symmetric.mixKeyAndHash(nextPsk(this.#keys));
       } else {
         symmetric.mixKey(diffieHellman(this.#keys, token, role));
       }
@@ -126,6 +149,10 @@ export class HandshakeState {
     const keys = { ...this.#keys };
     let at = 0;
     for (const token of message.tokens) {
+      if (token === 'psk') {
+        symmetric.mixKeyAndHash(nextPsk(keys));
+        continue;
+      }
       if (token !== 'e' && token !== 's') {
         symmetric.mixKey(diffieHellman(keys, token, role));
         continue;
@@ -137,6 +164,7 @@ export class HandshakeState {
       if (token === 'e') {
         keys.re = field;
         symmetric.mixHash(field);
+        if (this.#mixesEphemeral) symmetric.mixKey(field);
       } else {
         keys.rs = symmetric.decryptAndHash(field);
         if (keys.rs === undefined) return bad('forged');
@@ -167,13 +195,20 @@ export class HandshakeState {
   }
 }
 
+function nextPsk(keys: Keys): Uint8Array {
+  const [next, ...rest] = keys.psks;
+  assert(next !== undefined, 'the pattern has a key for each place');
+  keys.psks = rest;
+  return next;
+}
+
 function publicKey(keys: Keys, token: 'e' | 's', own: boolean): Uint8Array | undefined {
   if (token === 'e') return own ? keys.e?.public : keys.re;
   return own ? keys.s?.public : keys.rs;
 }
 
 /** The shared secret that `token` names: its first letter is the initiator's key, its second the responder's. */
-function diffieHellman(keys: Keys, token: Exclude<Token, 'e' | 's'>, role: Role): Uint8Array {
+function diffieHellman(keys: Keys, token: Exclude<Token, 'e' | 's' | 'psk'>, role: Role): Uint8Array {
   const [own, other] = role === 'initiator' ? [token[0], token[1]] : [token[1], token[0]];
   const secret = own === 'e' ? keys.e?.secret : keys.s?.secret;
   const remote = other === 'e' ? keys.re : keys.rs;

@@ -1,14 +1,22 @@
 export type Role = 'initiator' | 'responder';
 
-/** `e` and `s` send a public key; the others mix a Diffie-Hellman of the initiator's (first) and responder's key. */
-export type Token = 'e' | 's' | 'ee' | 'es' | 'se' | 'ss';
+/**
+ * `e` and `s` send a public key; `psk` mixes a pre-shared key; the others mix a Diffie-Hellman of the initiator's (first)
+ * and the responder's key.
+ */
+export type Token = 'e' | 's' | 'ee' | 'es' | 'se' | 'ss' | 'psk';
 
 /** A handshake pattern (Noise revision 34, section 7) as data. */
 export interface Pattern {
   readonly name: string;
   /** Public keys that the other side knows before the first message, hashed in this order. */
   readonly before: readonly { readonly by: Role; readonly token: 'e' | 's' }[];
-  readonly messages: readonly { readonly by: Role; readonly tokens: readonly Token[] }[];
+  readonly messages: readonly MessagePattern[];
+}
+
+interface MessagePattern {
+  readonly by: Role;
+  readonly tokens: readonly Token[];
 }
 
 /** Both static keys are sent (section 7.5): first contact. */
@@ -31,3 +39,29 @@ export const IK: Pattern = {
     { by: 'responder', tokens: ['e', 'ee', 'se'] },
   ],
 };
+
+/**
+ * What is left of XX where the initiator's first message (the ephemeral key at the start of an IK message that could not
+ * be read) has already been sent: the responder goes on from it (section 10.2). Roles and directions stay XX's.
+ */
+export const XXfallback: Pattern = {
+  name: 'XXfallback',
+  before: [{ by: 'initiator', token: 'e' }],
+  messages: XX.messages.slice(1),
+};
+
+/**
+ * The pattern with pre-shared keys: `psk` at the start of the first message (place 0) or at the end of the n-th
+ * (place n; section 9.4). The keys are given in that order.
+ */
+export function withPsk(pattern: Pattern, ...places: readonly number[]): Pattern {
+  const messages = pattern.messages.map(({ by, tokens }, index) => ({
+    by,
+    tokens: [
+      ...(index === 0 && places.includes(0) ? (['psk'] as const) : []),
+      ...tokens,
+      ...(places.includes(index + 1) ? (['psk'] as const) : []),
+    ],
+  }));
+  return { ...pattern, name: pattern.name + places.map((place) => `psk${place}`).join('+'), messages };
+}

@@ -41,13 +41,21 @@ export class SymmetricState {
   }
 
   mixKey(material: Uint8Array): void {
-    const [chainingKey, key] = this.#hkdf(material);
-    this.#chainingKey = chainingKey;
-    this.#cipher = new CipherState(this.#suite.cipher, key.subarray(0, KEY_BYTES));
+    const [chainingKey, key] = this.#hkdf(material, 2);
+    this.#chainingKey = chainingKey!;
+    this.#cipher = new CipherState(this.#suite.cipher, key!.subarray(0, KEY_BYTES));
   }
 
   mixHash(data: Uint8Array): void {
     this.#hash = this.#suite.hash.digest(concat(this.#hash, data));
+  }
+
+  /** For pre-shared keys (section 9.2): the key goes into the hash as well. */
+  mixKeyAndHash(material: Uint8Array): void {
+    const [chainingKey, hash, key] = this.#hkdf(material, 3);
+    this.#chainingKey = chainingKey!;
+    this.mixHash(hash!);
+    this.#cipher = new CipherState(this.#suite.cipher, key!.subarray(0, KEY_BYTES));
   }
 
   encryptAndHash(plaintext: Uint8Array): Uint8Array {
@@ -65,17 +73,17 @@ export class SymmetricState {
 
   /** The two transport ciphers: the initiator sends with the first, the responder with the second. */
   split(): readonly [CipherState, CipherState] {
-    const [first, second] = this.#hkdf(EMPTY);
+    const [first, second] = this.#hkdf(EMPTY, 2);
     return [
-      new CipherState(this.#suite.cipher, first.subarray(0, KEY_BYTES)),
-      new CipherState(this.#suite.cipher, second.subarray(0, KEY_BYTES)),
+      new CipherState(this.#suite.cipher, first!.subarray(0, KEY_BYTES)),
+      new CipherState(this.#suite.cipher, second!.subarray(0, KEY_BYTES)),
     ];
   }
 
-  /** HKDF(chaining key, material) with two outputs of the hash's length (section 4.3). */
-  #hkdf(material: Uint8Array): readonly [Uint8Array, Uint8Array] {
+  /** HKDF(chaining key, material) with `count` outputs of the hash's length (section 4.3). */
+  #hkdf(material: Uint8Array, count: 2 | 3): readonly Uint8Array[] {
     const { hash } = this.#suite;
-    const both = hash.hkdf(this.#chainingKey, material, 2 * hash.length);
-    return [both.slice(0, hash.length), both.slice(hash.length)];
+    const all = hash.hkdf(this.#chainingKey, material, count * hash.length);
+    return Array.from({ length: count }, (_, n) => all.slice(n * hash.length, (n + 1) * hash.length));
   }
 }
