@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { VERSION } from '../server/version.ts';
+import { coapCommand } from './coap.ts';
 import { demoCommand } from './demo.ts';
 import { linkCommand } from './link.ts';
 import { serveCommand } from './serve.ts';
@@ -11,6 +12,7 @@ const program = new Command('ravine')
   .addCommand(serveCommand())
   .addCommand(demoCommand())
   .addCommand(linkCommand())
+  .addCommand(coapCommand())
   .addHelpText(
     'after',
     `

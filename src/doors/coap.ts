@@ -3,7 +3,8 @@ import { inject, type Response } from 'light-my-request';
 import type { BodyCodec } from '../api/bodies.ts';
 import { CALLER } from '../api/caller.ts';
 import { assert } from '../base/assert.ts';
-import { fromUtf8, utf8 } from '../base/bytes.ts';
+import { fromUtf8 } from '../base/bytes.ts';
+import { CORE_PATH, coreResponse } from '../exchange/core_links.ts';
 import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
@@ -16,17 +17,16 @@ const BUSY: ExchangeResponse = { status: 503, headers: { 'retry-after': '10' } }
 const CBOR = 'application/cbor';
 const JSON_TYPE = 'application/json';
 
-/** What a CoAP client is told that looks around (RFC 6690, section 4). */
-const CORE_PATH = '/.well-known/core';
-const CORE: ExchangeResponse = {
-  status: 200,
-  headers: {},
-  body: {
-    kind: 'bytes',
-    contentType: 'application/link-format',
-    bytes: utf8('</_matrix/client/versions>;rt="matrix";ct="50 60"'),
+/** What a CoAP client is told that looks around (RFC 6690). */
+const LINKS = [
+  {
+    target: '/_matrix/client/versions',
+    attributes: [
+      { name: 'rt', value: 'matrix' },
+      { name: 'ct', value: '50 60' },
+    ],
   },
-};
+];
 
 /** An exchange's socket, as far as a door needs it. */
 interface RequestSource {
@@ -47,7 +47,7 @@ export async function openCoapDoor(
   await app.ready();
   let open = 0;
   source.onRequest(async (caller, request, signal) => {
-    if (request.path === CORE_PATH && request.method === 'GET') return CORE;
+    if (request.path === CORE_PATH && request.method === 'GET') return coreResponse(LINKS, request.query);
     if (open >= MAX_REQUESTS) return BUSY;
     open++;
     try {

@@ -29,6 +29,13 @@ export interface TlsMaterial {
   readonly key: string;
 }
 
+/** Takes requests for another protocol. */
+export interface Upgrader {
+  /** Whether it wants that request; others are ordinary ones. */
+  accepts(request: IncomingMessage): boolean;
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+}
+
 export interface HttpDoorOptions {
   /** The address to listen on. */
   readonly host: string;
@@ -37,6 +44,8 @@ export interface HttpDoorOptions {
   /** Left out: plain HTTP, for a proxy in front or for tests. */
   readonly tls?: TlsMaterial | undefined;
   readonly clock: Clock;
+  /** Without it, requests for another protocol are ordinary ones. */
+  readonly upgrader?: Upgrader | undefined;
 }
 
 export interface HttpDoor {
@@ -61,7 +70,7 @@ export async function openHttpDoor(app: FastifyInstance, options: HttpDoorOption
     response.once('close', () => answering.delete(response));
     app.routing(request, response);
   };
-  const server = createServer(options.tls, handle);
+  const server = createServer(options, handle);
   const sockets = trackSockets(server);
   await listen(server, options);
   const { address, port } = server.address() as AddressInfo;
@@ -81,7 +90,7 @@ export async function openHttpDoor(app: FastifyInstance, options: HttpDoorOption
 }
 
 function createServer(
-  tls: TlsMaterial | undefined,
+  { tls, upgrader }: HttpDoorOptions,
   handle: (request: IncomingMessage, response: ServerResponse) => void,
 ): Server | HttpsServer {
   const limits = {
@@ -89,6 +98,7 @@ function createServer(
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
+    shouldUpgradeCallback: (request: IncomingMessage) => upgrader?.accepts(request) ?? false,
   };
   const server =
     tls === undefined
@@ -96,6 +106,7 @@ function createServer(
       : createHttpsServer({ ...limits, cert: tls.cert, key: tls.key }, handle);
   server.maxConnections = MAX_CONNECTIONS;
   server.on('clientError', refuse);
+  if (upgrader !== undefined) server.on('upgrade', (...request) => upgrader.upgrade(...request));
   return server;
 }
 

@@ -3,6 +3,7 @@ import type { ExchangeRequest } from '../exchange/request.ts';
 import type { ExchangeResponse } from '../exchange/response.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
+import type { PipeAddress } from './transports.ts';
 
 /** The part of an ExchangeSocket that carries requests. */
 interface PipeRequester {
@@ -16,6 +17,13 @@ interface PipeRequester {
       readonly signal?: AbortSignal;
     },
   ): Promise<ExchangeResponse>;
+}
+
+/** What is on one link. */
+export interface PipeLink {
+  readonly socket: PipeRequester;
+  /** The link's rate in bits a second, null where it is not known, and its one-way delay. */
+  readonly profile: { readonly rate: number | null; readonly delay: Millis };
 }
 
 // How long a request through the pipe may take
@@ -40,28 +48,23 @@ const LEAST_RATE = 10;
 
 /** Carries federation through a Noise pipe. Who speaks is proved by the pipe: nothing is signed. */
 export class PipeTransport implements FederationTransport {
-  readonly #socket: PipeRequester;
-  readonly #addresses: ReadonlyMap<ServerName, string>;
-  readonly #profile: { readonly rate: number | null; readonly delay: Millis };
+  readonly #links: ReadonlyMap<string, PipeLink>;
+  readonly #addresses: ReadonlyMap<ServerName, PipeAddress>;
 
-  /** @param addresses where each server behind a pipe is, in the link's own notation */
   constructor({
-    socket,
-    profile,
+    links,
     addresses,
   }: {
-    readonly socket: PipeRequester;
-    /** The link's rate in bits a second, null where it is not known, and its one-way delay. */
-    readonly profile: { readonly rate: number | null; readonly delay: Millis };
-    readonly addresses: ReadonlyMap<ServerName, string>;
+    /** By the name that a PipeAddress has for them. */
+    readonly links: ReadonlyMap<string, PipeLink>;
+    /** Where each server behind a pipe is. */
+    readonly addresses: ReadonlyMap<ServerName, PipeAddress>;
   }) {
-    this.#socket = socket;
+    this.#links = links;
     this.#addresses = addresses;
-    this.#profile = profile;
   }
 
-  #timeoutOf({ timeoutMs, body }: FederationCall): Millis {
-    const { rate, delay } = this.#profile;
+  #timeoutOf({ timeoutMs, body }: FederationCall, { rate, delay }: PipeLink['profile']): Millis {
     if (rate === null) return timeoutMs;
     // More than it takes on the link, where it is packed.
     const bodyBytes = body === undefined ? 0 : JSON.stringify(body).length;
@@ -71,15 +74,16 @@ export class PipeTransport implements FederationTransport {
   }
 
   async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
-    const address = this.#addresses.get(destination);
-    if (address === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
+    const at = this.#addresses.get(destination);
+    const link = at && this.#links.get(at.link);
+    if (link === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
     const request: ExchangeRequest = {
       method: call.method,
       path: call.path,
       query: call.query ?? '',
       ...(call.body !== undefined && { body: { kind: 'json', value: call.body } }),
     };
-    const { status, body } = await this.#exchange(destination, address, request, call);
+    const { status, body } = await this.#exchange(destination, at!.address, link, request, call);
     const value = body === undefined ? {} : body.kind === 'json' ? body.value : undefined;
     if (status < 200 || status > 299) throw remoteError(status, value ?? null);
     if (value === undefined)
@@ -90,12 +94,13 @@ export class PipeTransport implements FederationTransport {
   async #exchange(
     destination: ServerName,
     address: string,
+    { socket, profile }: PipeLink,
     request: ExchangeRequest,
     call: FederationCall,
   ): Promise<ExchangeResponse> {
     try {
-      return await this.#socket.request(destination, address, request, {
-        timeoutMs: this.#timeoutOf(call),
+      return await socket.request(destination, address, request, {
+        timeoutMs: this.#timeoutOf(call, profile),
         priority: call.priority,
         ...(call.signal !== undefined && { signal: call.signal }),
       });

@@ -1,10 +1,11 @@
+import { bad, ok, type Result } from '../base/result.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { type FederationCall, FederationError, type FederationTransport } from './transport.ts';
 
 /** What the configuration says of one other server. */
 export interface PeerEntry {
   readonly serverName: ServerName;
-  /** `ravine://host:port`: through a pipe to that address of the link. `https://host:port`: connect there. */
+  /** As parsePeerAddress reads it. */
   readonly address: string;
   readonly trust?: PeerTrust;
 }
@@ -18,14 +19,61 @@ export type PeerTrust = 'verified' | 'tofu' | { readonly pinned: string };
 
 export type TransportKind = 'https' | 'pipe';
 
-const PIPE_SCHEME = 'ravine://';
+/** Where a server behind a pipe is: over which link, and its address there in that link's notation. */
+export interface PipeAddress {
+  /** UDP_LINK, WEBSOCKET_LINK, or serialLink(name). */
+  readonly link: string;
+  readonly address: string;
+}
 
-/** The addresses of the servers that are reached through a pipe, in the link's notation. */
-export function pipeAddresses(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, string> {
+export const UDP_LINK = 'udp';
+export const WEBSOCKET_LINK = 'websocket';
+export const serialLink = (name: string): string => `serial:${name}`;
+
+/**
+ * Where a peer entry's address leads.
+ *
+ * - `https://host:port`: over HTTPS, to just there (undefined)
+ * - `ravine://host:port`: through a pipe over UDP
+ * - `ravine+wss://host[:port][/path]`, `ravine+ws://...`: through a pipe over WebSocket; without a path, RFC 8323's
+ * - `ravine+serial://name[/callsign]`: through a pipe over the serial link of that name, to the station of that callsign
+ *   where the link has such
+ */
+export function parsePeerAddress(address: string): Result<PipeAddress | undefined> {
+  const match = /^([a-z+]+):\/\/([^/\s]+)(\/\S*)?$/.exec(address);
+  const [, scheme = '', host = '', path = ''] = match ?? [];
+  switch (scheme) {
+    case 'https':
+      return path === '' ? ok(undefined) : bad('an address with https:// has no path');
+    case 'ravine':
+      return path === ''
+        ? ok({ link: UDP_LINK, address: host })
+        : bad('an address with ravine:// has no path');
+    case 'ravine+ws':
+    case 'ravine+wss': {
+      const url = address.slice('ravine+'.length);
+      return URL.canParse(url)
+        ? ok({ link: WEBSOCKET_LINK, address: url })
+        : bad('it is not the URL of a WebSocket');
+    }
+    case 'ravine+serial': {
+      const link = serialLink(host);
+      return ok({ link, address: path.length > 1 ? path.slice(1) : link });
+    }
+    default:
+      return bad(
+        'it starts with none of https://, ravine://, ravine+wss://, ravine+ws:// and ravine+serial://',
+      );
+  }
+}
+
+/** The addresses of the servers that are reached through a pipe. */
+export function pipeAddresses(peers: readonly PeerEntry[]): ReadonlyMap<ServerName, PipeAddress> {
   return new Map(
-    peers.flatMap(({ serverName, address }) =>
-      address.startsWith(PIPE_SCHEME) ? [[serverName, address.slice(PIPE_SCHEME.length)] as const] : [],
-    ),
+    peers.flatMap(({ serverName, address }) => {
+      const parsed = parsePeerAddress(address);
+      return parsed.ok && parsed.value !== undefined ? [[serverName, parsed.value] as const] : [];
+    }),
   );
 }
 

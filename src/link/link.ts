@@ -13,6 +13,8 @@ export interface LinkProfile {
   readonly delay: Millis;
   /** Bytes that lower layers add to each datagram; 42 for UDP over IPv4 over Ethernet. */
   readonly overhead: number;
+  /** Airtime that may be used in any hour, by law or by choice; only where the rate is known. */
+  readonly airtimePerHourMs?: Millis;
 }
 
 /** 14 bytes of Ethernet, 20 of IPv4 and 8 of UDP: what every figure in this project counts. */

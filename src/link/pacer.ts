@@ -1,6 +1,7 @@
 import type { Priority } from '../base/priority.ts';
 import type { Step } from '../base/step.ts';
 import type { Millis } from '../base/time.ts';
+import { AirtimeBudget } from './airtime_budget.ts';
 import { type Address, airtime, type LinkProfile } from './link.ts';
 
 export interface PacerItem<Tag> {
@@ -37,10 +38,18 @@ const LOW: Priority = 4;
 /** A driver's clock may be early by what rounding leaves. */
 const ROUNDING: Millis = 1e-3;
 
+/** Where the rate is not known: so much may leave at once, and then so fast, so that a socket's buffer does not overflow. */
+const BURST_BYTES = 128 * 1024;
+const BYTES_PER_MS = 12_500;
+
+/** With more than this part of an hour's airtime used, nothing is sent that could be left out. */
+const SCARCE = 0.5;
+
 /**
  * Hands datagrams to a link no faster than it carries them, so that nothing queues behind it (in the kernel or the modem)
  * where priorities do not reach. Where the rate is known at most one datagram is in the link at a time; the next
- * is the oldest of the most urgent class. What has begun is finished. Pure.
+ * is the oldest of the most urgent class. What has begun is finished. Where an hour's airtime is bounded, what would
+ * exceed it waits, acknowledgements too, and whatever is most urgent then goes first. Pure.
  */
 export class Pacer<Tag> {
   readonly #profile: LinkProfile;
@@ -53,12 +62,20 @@ export class Pacer<Tag> {
   #inLink: { readonly tag: Tag; readonly until: Millis } | null = null;
   /** Airtime that the lowest classes are owed. */
   #owed: Millis = 0;
+  readonly #budget: AirtimeBudget | null;
+  /** When an hour's budget allows what is next, where it does not yet. */
+  #forbiddenUntil: Millis | null = null;
+  /** Where the rate is not known: bytes that may leave at once, as of an instant. */
+  #allowed = { bytes: BURST_BYTES, at: Number.NEGATIVE_INFINITY };
   #datagrams: PacerItem<Tag>[] = [];
   #events: PacerEvent<Tag>[] = [];
 
   constructor(profile: LinkProfile, limits: Partial<PacerLimits> = {}) {
     this.#profile = profile;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
+    const { rate, airtimePerHourMs } = profile;
+    this.#budget =
+      rate === null || airtimePerHourMs === undefined ? null : new AirtimeBudget(airtimePerHourMs);
   }
 
   /** Datagrams that wait, the one in the link not counted. */
@@ -66,10 +83,15 @@ export class Pacer<Tag> {
     return this.#items;
   }
 
+  /** Whether the link has nothing to do, and airtime to spare. */
+  isIdle(now: Millis): boolean {
+    const scarce = this.#budget !== null && this.#budget.used(now) > SCARCE;
+    return this.#inLink === null && this.#items === 0 && !scarce;
+  }
+
   enqueue(item: PacerItem<Tag>, now: Millis): PacerStep<Tag> {
-    if (this.#profile.rate === null) {
-      this.#datagrams.push(item);
-      this.#events.push({ kind: 'left', tag: item.tag, at: now });
+    if (this.#budget?.allows(airtime(this.#profile, item.bytes.length)) === false) {
+      this.#events.push({ kind: 'dropped', tag: item.tag });
       return this.#step();
     }
     this.#advance(now);
@@ -89,40 +111,80 @@ export class Pacer<Tag> {
   }
 
   #step(): PacerStep<Tag> {
-    const step = {
-      writes: [],
-      datagrams: this.#datagrams,
-      events: this.#events,
-      deadline: this.#inLink?.until ?? null,
-    };
+    const deadline = this.#inLink?.until ?? this.#forbiddenUntil;
+    const step = { writes: [], datagrams: this.#datagrams, events: this.#events, deadline };
     this.#datagrams = [];
     this.#events = [];
     return step;
   }
 
   #advance(now: Millis): void {
+    if (this.#profile.rate === null) {
+      this.#release(now);
+      return;
+    }
     if (this.#inLink !== null) {
       if (this.#inLink.until > now + ROUNDING) return;
       this.#events.push({ kind: 'left', tag: this.#inLink.tag, at: this.#inLink.until });
       this.#inLink = null;
     }
-    const item = this.#next();
-    if (item === undefined) return;
+    this.#forbiddenUntil = null;
+    const turn = this.#turn();
+    if (turn === undefined) return;
+    const time = this.#airtimeOf(turn);
+    const at = this.#budget?.freeAt(time, now) ?? now;
+    if (at > now + ROUNDING) {
+      this.#forbiddenUntil = at;
+      return;
+    }
+    this.#account(turn);
+    const item = this.#take(turn, 0);
+    this.#budget?.use(time, now);
     this.#datagrams.push(item);
-    this.#inLink = { tag: item.tag, until: now + airtime(this.#profile, item.bytes.length) };
+    this.#inLink = { tag: item.tag, until: now + time };
   }
 
-  /** Takes out what goes next, and keeps account of what the lowest classes are owed. */
-  #next(): PacerItem<Tag> | undefined {
+  /** Hands over what the bound for links of unknown rate allows. */
+  #release(now: Millis): void {
+    const { bytes, at } = this.#allowed;
+    let allowed = Math.min(BURST_BYTES, bytes + (now - at) * BYTES_PER_MS);
+    this.#forbiddenUntil = null;
+    for (let turn = this.#turn(); turn !== undefined; turn = this.#turn()) {
+      if (allowed <= 0) {
+        this.#forbiddenUntil = now - (allowed - 1) / BYTES_PER_MS;
+        break;
+      }
+      const item = this.#take(turn, 0);
+      allowed -= item.bytes.length;
+      this.#datagrams.push(item);
+      this.#events.push({ kind: 'left', tag: item.tag, at: now });
+    }
+    this.#allowed = { bytes: allowed, at: now };
+  }
+
+  /** The class that goes next. */
+  #turn(): PacerItem<Tag>[] | undefined {
     const urgent = this.#waiting.find((items) => items.length > 0);
-    const low = this.#waiting.slice(LOW).find((items) => items.length > 0);
-    if (urgent === undefined) return undefined;
-    const time = (items: PacerItem<Tag>[]): Millis => airtime(this.#profile, items[0]!.bytes.length);
+    const low = this.#low();
+    const owed = low !== undefined && this.#limits.lowShare > 0 && this.#owed >= this.#airtimeOf(low);
+    return owed ? low : urgent;
+  }
+
+  /** Keeps account of what the lowest classes are owed when it is the turn of a class. */
+  #account(turn: PacerItem<Tag>[]): void {
+    const low = this.#low();
     const share = this.#limits.lowShare;
-    const turn = low !== undefined && share > 0 && this.#owed >= time(low) ? low : urgent;
     if (turn === low || low === undefined) this.#owed = 0;
-    else this.#owed += (time(turn) * share) / (1 - share);
-    return this.#take(turn, 0);
+    else this.#owed += (this.#airtimeOf(turn) * share) / (1 - share);
+  }
+
+  #low(): PacerItem<Tag>[] | undefined {
+    return this.#waiting.slice(LOW).find((items) => items.length > 0);
+  }
+
+  /** Of the oldest of a class. */
+  #airtimeOf(items: PacerItem<Tag>[]): Millis {
+    return airtime(this.#profile, items[0]!.bytes.length);
   }
 
   /** The newest of the least urgent class gives way. */

@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
+import { parsePeerAddress, serialLink } from '../federation/transports.ts';
+import { parseCallsign } from '../link/ax25.ts';
+import { lineRate } from '../link/serial.ts';
 
 /** What a configuration file says, defaults filled in, paths absolute; frozen. Keys as in config/ravine.example.yaml. */
 export interface Config {
@@ -14,7 +17,14 @@ export interface Config {
     readonly host: string;
     readonly port: number;
     readonly plain: 'loopback' | 'trusted' | 'off';
-    readonly link: { readonly rate: number | null; readonly delay_ms: number; readonly mtu: number };
+    readonly link: {
+      readonly rate: number | null;
+      readonly delay_ms: number;
+      readonly mtu: number;
+      readonly airtime_per_hour_s: number | null;
+    };
+    readonly websocket: boolean;
+    readonly serial: readonly SerialConfig[];
   };
   readonly federation: {
     readonly trust: 'verified' | 'tofu';
@@ -30,6 +40,21 @@ export interface HttpListener {
   readonly port: number;
   /** Files in PEM. */
   readonly tls?: { readonly certificate: string; readonly key: string };
+}
+
+/** What is left out follows from the line and its framing: see SerialLinkOptions. */
+export interface SerialConfig {
+  readonly name: string;
+  readonly path: string;
+  readonly baud: number;
+  readonly framing: 'slip' | 'kiss';
+  readonly ax25?: { readonly callsign: string };
+  readonly plain?: 'trusted' | 'off';
+  readonly rate?: number;
+  readonly delay_ms?: number;
+  readonly mtu?: number;
+  readonly overhead?: number;
+  readonly airtime_per_hour_s?: number;
 }
 
 export interface PeerConfig {
@@ -58,7 +83,9 @@ const DEFAULTS: Config = {
     host: '127.0.0.1',
     port: 5683,
     plain: 'loopback',
-    link: { rate: null, delay_ms: 0, mtu: 1200 },
+    link: { rate: null, delay_ms: 0, mtu: 1200, airtime_per_hour_s: null },
+    websocket: true,
+    serial: [],
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },
@@ -95,6 +122,8 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
   if (!ajv.validate(schema, value))
     throw new ConfigError(`${file}: ${ajv.errorsText(ajv.errors, { dataVar: '' })}`);
   const merged = merge(DEFAULTS, value as PartialConfig);
+  const problem = serialProblem(merged.coap.serial, merged.federation.peers);
+  if (problem !== undefined) throw new ConfigError(`${file}: ${problem}`);
   const absolute = (path: string): string => resolve(base, path);
   return freeze({
     ...merged,
@@ -112,6 +141,33 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
       certificate_authorities: merged.federation.certificate_authorities.map(absolute),
     },
   });
+}
+
+/** What a schema cannot say of serial links and the peers on them; undefined where all is well. */
+function serialProblem(links: readonly SerialConfig[], peers: readonly PeerConfig[]): string | undefined {
+  const byName = new Map(links.map((link) => [serialLink(link.name), link]));
+  if (byName.size < links.length) return '/coap/serial: two links have the same name';
+  for (const [i, { framing, ax25, baud, rate }] of links.entries()) {
+    if (ax25 !== undefined && framing !== 'kiss')
+      return `/coap/serial/${i}/ax25: it needs the framing "kiss"`;
+    if (rate !== undefined && rate > lineRate(baud))
+      return `/coap/serial/${i}/rate: the line carries ${Math.floor(lineRate(baud))} bits a second`;
+  }
+  for (const [i, { address }] of peers.entries()) {
+    const where = `/federation/peers/${i}/address`;
+    const parsed = parsePeerAddress(address);
+    if (!parsed.ok) return `${where}: ${parsed.problem}`;
+    if (parsed.value === undefined || !parsed.value.link.startsWith(serialLink(''))) continue;
+    const link = byName.get(parsed.value.link);
+    if (link === undefined) return `${where}: no serial link has that name`;
+    const station = parsed.value.address;
+    const named = station !== parsed.value.link;
+    if (link.ax25 === undefined && named) return `${where}: only links with AX.25 have callsigns`;
+    if (link.ax25 !== undefined && (!named || parseCallsign(station) !== station))
+      return `${where}: after the link's name comes a callsign in capitals, as in /N0CALL-2`;
+    if (link.ax25?.callsign === station) return `${where}: that is the callsign of this end`;
+  }
+  return undefined;
 }
 
 function merge<T>(defaults: T, given: unknown): T {

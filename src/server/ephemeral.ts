@@ -9,7 +9,7 @@ import type { Link } from '../link/link.ts';
 import { migrate } from '../storage/migrate.ts';
 import { openSqlite } from '../storage/sqlite.ts';
 import { completeConfig, type PartialConfig } from './config.ts';
-import { createHomeserver, type Homeserver } from './homeserver.ts';
+import { createHomeserver, type Homeserver, type ServerLink } from './homeserver.ts';
 import { createLogger } from './logger.ts';
 import { VERSION } from './version.ts';
 
@@ -24,6 +24,7 @@ export interface EphemeralOptions {
   readonly folder: string;
   readonly config: PartialConfig & { readonly server_name: string };
   readonly link?: Link;
+  readonly links?: readonly ServerLink[];
   /** Whether other servers may be reached over HTTPS. */
   readonly https?: boolean;
   readonly certificateAuthorities?: readonly string[];
@@ -42,6 +43,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     folder,
     config,
     link,
+    links,
     https = false,
     certificateAuthorities,
     observer,
@@ -58,6 +60,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     work,
     database,
     link,
+    links,
     https,
     version: VERSION,
     log: createLogger('silent'),

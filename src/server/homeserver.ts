@@ -30,6 +30,8 @@ import type { Clock } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
 import { decodeJson, encodeJson } from '../compact/cbor.ts';
 import { openCoapDoor } from '../doors/coap.ts';
+import type { LinkFits } from '../exchange/link_timing.ts';
+import type { PlainPolicy } from '../exchange/plain_policy.ts';
 import { ExchangeSocket } from '../exchange/socket.ts';
 import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
@@ -41,7 +43,13 @@ import { Receiver } from '../federation/receiver.ts';
 import { RemoteEvents } from '../federation/remote_events.ts';
 import { FederationRemoteRooms } from '../federation/remote_rooms.ts';
 import { Sender } from '../federation/sender.ts';
-import { type PeerEntry, pipeAddresses, Transports } from '../federation/transports.ts';
+import {
+  type PeerEntry,
+  parsePeerAddress,
+  pipeAddresses,
+  Transports,
+  UDP_LINK,
+} from '../federation/transports.ts';
 import { RequestAuthenticator } from '../federation/x_matrix.ts';
 import { Accounts } from '../homeserver/accounts.ts';
 import { Devices } from '../homeserver/devices.ts';
@@ -58,6 +66,7 @@ import { type SigningKey, signingKey } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
 import { type Config, ConfigError } from './config.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
+import { storedFits } from './link_fits.ts';
 
 export interface HomeserverOptions {
   readonly config: Config;
@@ -66,8 +75,10 @@ export interface HomeserverOptions {
   readonly work: Work;
   /** Migrated. Whoever opened it closes it, after `stop`. */
   readonly database: Database;
-  /** The datagram link for CoAP and pipes; without it there are none. Whoever opened it closes it. */
+  /** The datagram link that `ravine://` addresses are on. Whoever opened it closes it. */
   readonly link?: Link | undefined;
+  /** More links for CoAP and pipes. Whoever opened them closes them. */
+  readonly links?: readonly ServerLink[] | undefined;
   /** Whether other servers may be reached over HTTPS; a simulation has no such network. */
   readonly https: boolean;
   /** PEM certificates trusted besides the system's. */
@@ -80,6 +91,15 @@ export interface HomeserverOptions {
   readonly observer?: (observation: ExchangeObservation) => void;
 }
 
+/** A link beside the one for `ravine://`. */
+export interface ServerLink {
+  /** As in the addresses of peers on it: see PipeAddress. */
+  readonly name: string;
+  readonly link: Link;
+  /** Whose CoAP outside of pipes is served on it. */
+  readonly plain: PlainPolicy;
+}
+
 /** What has happened since the start. */
 export interface HomeserverCounters {
   /** Federation requests begun, by transport. */
@@ -88,6 +108,8 @@ export interface HomeserverCounters {
   readonly sender: Sender['counters'];
   readonly receiver: Receiver['counters'];
   readonly exchange: ExchangeCounters | undefined;
+  /** Of all links by their names, the one of `exchange` included. */
+  readonly links: Readonly<Record<string, ExchangeCounters>>;
 }
 
 /** One complete homeserver, out of a clock, dice, a database and a link: in a process of its own, or one of fifty in a simulation. */
@@ -114,7 +136,12 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   const serverName = name.value;
   const identity = await ownIdentity({ serverName, database, random, now: clock.wall() });
   const key = signingKey(identity.signingKeyId, identity.signingSecret);
-  const federation = createFederation(options, serverName, identity, key);
+  const fits = await storedFits(
+    database,
+    clock,
+    linksOf(options).map((link) => link.name),
+  );
+  const federation = createFederation(options, serverName, identity, key, fits);
   const local = createLocal(options, serverName, key, federation);
 
   const receiver = new Receiver({
@@ -149,8 +176,8 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles });
   await app.ready();
-  if (federation.socket !== undefined)
-    await openCoapDoor(app, federation.socket, { encode: encodeJson, decode: decodeJson });
+  for (const { socket } of federation.links.values())
+    await openCoapDoor(app, socket, { encode: encodeJson, decode: decodeJson });
   await federation.sender.start();
   await receiver.start();
 
@@ -164,10 +191,11 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       rooms: local.rooms.counters,
       sender: { ...federation.sender.counters },
       receiver: { ...receiver.counters },
-      exchange: federation.socket?.counters,
+      exchange: federation.links.get(UDP_LINK)?.socket.counters,
+      links: Object.fromEntries([...federation.links].map(([name, { socket }]) => [name, socket.counters])),
     }),
     async stop() {
-      await federation.socket?.close();
+      await Promise.all([...federation.links.values()].map(({ socket }) => socket.close()));
       await federation.sender.stop();
       const received = receiver.stop();
       await app.close();
@@ -184,8 +212,9 @@ function createFederation(
   serverName: ServerName,
   identity: OwnIdentity,
   signing: SigningKey,
+  fits: ReadonlyMap<string, LinkFits>,
 ) {
-  const { config, clock, random, work, database, link, log } = options;
+  const { config, clock, random, work, database, log } = options;
   const peers = config.federation.peers.map(peerEntry);
   const common = { serverName, signingKey: signing, database, clock, random, log };
   const https = options.https
@@ -196,26 +225,27 @@ function createFederation(
         ...(options.certificateAuthorities && { certificateAuthorities: options.certificateAuthorities }),
       })
     : undefined;
-  const socket =
-    link === undefined
-      ? undefined
-      : new ExchangeSocket({
-          link,
-          clock,
-          random,
-          log,
-          identity: identity.pipe,
-          plain: config.coap.plain,
-          trust: { decide: (claim) => trust.decide(claim) },
-          ...(options.observer && { observer: options.observer }),
-        });
+  const links = new Map(
+    linksOf(options).map(({ name, link, plain }) => {
+      const socket = new ExchangeSocket({
+        link,
+        clock,
+        random,
+        log,
+        identity: identity.pipe,
+        plain,
+        fits: fits.get(name)!,
+        trust: { decide: (claim) => trust.decide(claim) },
+        ...(options.observer && { observer: options.observer }),
+      });
+      return [name, { socket, profile: link.profile }];
+    }),
+  );
   const transports = new Transports({
     serverName,
     peers,
     ...(https && { https }),
-    ...(socket && {
-      pipe: new PipeTransport({ socket, profile: link!.profile, addresses: pipeAddresses(peers) }),
-    }),
+    ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses: pipeAddresses(peers) }) }),
   });
   const keys = new KeyRing({ ...common, transports });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
@@ -227,8 +257,11 @@ function createFederation(
     remote: remoteEvents,
   });
   const sender = new Sender({ ...common, transport: transports });
-  return { https, socket, transports, keys, remoteEvents, remoteRooms, sender };
+  return { https, links, transports, keys, remoteEvents, remoteRooms, sender };
 }
+
+const linksOf = ({ config, link, links = [] }: HomeserverOptions): readonly ServerLink[] =>
+  link === undefined ? links : [{ name: UDP_LINK, link, plain: config.coap.plain }, ...links];
 
 /** What the server does for its own users. */
 function createLocal(
@@ -284,9 +317,11 @@ function addClientRoutes(
   syncRoutes(app, services);
 }
 
-/** @throws ConfigError */
-function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {
+/** What a configuration says of one other server. @throws ConfigError */
+export function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {
   const serverName = parseServerName(server_name);
   if (!serverName.ok) throw new ConfigError(`federation.peers: ${server_name}: ${serverName.problem}`);
+  const parsed = parsePeerAddress(address);
+  if (!parsed.ok) throw new ConfigError(`federation.peers: ${server_name}: ${address}: ${parsed.problem}`);
   return { serverName: serverName.value, address, ...(trust !== undefined && { trust }) };
 }

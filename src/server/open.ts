@@ -5,16 +5,14 @@ import { systemRandom } from '../base/random.ts';
 import { systemClock } from '../base/time.ts';
 import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
-import { type HttpDoor, openHttpDoor, type TlsMaterial } from '../doors/https.ts';
-import type { Link } from '../link/link.ts';
-import { resolvingLink } from '../link/resolving.ts';
-import { openUdpLink, type UdpLink } from '../link/udp.ts';
+import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
+import { webSocketUpgrader } from '../link/websocket_server.ts';
 import { migrate } from '../storage/migrate.ts';
 import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
 import { type Config, ConfigError, type HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
+import { openLinks } from './links.ts';
 import { createLogger } from './logger.ts';
-import { lookupAddress } from './lookup.ts';
 import { VERSION } from './version.ts';
 
 /** A homeserver with its real sockets, files and clock. */
@@ -51,23 +49,28 @@ export async function openServer(
     migrate(path);
     const database: SqliteDatabase = openSqlite({ path, durability: 'full', gather: nextTurn });
     opened.push(database);
-    const udp = config.coap.enabled ? await openLink(config) : undefined;
-    if (udp !== undefined) opened.push(udp);
+    const authorities = config.federation.certificate_authorities.map(readPem);
+    const links = config.coap.enabled ? await openLinks(config, authorities, log) : undefined;
+    if (links !== undefined) opened.push(links);
     const homeserver = await createHomeserver({
       config,
       clock: systemClock,
       random: systemRandom,
       work: new Work(),
       database,
-      link: udp && namedLink(udp),
+      links: links?.links,
       https: true,
-      certificateAuthorities: config.federation.certificate_authorities.map(readPem),
+      certificateAuthorities: authorities,
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
     });
     opened.push({ close: () => homeserver.stop() });
-    const doors = await openDoors(config, homeserver, opened);
+    const webSocket = links?.webSocket;
+    const doors = await openDoors(config, homeserver, webSocket && webSocketUpgrader(webSocket), opened);
+    // Before the doors, which wait for their connections.
+    if (webSocket !== undefined) opened.push(webSocket);
+
     return {
       homeserver,
       http: doors.map(({ door, listener }) => ({
@@ -75,7 +78,7 @@ export async function openServer(
         port: door.port,
         tls: listener.tls !== undefined,
       })),
-      udp: udp?.address,
+      udp: links?.udp,
       reloadCertificates() {
         for (const { door, listener } of doors)
           if (listener.tls !== undefined) door.reload(readTls(listener.tls));
@@ -96,6 +99,7 @@ interface OpenDoor {
 async function openDoors(
   config: Config,
   homeserver: Homeserver,
+  upgrader: Upgrader | undefined,
   opened: { close(): Promise<void> }[],
 ): Promise<readonly OpenDoor[]> {
   const doors: OpenDoor[] = [];
@@ -106,20 +110,13 @@ async function openDoors(
       port,
       tls: tls && readTls(tls),
       clock: systemClock,
+      upgrader,
     });
     opened.push(door);
     doors.push({ door, listener });
   }
   return doors;
 }
-
-function openLink({ coap }: Config): Promise<UdpLink> {
-  const { rate, delay_ms: delay, mtu } = coap.link;
-  return openUdpLink({ host: coap.host, port: coap.port, profile: { rate, delay, mtu } });
-}
-
-const namedLink = (link: Link): Link =>
-  resolvingLink({ link, lookup: lookupAddress, now: () => systemClock.monotonic() });
 
 /** The first listener, as a client on this machine reaches it; undefined where there is none. */
 function defaultBaseUrl({ http }: Config): string | null {

@@ -7,7 +7,7 @@ import { ExchangeSocket } from '../../src/exchange/socket.ts';
 import { Peers } from '../../src/federation/peers.ts';
 import { PipeTransport } from '../../src/federation/pipe_transport.ts';
 import type { FederationTransport } from '../../src/federation/transport.ts';
-import { type PeerEntry, pipeAddresses, Transports } from '../../src/federation/transports.ts';
+import { type PeerEntry, pipeAddresses, Transports, UDP_LINK } from '../../src/federation/transports.ts';
 import { ETHERNET_IPV4_UDP_OVERHEAD, type LinkProfile } from '../../src/link/link.ts';
 import { SimulatedNetwork } from '../../src/link/simulated.ts';
 import type { KeyId, ServerName } from '../../src/matrix/ids.ts';
@@ -60,7 +60,10 @@ async function openPiped(
     trust: new Peers({ serverName, peers, defaultTrust: trust, keys, database, clock, log }),
     plain: 'off',
   });
-  pipe = new PipeTransport({ socket, profile: LINK, addresses: pipeAddresses(peers) });
+  pipe = new PipeTransport({
+    links: new Map([[UDP_LINK, { socket, profile: LINK }]]),
+    addresses: pipeAddresses(peers),
+  });
   await openCoapDoor(side.app, socket, { encode: encodeJson, decode: decodeJson });
   return { side, transports };
 }

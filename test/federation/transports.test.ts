@@ -1,9 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { ExchangeError } from '../../src/exchange/exchange_error.ts';
 import type { ExchangeResponse } from '../../src/exchange/response.ts';
-import { PipeTransport } from '../../src/federation/pipe_transport.ts';
+import { type PipeLink, PipeTransport } from '../../src/federation/pipe_transport.ts';
 import type { FederationCall } from '../../src/federation/transport.ts';
-import { type PeerEntry, pipeAddresses, Transports } from '../../src/federation/transports.ts';
+import {
+  type PeerEntry,
+  parsePeerAddress,
+  pipeAddresses,
+  Transports,
+  UDP_LINK,
+} from '../../src/federation/transports.ts';
+import type { ServerName } from '../../src/matrix/ids.ts';
 import { A, B, C, ScriptedTransport } from './fixtures.ts';
 
 const peers: PeerEntry[] = [
@@ -32,10 +39,56 @@ describe('the choice of the transport', () => {
   });
 });
 
+describe('the address of a peer', () => {
+  it.each([
+    ['https://b.example:8448', undefined],
+    ['ravine://[::1]:5683', { link: 'udp', address: '[::1]:5683' }],
+    ['ravine+wss://b.example', { link: 'websocket', address: 'wss://b.example' }],
+    ['ravine+ws://b.example:1/x?y', { link: 'websocket', address: 'ws://b.example:1/x?y' }],
+    ['ravine+serial://radio', { link: 'serial:radio', address: 'serial:radio' }],
+    ['ravine+serial://radio/N0CALL-2', { link: 'serial:radio', address: 'N0CALL-2' }],
+  ])('%s leads to the link %o', (address, value) => {
+    expect(parsePeerAddress(address)).toEqual({ ok: true, value });
+  });
+
+  it.each([
+    '',
+    'radio',
+    'udp://x',
+    'ravine://',
+    'ravine://a/b',
+    'https://a/b',
+    'ravine+wss://[',
+    'ravine+serial://',
+  ])('"%s" leads nowhere', (address) => {
+    expect(parsePeerAddress(address).ok).toBe(false);
+  });
+
+  it('chooses the link, and says so where there is none', async () => {
+    const asked: unknown[] = [];
+    const socket = (name: string): PipeLink => ({
+      socket: {
+        async request(_, address) {
+          asked.push([name, address]);
+          return { status: 200, headers: {} };
+        },
+      },
+      profile: { rate: null, delay: 0 },
+    });
+    const entry = (server: ServerName, address: string): PeerEntry => ({ serverName: server, address });
+    const addresses = pipeAddresses([entry(A, 'ravine+serial://radio/B'), entry(B, 'ravine+wss://b')]);
+    const links = new Map([['serial:radio', socket('radio')]]);
+    const transport = new PipeTransport({ links, addresses });
+    await transport.request(A, call);
+    expect(asked).toEqual([['radio', 'B']]);
+    await expect(transport.request(B, call)).rejects.toMatchObject({ problem: 'unreachable' });
+  });
+});
+
 describe('federation through a pipe', () => {
   function pipe(answer: () => ExchangeResponse, rate: number | null = null) {
     const asked: unknown[] = [];
-    const transport = new PipeTransport({
+    const link: PipeLink = {
       socket: {
         async request(peer, address, request, { timeoutMs, priority }) {
           asked.push({ peer, address, request, timeoutMs, priority });
@@ -43,8 +96,9 @@ describe('federation through a pipe', () => {
         },
       },
       profile: { rate, delay: 2_000 },
-      addresses: pipeAddresses(peers),
-    });
+    };
+    const links = new Map([[UDP_LINK, link]]);
+    const transport = new PipeTransport({ links, addresses: pipeAddresses(peers) });
     return { asked, transport };
   }
   const json = (status: number, value: { [key: string]: string }): ExchangeResponse => ({

@@ -21,6 +21,14 @@ function keysOf({ properties = {} }: SchemaObject, prefix = ''): string[] {
   ]);
 }
 
+const LINE = { name: 'radio', path: '/dev/ttyUSB0', baud: 9600, framing: 'kiss' };
+
+/** A peer at an address, and a serial link, with a callsign or without. */
+const serialPeer = (address: string, callsign?: string) => ({
+  coap: { serial: [{ ...LINE, ...(callsign !== undefined && { ax25: { callsign } }) }] },
+  federation: { peers: [{ server_name: 'b', address }] },
+});
+
 describe('the configuration', () => {
   it('is complete in the example file, and the example has the defaults', () => {
     const value = parse(example) as object;
@@ -38,6 +46,17 @@ describe('the configuration', () => {
     const config = completeConfig({ coap: { port: 1 } }, root);
     expect(config.coap).toEqual({ ...completeConfig({}, root).coap, port: 1 });
     expect(Object.isFrozen(config.coap.link)).toBe(true);
+  });
+
+  it.each([
+    serialPeer('ravine+serial://radio'),
+    serialPeer('ravine+serial://radio/B-2', 'A-1'),
+    serialPeer('ravine+wss://b.example'),
+    serialPeer('ravine+ws://[::1]:8008/other/path'),
+    serialPeer('ravine://[::1]:5683'),
+    serialPeer('https://b.example:8448'),
+  ])('takes %j', (value) => {
+    expect(completeConfig(value, root).federation.peers).toEqual(value.federation.peers);
   });
 
   it('takes paths relative to its file', () => {
@@ -59,6 +78,18 @@ describe('the configuration', () => {
       '/federation/peers/0/trust',
     ],
     [{ http: { listen: [{ host: '127.0.0.1', port: 65_536 }] } }, '/http/listen/0/port'],
+    [{ coap: { serial: [{ ...LINE, ax25: { callsign: 'n0call' } }] } }, '/coap/serial/0/ax25/callsign'],
+    [{ coap: { serial: [LINE, LINE] } }, 'two links have the same name'],
+    [{ coap: { serial: [LINE, LINE, LINE, LINE] } }, '/coap/serial'],
+    [{ coap: { serial: [{ ...LINE, framing: 'slip', ax25: { callsign: 'A-1' } }] } }, 'needs the framing'],
+    [{ coap: { serial: [{ ...LINE, rate: 9600 }] } }, '/coap/serial/0/rate: the line carries 7561 bits'],
+    [serialPeer('ravine+serial://other'), '/federation/peers/0/address: no serial link has that name'],
+    [serialPeer('ravine+serial://radio/B-2'), 'only links with AX.25 have callsigns'],
+    [serialPeer('ravine+serial://radio', 'A-1'), 'comes a callsign in capitals'],
+    [serialPeer('ravine+serial://radio/b-2', 'A-1'), 'comes a callsign in capitals'],
+    [serialPeer('ravine+serial://radio/A-1', 'A-1'), 'that is the callsign of this end'],
+    [serialPeer('ravine+tcp://radio'), '/federation/peers/0/address'],
+    [serialPeer('ravine://host:1/path'), '/federation/peers/0/address'],
     ['text', 'must be object'],
   ])('refuses %j and says where', (value, where) => {
     expect(() => completeConfig(value, root)).toThrow(ConfigError);
