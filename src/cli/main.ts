@@ -1,26 +1,31 @@
 import { Command } from 'commander';
 import { VERSION } from '../server/version.ts';
-import { coapCommand } from './coap.ts';
-import { demoCommand } from './demo.ts';
-import { linkCommand } from './link.ts';
-import { serveCommand } from './serve.ts';
+
+/** Each is loaded where it is asked for: a small command does not wait for the parts of a large one. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import('./serve.ts')).serveCommand(),
+  demo: async () => (await import('./demo.ts')).demoCommand(),
+  link: async () => (await import('./link.ts')).linkCommand(),
+  coap: async () => (await import('./coap/command.ts')).coapCommand(),
+};
 
 const program = new Command('ravine')
   .description('A lightweight Matrix homeserver that fits through 100 bits a second.')
   .version(VERSION)
   .showHelpAfterError()
-  .addCommand(serveCommand())
-  .addCommand(demoCommand())
-  .addCommand(linkCommand())
-  .addCommand(coapCommand())
   .addHelpText(
     'after',
     `
 Examples:
   ravine serve                          start with the defaults, data in ./data
   ravine serve --config ravine.yaml     start as the file says
-  ravine demo                           two servers, a 100 bit/s link, one message`,
+  ravine demo                           two servers, a 100 bit/s link, one message
+  ravine coap discover coap://localhost what a CoAP server has`,
   );
+
+const asked = process.argv[2] ?? '';
+const needed = Object.hasOwn(COMMANDS, asked) ? [COMMANDS[asked]!] : Object.values(COMMANDS);
+for (const load of needed) program.addCommand(await load());
 
 try {
   await program.parseAsync();

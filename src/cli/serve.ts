@@ -22,17 +22,7 @@ Examples:
 async function serve({ config: file }: { readonly config?: string }): Promise<void> {
   const config = readConfig(file);
   const server = await openServer(config);
-  const { homeserver, http, udp } = server;
-  const lines = [
-    `Ravine serves ${homeserver.serverName}.`,
-    ...http.map(({ host, port, tls }) => `  ${tls ? 'https' : 'http'}://${host}:${port}`),
-    ...(udp === undefined ? [] : [`  CoAP and pipes on UDP ${udp}`]),
-    `  data in ${config.data}`,
-    `  signing key fingerprint, for others to pin: ${homeserver.fingerprint}`,
-  ];
-  if (config.registration === 'token') lines.push(...(await introduction(server)));
-  console.log(lines.join('\n'));
-
+  // Before anybody is told that it runs, and may tell it to stop.
   const stop = (): void => {
     // A second signal does not wait.
     process.once('SIGINT', () => process.exit(1));
@@ -50,6 +40,20 @@ async function serve({ config: file }: { readonly config?: string }): Promise<vo
       );
     }
   });
+
+  const { homeserver, http, udp } = server;
+  const lines = [
+    `Ravine serves ${homeserver.serverName}.`,
+    ...http.map(({ host, port, tls }) => `  ${tls ? 'https' : 'http'}://${host}:${port}`),
+    ...(udp === undefined ? [] : [`  CoAP and pipes on UDP ${udp}`]),
+    ...(config.coap.enabled ? config.coap.serial : []).map(
+      ({ name, path, baud }) => `  serial line ${name}: ${path} at ${baud} baud`,
+    ),
+    `  data in ${config.data}`,
+    `  signing key fingerprint, for others to pin: ${homeserver.fingerprint}`,
+  ];
+  if (config.registration === 'token') lines.push(...(await introduction(server)));
+  console.log(lines.join('\n'));
 }
 
 /** At the first start, what a new operator does next. The token is shown here and nowhere else; only its hash is kept. */

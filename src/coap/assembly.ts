@@ -1,4 +1,4 @@
-import { concat } from '../base/bytes.ts';
+import { concat, equal } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Block } from './block.ts';
 import { code } from './codes.ts';
@@ -27,6 +27,12 @@ export class Assembly {
     this.#length += chunk.length;
     this.#core.assembling += chunk.length;
     return true;
+  }
+
+  /** Whether `chunk` is the block that was added last. */
+  endsWith(chunk: Uint8Array): boolean {
+    const last = this.#chunks.at(-1);
+    return last !== undefined && equal(last, chunk);
   }
 
   /** The whole; the assembly is empty afterwards. */
@@ -77,6 +83,10 @@ export class Uploads {
     if (block.num === 0) this.#drop(name);
     const upload = this.#uploads.get(name) ?? (block.num === 0 ? this.#open(peer) : undefined);
     if (upload === undefined) return { kind: 'refused', code: block.num === 0 ? code(5, 3) : code(4, 8) };
+    if (block.num * block.size + payload.length === upload.body.length && upload.body.endsWith(payload)) {
+      // Its answer was lost, and it came again as a new message: that changes nothing.
+      return block.more ? { kind: 'continue' } : { kind: 'refused', code: code(4, 8) };
+    }
     if (block.num * block.size !== upload.body.length) return { kind: 'refused', code: code(4, 8) };
     if (!upload.body.add(payload)) {
       const tooLarge = upload.body.length + payload.length > this.#core.limits.bodyBytes;

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { equal } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import { nameOf } from './assembly.ts';
 import { type Block, type BlockSize, blockOption, smaller } from './block.ts';
@@ -6,12 +7,13 @@ import { code } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { CoapResponse } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
-import { firstOption, OPTION, uintOption } from './options.ts';
+import { firstOption, OPTION, type Option, uintOption } from './options.ts';
 
 interface Body {
   readonly peer: Peer;
-  /** The exchange that brought it: an older one that is answered late does not take its place. */
-  readonly exchange: number;
+  readonly selector: Uint8Array;
+  /** What is older and comes late does not take its place. */
+  readonly order: number;
   readonly response: CoapResponse;
   expiresAt: Millis;
 }
@@ -34,10 +36,25 @@ export class Bodies {
     return this.#bytes;
   }
 
-  /** Keeps a response for the blocks that follow its first. Returns it with the ETag that all of them carry. */
-  keep(peer: Peer, key: string, exchange: number, response: CoapResponse, now: Millis): CoapResponse {
+  /**
+   * Keeps a response for the blocks that follow its first. Returns it with the ETag that all of them carry.
+   * @param selector see `Asked`.
+   */
+  keep(
+    peer: Peer,
+    key: string,
+    { selector, order }: { readonly selector: Uint8Array; readonly order: number },
+    response: CoapResponse,
+    now: Millis,
+  ): CoapResponse {
     const { limits, random, timing } = this.#core;
     assert(response.payload.length <= limits.bodyBytes, 'a response is not larger than a body may be');
+    const name = nameOf(peer, key);
+    const before = this.#bodies.get(name);
+    if (before !== undefined && isTagged(before.response, response) && equal(before.selector, selector)) {
+      // The same again, such as for a second observer: who is fetching it need not start over.
+      return this.find(peer, key, selector, now)!;
+    }
     const tagged =
       firstOption(response.options, OPTION.eTag) !== undefined
         ? response
@@ -45,12 +62,11 @@ export class Bodies {
             ...response,
             options: [...response.options, { number: OPTION.eTag, value: random.bytes(ETAG_BYTES) }],
           };
-    const name = nameOf(peer, key);
-    if ((this.#bodies.get(name)?.exchange ?? -1) > exchange) return tagged;
+    if ((before?.order ?? -1) > order) return tagged;
     this.#drop(name);
     this.#bytes += response.payload.length;
     const expiresAt = now + timing(peer.name).exchangeLifetime;
-    this.#bodies.set(name, { peer, exchange, response: tagged, expiresAt });
+    this.#bodies.set(name, { peer, selector, order, response: tagged, expiresAt });
     for (const oldest of this.#bodies.keys()) {
       if (this.#bytes <= limits.cachedBodyBytes && this.#bodies.size <= limits.bodies) break;
       if (oldest !== name) this.#drop(oldest);
@@ -58,10 +74,11 @@ export class Bodies {
     return tagged;
   }
 
-  find(peer: Peer, key: string, now: Millis): CoapResponse | undefined {
+  /** What is kept for an operation; a FETCH finds only what it has selected, if it says that again. */
+  find(peer: Peer, key: string, selector: Uint8Array, now: Millis): CoapResponse | undefined {
     const name = nameOf(peer, key);
     const body = this.#bodies.get(name);
-    if (body === undefined) return undefined;
+    if (body === undefined || (selector.length > 0 && !equal(selector, body.selector))) return undefined;
     body.expiresAt = now + this.#core.timing(peer.name).exchangeLifetime;
     this.#bodies.delete(name);
     this.#bodies.set(name, body);
@@ -80,6 +97,19 @@ export class Bodies {
     this.#bytes -= this.#bodies.get(name)?.response.payload.length ?? 0;
     this.#bodies.delete(name);
   }
+}
+
+/** Whether `tagged` is `response` with an ETag that was made here. */
+function isTagged(tagged: CoapResponse, response: CoapResponse): boolean {
+  const same = (one: Option, other: Option | undefined): boolean =>
+    one.number === other?.number && equal(one.value, other.value);
+  return (
+    tagged.code === response.code &&
+    tagged.options.length === response.options.length + 1 &&
+    response.options.every((option, i) => same(option, tagged.options[i])) &&
+    tagged.options.at(-1)!.number === OPTION.eTag &&
+    equal(tagged.payload, response.payload)
+  );
 }
 
 /**

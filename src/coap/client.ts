@@ -1,25 +1,27 @@
-import { assert } from '../base/assert.ts';
 import { equal, fromHex, hex } from '../base/bytes.ts';
-import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import { Assembly } from './assembly.ts';
-import {
-  type BlockSize,
-  blockOf,
-  blockOption,
-  MOST_BLOCKS,
-  operationKey,
-  smaller,
-  TRANSFER_OPTIONS,
-} from './block.ts';
-import { code, codeLabel, isSafe, isSuccess, METHOD } from './codes.ts';
+import { blockOf, MOST_BLOCKS, operationKey, smaller, TRANSFER_OPTIONS } from './block.ts';
+import { code, isSafe, isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
 import { type Message, NO_BYTES } from './message.ts';
-import { firstOption, OPTION, type Option, recognised, uintOption, withoutOptions } from './options.ts';
+import { OBSERVE } from './observe_server.ts';
+import { firstOption, firstUint, isCritical, OPTION, recognised, uintOf, withoutOptions } from './options.ts';
+import {
+  isLastBlock,
+  isUnsent,
+  type Listener,
+  NO_RESPONSE_AT_ALL,
+  nextDraft,
+  nextTag,
+  type Outgoing,
+  type OutgoingOptions,
+} from './outgoing.ts';
 import type { Prober } from './prober.ts';
-import type { Draft, Transmission, Transmitter } from './transmitter.ts';
+import type { Transmission, Transmitter } from './transmitter.ts';
 
+const UNAUTHORIZED = code(4, 1);
 const CONTINUE = code(2, 31);
 const INCOMPLETE = code(4, 8);
 const TOO_LARGE = code(4, 13);
@@ -27,30 +29,8 @@ const TOO_LARGE = code(4, 13);
 /** How often one request's block-wise transfer is started over before it fails. */
 const MOST_RESTARTS = 3;
 
-/** One of our requests, from the first block of its body to the last of its response. */
-export interface Outgoing {
-  readonly kind: 'request';
-  readonly handle: number;
-  readonly peer: Peer;
-  readonly request: CoapRequest;
-  readonly deadline: Millis;
-  readonly priority: Priority;
-  readonly key: string;
-  /** Tells it from other requests that have the same key (RFC 9175, section 3). */
-  tag: Option | null;
-  /** The Block1 size; null while the body goes undivided. */
-  uploadSize: BlockSize | null;
-  /** Bytes of the body in front of the block that is on its way. */
-  uploaded: number;
-  /** The first block of the response, its code and options; null before. */
-  head: CoapResponse | null;
-  downloadSize: BlockSize;
-  readonly body: Assembly;
-  restarts: number;
-  /** Of the exchange that is on its way, in hexadecimal. */
-  token: string | null;
-  transmission: Transmission | null;
-}
+/** What whoever asked does not get to see: the endpoint has acted on it. */
+const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.observe]);
 
 /** The requesting half: RFC 7252 section 5.3, block-wise in both directions (RFC 7959, sections 2.4, 2.5, 3). */
 export class Client {
@@ -58,7 +38,6 @@ export class Client {
   readonly #transmitter: Transmitter;
   readonly #prober: Prober;
   readonly #understood: ReadonlySet<number>;
-  readonly #byHandle = new Map<number, Outgoing>();
 
   constructor(core: Core, transmitter: Transmitter, prober: Prober) {
     this.#core = core;
@@ -67,38 +46,161 @@ export class Client {
     this.#understood = new Set([OPTION.block1, OPTION.block2, ...core.understood]);
   }
 
+  /** Why a request cannot even be started; undefined where it can. */
+  refusal(peer: Peer, request: CoapRequest, supersedes: string | undefined): FailureReason | undefined {
+    const { limits, timing } = this.#core;
+    const most = Math.min(limits.bodyBytes, timing(peer.name).blockSize * MOST_BLOCKS);
+    if (request.payload.length > most) return 'too_large';
+    if (peer.requests.size + peer.observed.size < limits.requestsPerPeer) return undefined;
+    if (superseded(peer, supersedes) !== undefined) return undefined;
+    this.#core.counters.refused++;
+    return 'queue_full';
+  }
+
+  /** Sends a request. */
   start(
     peer: Peer,
-    handle: number,
     request: CoapRequest,
-    { deadline, priority }: { readonly deadline: Millis; readonly priority: Priority },
+    options: OutgoingOptions,
+    listener: Listener,
     now: Millis,
-  ): void {
-    assert(
-      request.options.every(({ number }) => !TRANSFER_OPTIONS.has(number) && number !== OPTION.requestTag),
-      'the endpoint itself adds the options of block-wise transfer',
+  ): Outgoing {
+    const before = superseded(peer, options.supersedes);
+    const outgoing = this.#create(peer, request, options, listener);
+    if (options.tag !== undefined) outgoing.tag = options.tag;
+    else if (
+      outgoing.uploadSize !== null ||
+      [...peer.requests].some((other) => other !== before && other.key === outgoing.key)
+    ) {
+      outgoing.tag = nextTag(peer);
+    }
+    peer.requests.add(outgoing);
+    this.#core.counters.requestsOut++;
+    this.#core.timers.set(outgoing, options.deadline);
+    this.#sendNext(outgoing, now, before?.transmission ?? null);
+    if (before !== undefined) this.fail(before, 'superseded', now);
+    return outgoing;
+  }
+
+  /** Fetches what follows the first block of a notification (RFC 7959, section 2.6). */
+  fetchRest(
+    peer: Peer,
+    request: CoapRequest,
+    first: CoapResponse,
+    options: OutgoingOptions,
+    listener: Listener,
+    now: Millis,
+  ): Outgoing {
+    const outgoing = this.#create(peer, request, options, listener);
+    outgoing.tag = options.tag ?? null;
+    peer.requests.add(outgoing);
+    this.#core.timers.set(outgoing, options.deadline);
+    this.#firstOfResponse(outgoing, first, false, now);
+    return outgoing;
+  }
+
+  fail(outgoing: Outgoing, reason: FailureReason, now: Millis): void {
+    this.drop(outgoing, now);
+    outgoing.listener.failed(reason, now);
+  }
+
+  /** Ends a request without telling anybody. */
+  drop(outgoing: Outgoing, now: Millis): void {
+    outgoing.peer.requests.delete(outgoing);
+    this.#core.timers.clear(outgoing);
+    outgoing.body.clear();
+    this.#endExchange(outgoing, false, now);
+  }
+
+  /** The deadline has passed: a failure, but for a request whose response may have been kept away as it demanded. */
+  expired(outgoing: Outgoing, now: Millis): void {
+    if (outgoing.unwanted !== 0 && outgoing.delivered) this.#sent(outgoing, now);
+    else this.fail(outgoing, 'timeout', now);
+  }
+
+  /** The peer has the message that is on its way; its answer will come separately, if one is wanted. */
+  acknowledged(outgoing: Outgoing, now: Millis): void {
+    this.#stopSending(outgoing, true, now);
+    this.#delivered(outgoing, now);
+    if (outgoing.peer.requests.has(outgoing)) this.#prober.acknowledged(outgoing.peer, now);
+  }
+
+  /** The message that is on its way has left; where it is non-confirmable no more is known of it. */
+  left(outgoing: Outgoing, now: Millis): void {
+    if (!outgoing.confirmable && outgoing.peer.requests.has(outgoing)) this.#delivered(outgoing, now);
+  }
+
+  #delivered(outgoing: Outgoing, now: Millis): void {
+    outgoing.delivered = outgoing.head === null && isLastBlock(outgoing);
+    if (outgoing.delivered && isUnanswerable(outgoing)) this.#sent(outgoing, now);
+  }
+
+  /**
+   * Everything that the peer may have forgotten starts over, acknowledged or not; what has not been sent yet just waits
+   * on. A request in one message keeps its token, since an answer from before the restart is as good as one from after;
+   * where it is non-confirmable it is not sent a second time.
+   */
+  restart(peer: Peer, now: Millis): void {
+    const begun = [...peer.requests].filter(
+      ({ transmission, uploaded, head }) => transmission?.id !== null || uploaded > 0 || head !== null,
     );
+    for (const outgoing of begun) {
+      const { token, uploadSize, head, confirmable } = outgoing;
+      if (token === null || uploadSize !== null || head !== null) this.#startOver(outgoing, now);
+      else if (confirmable) this.#sendAgain(outgoing, token, now);
+    }
+  }
+
+  /**
+   * A response to the exchange on its way has arrived, in whichever message.
+   * @returns false where the message has to be rejected (RFC 7252, section 5.4.1; RFC 7641, section 3.6).
+   */
+  answered(outgoing: Outgoing, message: Message, now: Millis): boolean {
+    if (isUnwantedNotification(outgoing, message)) return false;
+    this.#endExchange(outgoing, true, now);
+    const options = recognised(message.options, this.#understoodIn(outgoing), 'response');
+    if (!options.ok) {
+      this.fail(outgoing, 'bad_response', now);
+      return false;
+    }
+    const response = { code: message.code, options: options.value, payload: message.payload };
+    const echo = firstOption(response.options, OPTION.echo);
+    if (response.code === UNAUTHORIZED && echo !== undefined && outgoing.echo === null) {
+      outgoing.echo = echo;
+      this.#core.counters.challenges++;
+      this.#sendNext(outgoing, now);
+    } else if (outgoing.head === null) {
+      this.#uploadAnswered(outgoing, response, message.type === 'ACK', now);
+    } else {
+      this.#downloadAnswered(outgoing, response, now);
+    }
+    return true;
+  }
+
+  /** Whoever sends a critical option understands it also in the response. */
+  #understoodIn({ request }: Outgoing): ReadonlySet<number> {
+    const own = request.options.filter(({ number }) => isCritical(number) && !this.#understood.has(number));
+    return own.length === 0
+      ? this.#understood
+      : new Set([...this.#understood, ...own.map(({ number }) => number)]);
+  }
+
+  #create(peer: Peer, request: CoapRequest, options: OutgoingOptions, listener: Listener): Outgoing {
+    const { deadline, priority, confirmable, supersedes, observing = null } = options;
     const timing = this.#core.timing(peer.name);
-    const { length } = request.payload;
-    if (length > Math.min(this.#core.limits.bodyBytes, timing.blockSize * MOST_BLOCKS)) {
-      this.#core.events.push({ kind: 'failed', handle, reason: 'too_large' });
-      return;
-    }
-    if (peer.requests.size >= this.#core.limits.requestsPerPeer) {
-      this.#core.counters.refused++;
-      this.#core.events.push({ kind: 'failed', handle, reason: 'queue_full' });
-      return;
-    }
-    const divided = length > (timing.undividedSize ?? timing.blockSize);
-    const key = operationKey(request.code, request.options);
-    const outgoing: Outgoing = {
+    const divided = request.payload.length > (timing.undividedSize ?? timing.blockSize);
+    return {
       kind: 'request',
-      handle,
       peer,
       request,
+      listener,
       deadline,
       priority,
-      key,
+      confirmable,
+      supersedes,
+      observing,
+      key: operationKey(request.code, request.options),
+      unwanted: (firstUint(request.options, OPTION.noResponse) ?? 0) & NO_RESPONSE_AT_ALL,
       tag: null,
       uploadSize: divided ? timing.blockSize : null,
       uploaded: 0,
@@ -106,66 +208,15 @@ export class Client {
       downloadSize: timing.blockSize,
       body: new Assembly(this.#core),
       restarts: 0,
+      messages: 0,
+      echo: null,
+      delivered: false,
       token: null,
       transmission: null,
     };
-    if (divided || [...peer.requests].some((other) => other.key === key)) outgoing.tag = nextTag(peer);
-    peer.requests.add(outgoing);
-    this.#byHandle.set(handle, outgoing);
-    this.#core.counters.requestsOut++;
-    this.#core.timers.set(outgoing, deadline);
-    this.#sendNext(outgoing, now);
   }
 
-  cancel(handle: number, now: Millis): void {
-    const outgoing = this.#byHandle.get(handle);
-    if (outgoing !== undefined) this.fail(outgoing, 'cancelled', now);
-  }
-
-  fail(outgoing: Outgoing, reason: FailureReason, now: Millis): void {
-    this.#end(outgoing, now);
-    this.#core.events.push({ kind: 'failed', handle: outgoing.handle, reason });
-  }
-
-  /** The peer has the message that is on its way; its answer will come separately. */
-  acknowledged(outgoing: Outgoing, now: Millis): void {
-    this.#stopSending(outgoing, now);
-    this.#prober.acknowledged(outgoing.peer, now);
-  }
-
-  /**
-   * Everything that the peer may have forgotten starts over, acknowledged or not; what has not been sent yet just waits
-   * on. A request in one message keeps its token, since an answer from before the restart is as good as one from after.
-   */
-  restart(peer: Peer, now: Millis): void {
-    const begun = [...peer.requests].filter(
-      ({ transmission, uploaded, head }) => transmission?.id !== null || uploaded > 0 || head !== null,
-    );
-    for (const outgoing of begun) {
-      const { token, uploadSize, head } = outgoing;
-      if (token === null || uploadSize !== null || head !== null) this.#startOver(outgoing, now);
-      else this.#sendAgain(outgoing, token, now);
-    }
-  }
-
-  /**
-   * A response to the exchange on its way has arrived, in whichever message.
-   * @returns false where the message has to be rejected (RFC 7252, section 5.4.1).
-   */
-  answered(outgoing: Outgoing, message: Message, now: Millis): boolean {
-    this.#endExchange(outgoing, true, now);
-    const options = recognised(message.options, this.#understood);
-    if (!options.ok) {
-      this.fail(outgoing, 'bad_response', now);
-      return false;
-    }
-    const response = { code: message.code, options: options.value, payload: message.payload };
-    if (outgoing.head === null) this.#uploadAnswered(outgoing, response, now);
-    else this.#downloadAnswered(outgoing, response, now);
-    return true;
-  }
-
-  #uploadAnswered(outgoing: Outgoing, response: CoapResponse, now: Millis): void {
+  #uploadAnswered(outgoing: Outgoing, response: CoapResponse, piggybacked: boolean, now: Millis): void {
     const block1 = blockOf(response.options, OPTION.block1);
     if (!block1.ok) {
       this.fail(outgoing, 'bad_response', now);
@@ -185,13 +236,9 @@ export class Client {
       this.#startOver(outgoing, now);
       return;
     }
-    const last = uploadSize === null || uploaded + uploadSize >= request.payload.length;
-    if (last || !isSuccess(response.code)) {
-      if (response.code === CONTINUE) {
-        this.fail(outgoing, 'bad_response', now);
-        return;
-      }
-      this.#firstOfResponse(outgoing, response, now);
+    if (uploadSize === null || isLastBlock(outgoing) || !isSuccess(response.code)) {
+      if (response.code === CONTINUE) this.fail(outgoing, 'bad_response', now);
+      else this.#firstOfResponse(outgoing, response, piggybacked, now);
       return;
     }
     // A server that acts on each block answers 2.04 instead of 2.31; the body still has to go to its end.
@@ -205,22 +252,25 @@ export class Client {
       this.fail(outgoing, 'too_large', now);
       return;
     }
+    outgoing.echo = null;
     this.#sendNext(outgoing, now);
   }
 
-  #firstOfResponse(outgoing: Outgoing, response: CoapResponse, now: Millis): void {
+  #firstOfResponse(outgoing: Outgoing, response: CoapResponse, piggybacked: boolean, now: Millis): void {
+    const { listener } = outgoing;
     const block2 = blockOf(response.options, OPTION.block2);
     if (!block2.ok || (block2.value?.num ?? 0) !== 0) {
       this.fail(outgoing, 'bad_response', now);
-      return;
-    }
-    if (block2.value?.more !== true) {
+    } else if (listener.begun !== undefined) {
+      this.drop(outgoing, now);
+      listener.begun(response, piggybacked, now);
+    } else if (block2.value?.more !== true) {
       this.#complete(outgoing, response, response.payload, now);
-      return;
+    } else {
+      outgoing.head = response;
+      outgoing.downloadSize = block2.value.size;
+      this.#addBlock(outgoing, response, true, now);
     }
-    outgoing.head = response;
-    outgoing.downloadSize = block2.value.size;
-    this.#addBlock(outgoing, response, true, now);
   }
 
   #downloadAnswered(outgoing: Outgoing, response: CoapResponse, now: Millis): void {
@@ -229,6 +279,12 @@ export class Client {
     const tag = firstOption(response.options, OPTION.eTag)?.value ?? NO_BYTES;
     const sameTag = equal(tag, firstOption(head.options, OPTION.eTag)?.value ?? NO_BYTES);
     if (response.code !== head.code || !sameTag) {
+      const { listener } = outgoing;
+      if (listener.changed !== undefined) {
+        this.drop(outgoing, now);
+        listener.changed(now);
+        return;
+      }
       // The representation has changed, or the server has forgotten it: only what is safe may be asked again.
       if (!isSafe(outgoing.request.code) || outgoing.restarts >= MOST_RESTARTS) {
         this.fail(outgoing, 'bad_response', now);
@@ -265,14 +321,18 @@ export class Client {
       this.fail(outgoing, 'too_large', now);
       return;
     }
+    outgoing.echo = null;
     this.#sendNext(outgoing, now);
   }
 
   #complete(outgoing: Outgoing, head: CoapResponse, payload: Uint8Array, now: Millis): void {
-    this.#end(outgoing, now);
-    const options = withoutOptions(head.options, TRANSFER_OPTIONS);
-    const response = { code: head.code, options, payload };
-    this.#core.events.push({ kind: 'response', handle: outgoing.handle, response });
+    this.drop(outgoing, now);
+    outgoing.listener.completed(wholeResponse(head, payload), now);
+  }
+
+  #sent(outgoing: Outgoing, now: Millis): void {
+    this.drop(outgoing, now);
+    outgoing.listener.sent(now);
   }
 
   #startOver(outgoing: Outgoing, now: Millis): void {
@@ -281,6 +341,7 @@ export class Client {
     outgoing.head = null;
     outgoing.body.clear();
     outgoing.restarts++;
+    outgoing.echo = null;
     // Late blocks of the attempt before must not meet the new one.
     outgoing.tag = nextTag(outgoing.peer);
     this.#core.counters.transfersRestarted++;
@@ -288,89 +349,71 @@ export class Client {
   }
 
   /** Sends the block that is due, with a token of its own: a late answer to another block is never mistaken for it. */
-  #sendNext(outgoing: Outgoing, now: Millis): void {
-    const token = outgoing.peer.tokens.take();
+  #sendNext(outgoing: Outgoing, now: Millis, insteadOf: Transmission | null = null): void {
+    const { peer, observing, head } = outgoing;
+    const observes = observing !== null && head === null && isLastBlock(outgoing);
+    const token = observes ? observing.token : peer.tokens.take();
     outgoing.token = hex(token);
-    outgoing.peer.awaited.set(outgoing.token, outgoing);
-    this.#submit(outgoing, token, now);
+    peer.awaited.set(outgoing.token, outgoing);
+    this.#submit(outgoing, token, insteadOf, now);
   }
 
   #sendAgain(outgoing: Outgoing, token: string, now: Millis): void {
-    this.#stopSending(outgoing, now);
-    this.#submit(outgoing, fromHex(token)!, now);
+    this.#stopSending(outgoing, false, now);
+    this.#submit(outgoing, fromHex(token)!, null, now);
     this.#prober.released(outgoing.peer, now);
   }
 
-  #submit(outgoing: Outgoing, token: Uint8Array, now: Millis): void {
+  #submit(outgoing: Outgoing, token: Uint8Array, insteadOf: Transmission | null, now: Millis): void {
     const { peer, priority, deadline } = outgoing;
-    const { draft, label } = outgoing.head === null ? this.#uploadDraft(outgoing) : downloadDraft(outgoing);
-    const details = { priority, label, request: outgoing, deadline };
+    const { draft, label } = nextDraft(this.#core, outgoing);
+    outgoing.messages++;
+    const { confirmable } = outgoing;
+    const details = { priority, label, request: outgoing, deadline, confirmable, insteadOf };
     outgoing.transmission = this.#transmitter.submit(peer, { ...draft, token }, details, now);
   }
 
-  #uploadDraft(outgoing: Outgoing): { draft: Omit<Draft, 'token'>; label: string } {
-    const { request, uploadSize, uploaded, tag, downloadSize } = outgoing;
-    const { code: method, payload } = request;
-    const options = [...request.options];
-    if (tag !== null) options.push(tag);
-    const last = uploadSize === null || uploaded + uploadSize >= payload.length;
-    if (last && this.#core.timing(outgoing.peer.name).announceBlockSize === true) {
-      options.push(blockOption(OPTION.block2, { num: 0, more: false, size: downloadSize }));
-    }
-    if (uploadSize === null) return { draft: { code: method, options, payload }, label: codeLabel(method) };
-    const num = uploaded / uploadSize;
-    options.push(blockOption(OPTION.block1, { num, more: !last, size: uploadSize }));
-    if (num === 0) options.push(uintOption(OPTION.size1, payload.length));
-    this.#core.counters.blocksOut++;
-    const total = num + Math.ceil((payload.length - uploaded) / uploadSize);
-    return {
-      draft: { code: method, options, payload: payload.subarray(uploaded, uploaded + uploadSize) },
-      label: `${codeLabel(method)} block1 ${num + 1}/${total}`,
-    };
-  }
-
   #endExchange(outgoing: Outgoing, answered: boolean, now: Millis): void {
-    const { peer, token } = outgoing;
+    const { peer, token, observing } = outgoing;
     if (token !== null) {
       peer.awaited.delete(token);
-      peer.tokens.release(token, answered);
+      if (observing === null || hex(observing.token) !== token) peer.tokens.release(token, answered);
       outgoing.token = null;
     }
-    this.#stopSending(outgoing, now);
+    this.#stopSending(outgoing, answered, now);
     this.#prober.released(peer, now);
   }
 
-  #stopSending(outgoing: Outgoing, now: Millis): void {
-    const { transmission } = outgoing;
+  /** @param answered if not, a non-confirmable message goes on counting as outstanding. */
+  #stopSending(outgoing: Outgoing, answered: boolean, now: Millis): void {
+    const { peer, transmission } = outgoing;
     outgoing.transmission = null;
-    if (transmission !== null) this.#transmitter.stop(transmission, now);
-  }
-
-  #end(outgoing: Outgoing, now: Millis): void {
-    outgoing.peer.requests.delete(outgoing);
-    this.#byHandle.delete(outgoing.handle);
-    this.#core.timers.clear(outgoing);
-    outgoing.body.clear();
-    this.#endExchange(outgoing, false, now);
+    if (transmission === null) return;
+    if (transmission.id !== null) peer.unconfirmed.delete(transmission.id);
+    if (answered || transmission.confirmable || transmission.id === null)
+      this.#transmitter.stop(transmission, now);
   }
 }
 
-/** Asks for the block after what has arrived. A FETCH's body is part of what it asks for, so it is repeated. */
-function downloadDraft(outgoing: Outgoing): { draft: Omit<Draft, 'token'>; label: string } {
-  const { request, tag, downloadSize, body, uploadSize } = outgoing;
-  const num = body.length / downloadSize;
-  const options = withoutOptions(request.options, new Set([OPTION.observe]));
-  if (tag !== null) options.push(tag);
-  options.push(blockOption(OPTION.block2, { num, more: false, size: downloadSize }));
-  const payload = request.code === METHOD.fetch && uploadSize === null ? request.payload : NO_BYTES;
-  return {
-    draft: { code: request.code, options, payload },
-    label: `${codeLabel(request.code)} block2 ${num + 1}`,
-  };
-}
+/** A response as the application sees it. */
+export const wholeResponse = (head: CoapResponse, payload: Uint8Array): CoapResponse => ({
+  code: head.code,
+  options: withoutOptions(head.options, OWN_OPTIONS),
+  payload,
+});
 
-function nextTag(peer: Peer): Option {
-  const tag = peer.nextTag;
-  peer.nextTag = (tag + 1) % 2 ** 16;
-  return uintOption(OPTION.requestTag, tag);
-}
+/** Whether no response at all is wanted, so that its message is all there is to a request. */
+const isUnanswerable = ({ unwanted }: Outgoing): boolean => unwanted === NO_RESPONSE_AT_ALL;
+
+/** The request in whose place one with the same key goes. */
+const superseded = (peer: Peer, key: string | undefined): Outgoing | undefined =>
+  key === undefined
+    ? undefined
+    : [...peer.requests].find((other) => other.supersedes === key && isUnsent(other));
+
+/** Whether a message cannot be the answer to a deregistration: a notification that the server has sent before it. */
+const isUnwantedNotification = ({ observing }: Outgoing, { type, options }: Message): boolean =>
+  observing !== null &&
+  uintOf(observing.option) === OBSERVE.deregister &&
+  type !== 'ACK' &&
+  firstOption(options, OPTION.observe) !== undefined;

@@ -1,10 +1,13 @@
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Timers } from '../base/timers.ts';
-import type { Outgoing } from './client.ts';
+import type { Challenge } from './echo.ts';
 import type { CoapDatagram, CoapEvent } from './endpoint.ts';
 import { MessageIds, Tokens } from './ids.ts';
 import type { Remembered } from './memory.ts';
+import type { Observation } from './observe_client.ts';
+import type { Observer } from './observe_server.ts';
+import type { Outgoing } from './outgoing.ts';
 import type { Probe } from './prober.ts';
 import type { Incoming } from './server.ts';
 import type { Timing } from './timing.ts';
@@ -19,6 +22,9 @@ export interface CoapLimits {
   /** Requests of one peer, and of all, that the application has not answered: one more gets 5.03. */
   readonly exchangesPerPeer: number;
   readonly exchanges: number;
+  /** Observers of one peer, and of all: one more is answered as if it had not asked to be one. */
+  readonly observersPerPeer: number;
+  readonly observers: number;
   /** Message ids of one peer, and of all, that are remembered; a message with one more is dropped. */
   readonly rememberedPerPeer: number;
   readonly remembered: number;
@@ -41,6 +47,8 @@ export const DEFAULT_LIMITS: CoapLimits = {
   requestsPerPeer: 256,
   exchangesPerPeer: 64,
   exchanges: 1024,
+  observersPerPeer: 64,
+  observers: 4096,
   rememberedPerPeer: 16_384,
   remembered: 262_144,
   replyBytes: 8 * 2 ** 20,
@@ -56,8 +64,9 @@ export const DEFAULT_LIMITS: CoapLimits = {
 export interface CoapCounters {
   datagramsIn: number;
   datagramsOut: number;
-  /** Copies of a CON after the first. */
+  /** Copies of a CON after the first, and those among them that did not wait for their timer. */
   resent: number;
+  repeated: number;
   /** Pings to peers that owe an answer, copies not counted. */
   probes: number;
   /** Messages of a peer that had arrived before. */
@@ -78,12 +87,20 @@ export interface CoapCounters {
   /** Block-wise transfers started over. */
   transfersRestarted: number;
   separateResponses: number;
+  /** Representations sent to observers, the answers to their registrations not counted. */
+  notificationsOut: number;
+  notificationsIn: number;
+  /** Notifications that arrived after a newer one. */
+  notificationsStale: number;
+  /** Requests that had to be repeated with an Echo option, theirs and ours. */
+  challenges: number;
 }
 
 export const zeroCounters = (): CoapCounters => ({
   datagramsIn: 0,
   datagramsOut: 0,
   resent: 0,
+  repeated: 0,
   probes: 0,
   duplicates: 0,
   malformed: 0,
@@ -97,10 +114,17 @@ export const zeroCounters = (): CoapCounters => ({
   blocksOut: 0,
   transfersRestarted: 0,
   separateResponses: 0,
+  notificationsOut: 0,
+  notificationsIn: 0,
+  notificationsStale: 0,
+  challenges: 0,
 });
 
 /** Requests that ended without an answer of which the tokens rest, for each peer. */
 const RETIRED_TOKENS = 256;
+
+/** Notifications to one observer that are not outstanding and may yet be rejected. */
+const NOTED_IDS = 4;
 
 /** Everything that is known of one peer. */
 export class Peer {
@@ -116,13 +140,26 @@ export class Peer {
   readonly requests = new Set<Outgoing>();
   /** Those of them that wait for a response, by token in hexadecimal. */
   readonly awaited = new Map<string, Outgoing>();
+  /** Our non-confirmable requests among them, by the id of the message that is on its way. */
+  readonly unconfirmed = new Map<number, Outgoing>();
+  /** What we observe at it, by token in hexadecimal. */
+  readonly observed = new Map<string, Observation>();
+  /** The observers that it is, by token in hexadecimal. */
+  readonly observers = new Map<string, Observer>();
+  /** Notifications that may yet be rejected by a reset, by message id. */
+  readonly notified = new Map<number, Observer>();
   /** Its requests that the application has not answered. */
   readonly exchanges = new Set<Incoming>();
-  /** Its messages by id, the one that expires first in front. */
+  /** Its messages by id, the one of which a copy came last at the end. */
   readonly remembered = new Map<number, Remembered>();
   readonly probe: Probe = { kind: 'probe', peer: this, sent: 0, transmission: null };
   /** The next Request-Tag. */
   nextTag: number;
+  /** The sequence number of the latest notification to it (RFC 7641, section 4.4). */
+  observeSequence = 0;
+  /** What it has been given to show that it receives what is sent to it, and until when it counts as shown. */
+  challenge: Challenge | null = null;
+  provedUntil: Millis = Number.NEGATIVE_INFINITY;
   lastUsed: Millis;
 
   constructor(name: string, random: Random, tokenLength: number, now: Millis) {
@@ -133,12 +170,23 @@ export class Peer {
     this.lastUsed = now;
   }
 
+  /** Remembers the id of a notification, so that a reset ends the observation; of each observer the last few. */
+  noteNotification(id: number, observer: Observer): void {
+    this.notified.set(id, observer);
+    observer.ids.push(id);
+    if (observer.ids.length <= NOTED_IDS) return;
+    const oldest = observer.ids.shift()!;
+    if (this.notified.get(oldest) === observer) this.notified.delete(oldest);
+  }
+
   /** Whether nothing would be lost by forgetting it, but for its message ids. */
   get idle(): boolean {
     return (
       this.queue.length === 0 &&
       this.outstanding.size === 0 &&
       this.requests.size === 0 &&
+      this.observed.size === 0 &&
+      this.observers.size === 0 &&
       this.exchanges.size === 0 &&
       this.remembered.size === 0
     );
@@ -150,7 +198,7 @@ export interface Sweep {
   readonly kind: 'sweep';
 }
 
-export type TimerTarget = Transmission | Outgoing | Incoming | Peer | Probe | Sweep;
+export type TimerTarget = Transmission | Outgoing | Observation | Incoming | Observer | Peer | Probe | Sweep;
 
 /** What the parts of one endpoint share. */
 export interface Core {

@@ -1,14 +1,14 @@
 import { assert } from '../base/assert.ts';
-import { equal, hex } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Step } from '../base/step.ts';
 import type { Millis } from '../base/time.ts';
 import { Timers } from '../base/timers.ts';
 import { Uploads } from './assembly.ts';
+import { TRANSFER_OPTIONS } from './block.ts';
 import { Bodies } from './bodies.ts';
 import { Client } from './client.ts';
-import { EMPTY, isRequest, isResponse } from './codes.ts';
+import { isRequest, isResponse, isSafe } from './codes.ts';
 import {
   type CoapCounters,
   type CoapLimits,
@@ -19,13 +19,19 @@ import {
   type TimerTarget,
   zeroCounters,
 } from './core.ts';
+import { Challenges, type EchoPolicy } from './echo.ts';
 import { Memory } from './memory.ts';
-import { decode, type Message, type MessageProblem } from './message.ts';
-import type { Option } from './options.ts';
+import { decode } from './message.ts';
+import { Observations } from './observe_client.ts';
+import { Observers } from './observe_server.ts';
+import { OPTION, type Option } from './options.ts';
+import type { Listener, Outgoing } from './outgoing.ts';
 import { Prober } from './prober.ts';
+import { Receiver } from './receiver.ts';
 import { Server } from './server.ts';
 import type { Timing } from './timing.ts';
-import { emptyMessage, Transmitter } from './transmitter.ts';
+import { Transfers } from './transfers.ts';
+import { Transmitter } from './transmitter.ts';
 
 /** A request as a whole: block-wise transfer happens inside the endpoint, which adds the options for it. */
 export interface CoapRequest {
@@ -55,9 +61,38 @@ export interface CoapDatagram {
 /**
  * `timeout`: no answer by the deadline, or after the last copy. `reset`: the peer cannot make sense of the request, or
  * no longer knows what came of it. `too_large`: a body beyond the bounds. `queue_full`: too many requests to the peer.
- * `bad_response`: an answer against the rules.
+ * `bad_response`: an answer against the rules. `superseded`: a newer request took its place before it was sent.
+ * `ended`: the server has ended an observation; the notification before says with what.
  */
-export type FailureReason = 'timeout' | 'reset' | 'cancelled' | 'too_large' | 'queue_full' | 'bad_response';
+export type FailureReason =
+  | 'timeout'
+  | 'reset'
+  | 'cancelled'
+  | 'too_large'
+  | 'queue_full'
+  | 'bad_response'
+  | 'superseded'
+  | 'ended';
+
+export interface RequestOptions {
+  /** On the monotonic clock: when the request fails. For an observation: its first response, and each renewal takes as long. */
+  readonly deadline: Millis;
+  readonly priority: Priority;
+  /** Default true. A non-confirmable request is sent once and fails at the deadline. */
+  readonly confirmable?: boolean;
+  /**
+   * A request to the same peer with the same key that has not been sent yet fails with `superseded`, and this one takes
+   * its place in the queue.
+   */
+  readonly supersedes?: string;
+}
+
+/**
+ * Why somebody is no observer any more. `deregistered`, `reset`: it does not want to be. `timeout`: it does not answer.
+ * `replaced`: it has registered again; its new exchange goes on, if it was accepted. `forgotten`: the peer has
+ * restarted or was forgotten, or there was no room for one more.
+ */
+export type ObserverEnd = 'deregistered' | 'reset' | 'timeout' | 'replaced' | 'forgotten';
 
 export type CoapEvent =
   /** Has to be answered by `respond(exchange)`. Delivered once for each request. */
@@ -66,15 +101,37 @@ export type CoapEvent =
       readonly exchange: number;
       readonly peer: string;
       readonly request: CoapRequest;
+      /** The peer wants to be notified of changes: `respond` may accept that. */
+      readonly observe: boolean;
     }
-  | { readonly kind: 'response'; readonly handle: number; readonly response: CoapResponse }
+  /**
+   * @param observing whether notifications will follow; where it is false the handle is over.
+   */
+  | {
+      readonly kind: 'response';
+      readonly handle: number;
+      readonly response: CoapResponse;
+      readonly observing: boolean;
+    }
+  /** What is observed has changed. Older states that arrive late are left out. */
+  | { readonly kind: 'notification'; readonly handle: number; readonly response: CoapResponse }
+  /** Also the end of an observation. */
   | { readonly kind: 'failed'; readonly handle: number; readonly reason: FailureReason }
+  /**
+   * The end of a request whose option No-Response (RFC 7967) has kept its response away: the peer has the request, or,
+   * where it was non-confirmable, it was sent. Also the end of a ping: the peer lives.
+   */
+  | { readonly kind: 'sent'; readonly handle: number }
+  /** The observer has acknowledged the newest notification. Non-confirmable ones are never acknowledged. */
+  | { readonly kind: 'notified'; readonly exchange: number }
+  /** The exchange names no observer any more. Not emitted where `notify` or `endObservation` have ended it. */
+  | { readonly kind: 'observer_gone'; readonly exchange: number; readonly reason: ObserverEnd }
   /** A retransmission timer has fired: so many copies of one message have had no answer. */
   | { readonly kind: 'unanswered'; readonly peer: string; readonly attempts: number };
 
 export type CoapStep = Step<never, CoapDatagram, CoapEvent>;
 
-export interface CoapConfig {
+export interface CoapConfig extends EchoPolicy {
   readonly random: Random;
   /** What is known about the way to a peer; asked often. */
   readonly timing: (peer: string) => Timing;
@@ -88,6 +145,9 @@ export interface CoapConfig {
   readonly understood?: readonly number[];
 }
 
+/** What requests are not given with. */
+const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.requestTag, OPTION.observe]);
+
 const DEFAULT_TOKEN_BYTES = 4;
 const SHORTEST_TOKEN_BYTES = 2;
 const LONGEST_TOKEN_BYTES = 8;
@@ -96,8 +156,8 @@ const LONGEST_TOKEN_BYTES = 8;
 const SWEEP_INTERVAL: Millis = 60_000;
 
 /**
- * CoAP for any number of peers: messages (RFC 7252), made reliable, deduplicated, and transferred in blocks where they
- * are large (RFC 7959, RFC 9175). Client and server at once. Pure: every input returns what has to happen, and `now` is
+ * CoAP for any number of peers: messages (RFC 7252), made reliable, deduplicated, transferred in blocks where they are
+ * large (RFC 7959, RFC 9175), and sent again when what they say changes (RFC 7641). Client and server at once. Pure: every input returns what has to happen, and `now` is
  * monotonic milliseconds.
  */
 export class CoapEndpoint {
@@ -110,12 +170,25 @@ export class CoapEndpoint {
   readonly #bodies: Bodies;
   readonly #prober: Prober;
   readonly #client: Client;
+  readonly #observations: Observations;
+  readonly #observers: Observers;
   readonly #server: Server;
+  readonly #receiver: Receiver;
   readonly #sweep: Sweep = { kind: 'sweep' };
+  readonly #byHandle = new Map<number, Outgoing>();
   #handles = 0;
+  #orders = 0;
 
   constructor(config: CoapConfig) {
-    const { random, timing, limits, tokenBytes = DEFAULT_TOKEN_BYTES, understood = [] } = config;
+    const {
+      random,
+      timing,
+      limits,
+      tokenBytes = DEFAULT_TOKEN_BYTES,
+      understood = [],
+      mustProve,
+      freshness,
+    } = config;
     assert(
       tokenBytes >= SHORTEST_TOKEN_BYTES && tokenBytes <= LONGEST_TOKEN_BYTES,
       'a token has 2 to 8 bytes',
@@ -138,11 +211,31 @@ export class CoapEndpoint {
     this.#bodies = new Bodies(this.#core);
     this.#prober = new Prober(this.#core, this.#transmitter);
     this.#client = new Client(this.#core, this.#transmitter, this.#prober);
+    this.#observations = new Observations(this.#core, this.#client);
+    const transfers = new Transfers(this.#core, this.#uploads, this.#bodies);
+    const nextOrder = (): number => this.#orders++;
+    this.#observers = new Observers(this.#core, this.#transmitter, transfers, nextOrder);
     this.#server = new Server(this.#core, {
       transmitter: this.#transmitter,
       memory: this.#memory,
-      uploads: this.#uploads,
-      bodies: this.#bodies,
+      transfers,
+      observers: this.#observers,
+      challenges: new Challenges(this.#core, {
+        ...(mustProve === undefined ? {} : { mustProve }),
+        ...(freshness === undefined ? {} : { freshness }),
+      }),
+      nextOrder,
+    });
+    this.#receiver = new Receiver(this.#core, {
+      transmitter: this.#transmitter,
+      memory: this.#memory,
+      prober: this.#prober,
+      client: this.#client,
+      observations: this.#observations,
+      observers: this.#observers,
+      server: this.#server,
+      known: (name) => this.#peers.get(name),
+      admit: (name, now) => this.#peer(name, now),
     });
   }
 
@@ -155,6 +248,8 @@ export class CoapEndpoint {
     return {
       peers: this.#peers.size,
       exchanges: this.#server.open,
+      observations: this.#observations.size,
+      observers: this.#observers.size,
       uploads: this.#uploads.size,
       assembling: this.#core.assembling,
       cachedBodyBytes: this.#bodies.bytes,
@@ -164,35 +259,94 @@ export class CoapEndpoint {
   }
 
   /**
-   * Sends a request. Exactly one `response` or `failed` event follows for `handle`, by the deadline at the latest.
-   * @param options.deadline on the monotonic clock.
+   * Sends a request. Exactly one `response`, `failed` or `sent` event follows for `handle`, by the deadline at the
+   * latest; `sent` only where the request has the option No-Response.
+   * @param request without options of block-wise transfer, Observe and Request-Tag, which are added here.
    */
   request(
     peer: string,
     request: CoapRequest,
-    options: { readonly deadline: Millis; readonly priority: Priority },
+    options: RequestOptions,
     now: Millis,
   ): { readonly handle: number; readonly step: CoapStep } {
-    assert(isRequest(request.code), 'a request has a method');
     const handle = this.#handles++;
-    const known = this.#peer(peer, now);
-    if (known !== undefined) this.#client.start(known, handle, request, options, now);
-    else this.#core.events.push({ kind: 'failed', handle, reason: 'queue_full' });
+    const known = this.#admitted(peer, request, options, handle, now);
+    if (known !== undefined) {
+      const { confirmable = true } = options;
+      const listener = this.#application(handle);
+      const outgoing = this.#client.start(known, request, { ...options, confirmable }, listener, now);
+      if (known.requests.has(outgoing)) this.#byHandle.set(handle, outgoing);
+    }
     return { handle, step: this.#step() };
   }
 
-  /** Gives a request up: it fails with `cancelled`, unless it has ended. */
+  /**
+   * Requests a resource and from then on its changes (RFC 7641). First comes exactly one `response` or `failed` event
+   * by the deadline. If that is a response with `observing`, `notification` events follow until `failed`. What has become
+   * too old is asked for again, and so is everything after `restarted`.
+   * @param request GET or FETCH; see `request`.
+   */
+  observe(
+    peer: string,
+    request: CoapRequest,
+    options: RequestOptions,
+    now: Millis,
+  ): { readonly handle: number; readonly step: CoapStep } {
+    assert(isSafe(request.code), 'what is observed is asked for by GET or FETCH');
+    const handle = this.#handles++;
+    const known = this.#admitted(peer, request, options, handle, now);
+    if (known !== undefined) this.#observations.start(known, handle, request, options, now);
+    return { handle, step: this.#step() };
+  }
+
+  /**
+   * Gives a request or an observation up: it fails with `cancelled`, unless it has ended. The server of an observation
+   * is told, and notifications that still come are rejected.
+   */
   cancel(handle: number, now: Millis): CoapStep {
-    this.#client.cancel(handle, now);
+    const outgoing = this.#byHandle.get(handle);
+    if (outgoing !== undefined) this.#client.fail(outgoing, 'cancelled', now);
+    else if (!this.#observations.cancel(handle, now)) this.#prober.cancel(handle, now);
     return this.#step();
   }
 
   /**
    * Answers a request.
    * @param priority of a response that goes separately; piggybacked ones are acknowledgements.
+   * @param options.observe accepts the request as a registration, if it is one: from then on `exchange` names an
+   * observer, until `observer_gone`, which comes at once where nobody was registered: after an error, and beyond a bound.
    */
-  respond(exchange: number, response: CoapResponse, now: Millis, priority: Priority = 1): CoapStep {
-    this.#server.respond(exchange, response, priority, now);
+  respond(
+    exchange: number,
+    response: CoapResponse,
+    now: Millis,
+    priority: Priority = 1,
+    { observe = false }: { readonly observe?: boolean } = {},
+  ): CoapStep {
+    this.#server.respond(exchange, response, { priority, observe }, now);
+    return this.#step();
+  }
+
+  /**
+   * Sends an observer a newer representation; one that it has not been sent, or not acknowledged, is left out. One of
+   * class 4 or 5 ends the observation. Nothing happens where the exchange names no observer.
+   * @param options.confirmable whether it has to be acknowledged, as it is always by default on a link whose timers come
+   * from a model. Elsewhere one now and then is, and the others go no faster than RFC 7641, section 4.5.1, allows.
+   */
+  notify(
+    exchange: number,
+    response: CoapResponse,
+    now: Millis,
+    { priority = 1, confirmable }: { readonly priority?: Priority; readonly confirmable?: boolean } = {},
+  ): CoapStep {
+    assert(isResponse(response.code), 'a notification has a code of class 2, 4 or 5');
+    this.#observers.notify(exchange, { response, priority, confirmable }, now);
+    return this.#step();
+  }
+
+  /** Forgets an observer and says nothing: a notification of class 4 or 5 would tell it. */
+  endObservation(exchange: number, now: Millis): CoapStep {
+    this.#observers.end(exchange, now);
     return this.#step();
   }
 
@@ -200,14 +354,32 @@ export class CoapEndpoint {
   receive(peer: string, bytes: Uint8Array, now: Millis): CoapStep {
     this.#core.counters.datagramsIn++;
     const message = decode(bytes);
-    if (message.ok) this.#received(peer, message.value, now);
-    else this.#malformed(peer, message.problem);
+    if (message.ok) this.#receiver.received(peer, message.value, bytes.length, now);
+    else this.#receiver.malformed(peer, message.problem);
     return this.#step();
+  }
+
+  /**
+   * Asks whether a peer lives (ping, RFC 7252, section 4.3). `sent` follows for `handle` when it has replied, or
+   * `failed`.
+   */
+  ping(
+    peer: string,
+    { deadline, priority }: Pick<RequestOptions, 'deadline' | 'priority'>,
+    now: Millis,
+  ): { readonly handle: number; readonly step: CoapStep } {
+    const handle = this.#handles++;
+    const known = this.#peer(peer, now);
+    const isFull = known === undefined || known.queue.length >= this.#core.limits.requestsPerPeer;
+    if (isFull) this.#core.events.push({ kind: 'failed', handle, reason: 'queue_full' });
+    else this.#prober.ping(known, handle, { deadline, priority }, now);
+    return { handle, step: this.#step() };
   }
 
   /** The datagram with that receipt has left, or was dropped: the time for its answer starts. */
   left(receipt: number, now: Millis): CoapStep {
-    this.#transmitter.left(receipt, now);
+    const transmission = this.#transmitter.left(receipt, now);
+    if (transmission?.request != null) this.#client.left(transmission.request, now);
     return this.#step();
   }
 
@@ -227,7 +399,7 @@ export class CoapEndpoint {
     const known = this.#peers.get(peer);
     if (known !== undefined) {
       this.#forgetTheirs(known, now);
-      this.#client.restart(known, now);
+      this.#observations.restart(known, now);
     }
     return this.#step();
   }
@@ -237,11 +409,45 @@ export class CoapEndpoint {
     const known = this.#peers.get(peer);
     if (known !== undefined) {
       this.#forgetTheirs(known, now);
+      this.#observations.forget(known, now);
       for (const outgoing of [...known.requests]) this.#client.fail(outgoing, 'cancelled', now);
+      for (const transmission of [...known.outstanding.values()]) this.#transmitter.stop(transmission, now);
       this.#core.timers.clear(known);
       this.#peers.delete(peer);
     }
     return this.#step();
+  }
+
+  /** The peer of a request that may be started; where it may not, that is told. */
+  #admitted(
+    name: string,
+    request: CoapRequest,
+    { supersedes }: RequestOptions,
+    handle: number,
+    now: Millis,
+  ): Peer | undefined {
+    assert(isRequest(request.code), 'a request has a method');
+    assert(
+      request.options.every(({ number }) => !OWN_OPTIONS.has(number)),
+      'the endpoint itself adds the options of block-wise transfer and of Observe',
+    );
+    const peer = this.#peer(name, now);
+    const reason = peer === undefined ? 'queue_full' : this.#client.refusal(peer, request, supersedes);
+    if (reason === undefined) return peer;
+    this.#core.events.push({ kind: 'failed', handle, reason });
+    return undefined;
+  }
+
+  #application(handle: number): Listener {
+    const ended = (event: CoapEvent): void => {
+      this.#byHandle.delete(handle);
+      this.#core.events.push(event);
+    };
+    return {
+      completed: (response) => ended({ kind: 'response', handle, response, observing: false }),
+      failed: (reason) => ended({ kind: 'failed', handle, reason }),
+      sent: () => ended({ kind: 'sent', handle }),
+    };
   }
 
   #step(): CoapStep {
@@ -263,106 +469,28 @@ export class CoapEndpoint {
     return peer;
   }
 
-  #received(peer: string, message: Message, now: Millis): void {
-    if (message.type === 'ACK' || message.type === 'RST') this.#replied(peer, message, now);
-    else if (message.code === EMPTY && message.type === 'CON') this.#reset(peer, message.id);
-    else if (isRequest(message.code) || isResponse(message.code)) this.#arrived(peer, message, now);
-    else {
-      // A reserved class, or an empty NON (RFC 7252, sections 4.2 and 4.3).
-      this.#core.counters.ignored++;
-      if (message.type === 'CON') this.#reset(peer, message.id);
-    }
-  }
-
-  /** An acknowledgement or a reset: the end of one transmission of ours, or nothing. */
-  #replied(peer: string, message: Message, now: Millis): void {
-    const transmission = this.#peers.get(peer)?.outstanding.get(message.id);
-    const outgoing = transmission?.request ?? null;
-    const empty = message.code === EMPTY;
-    if (transmission === undefined || (message.type === 'RST' && !empty)) {
-      this.#core.counters.ignored++;
-    } else if (message.type === 'RST') {
-      this.#transmitter.stop(transmission, now);
-      if (outgoing !== null) this.#client.fail(outgoing, 'reset', now);
-      else this.#prober.ended(transmission, now);
-    } else if (empty) {
-      if (outgoing === null) {
-        this.#transmitter.stop(transmission, now);
-        this.#prober.ended(transmission, now);
-      } else this.#client.acknowledged(outgoing, now);
-    } else if (
-      outgoing !== null &&
-      isResponse(message.code) &&
-      equal(message.token, transmission.draft.token)
-    ) {
-      this.#client.answered(outgoing, message, now);
-    } else {
-      this.#core.counters.ignored++;
-    }
-  }
-
-  /** A request or a response in a message of its own, perhaps not for the first time. */
-  #arrived(name: string, message: Message, now: Millis): void {
-    const peer = this.#peer(name, now);
-    if (peer === undefined) {
-      this.#core.counters.refused++;
-      return;
-    }
-    const before = this.#memory.find(peer, message.id, now);
-    if (before !== undefined) {
-      this.#core.counters.duplicates++;
-      if (message.type === 'CON') this.#server.duplicate(peer, before);
-      return;
-    }
-    const entry = this.#memory.add(peer, message.id, now);
-    if (entry === undefined) {
-      this.#core.counters.refused++;
-      return;
-    }
-    if (isRequest(message.code)) {
-      this.#server.received(peer, message, entry, now);
-      return;
-    }
-    const outgoing = peer.awaited.get(hex(message.token));
-    // The reply leaves before what the response leads to, which may be a long message.
-    const earlier = this.#core.datagrams.length;
-    const accepted = outgoing !== undefined && this.#client.answered(outgoing, message, now);
-    if (!accepted) this.#core.counters.ignored++;
-    if (message.type !== 'CON') return;
-    const type = accepted ? 'ACK' : 'RST';
-    if (!accepted) this.#core.counters.resetsOut++;
-    const reply = emptyMessage(type, message.id);
-    this.#memory.keep(entry, reply, type);
-    const next = this.#core.datagrams.splice(earlier);
-    this.#transmitter.reply(name, reply, type);
-    this.#core.datagrams.push(...next);
-  }
-
-  #malformed(peer: string, { header }: MessageProblem): void {
-    this.#core.counters.malformed++;
-    if (header?.type === 'CON') this.#reset(peer, header.id);
-  }
-
-  #reset(peer: string, id: number): void {
-    this.#core.counters.resetsOut++;
-    this.#transmitter.reply(peer, emptyMessage('RST', id), 'RST');
-  }
-
   #fire(target: TimerTarget, now: Millis): void {
     switch (target.kind) {
       case 'transmission':
         if (!this.#transmitter.fire(target, now)) break;
         if (target.request !== null) this.#client.fail(target.request, 'timeout', now);
-        else this.#prober.ended(target, now);
+        else if (target.notification !== null) this.#observers.gone(target.notification, 'timeout', now);
+        else this.#prober.ended(target, now, 'timeout');
         break;
       case 'probe':
         this.#prober.fire(target, now);
         break;
       case 'request':
-        this.#client.fail(target, 'timeout', now);
+        this.#client.expired(target, now);
+        break;
+      case 'observation':
+        this.#observations.fire(target, now);
+        break;
+      case 'observer':
+        this.#observers.fire(target, now);
         break;
       case 'exchange':
-        this.#server.acknowledge(target);
+        this.#server.acknowledge(target, now);
         break;
       case 'peer':
         this.#transmitter.pump(target, now);
@@ -379,14 +507,21 @@ export class CoapEndpoint {
     for (const peer of this.#peers.values()) {
       this.#memory.purge(peer, now);
       const lifetime = this.#core.timing(peer.name).exchangeLifetime;
-      if (peer.idle && peer.lastUsed + lifetime <= now) this.#peers.delete(peer.name);
+      if (!peer.idle || peer.lastUsed + lifetime > now) continue;
+      this.#uploads.forget(peer);
+      this.#bodies.forget(peer);
+      this.#peers.delete(peer.name);
     }
     if (this.#peers.size > 0) this.#core.timers.set(this.#sweep, now + SWEEP_INTERVAL);
   }
 
   #forgetTheirs(peer: Peer, now: Millis): void {
     this.#memory.forget(peer);
+    this.#prober.forget(peer, now);
     this.#server.forget(peer);
+    this.#observers.forget(peer, now);
+    this.#uploads.forget(peer);
+    this.#bodies.forget(peer);
     for (const transmission of [...peer.queue, ...peer.outstanding.values()]) {
       if (transmission.request === null) this.#transmitter.stop(transmission, now);
     }

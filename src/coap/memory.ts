@@ -1,10 +1,12 @@
 import type { Millis } from '../base/time.ts';
 import type { Core, Peer } from './core.ts';
+import type { MessageType } from './message.ts';
 import type { Incoming } from './server.ts';
 
 /** A message of a peer that has been received, kept so that its copies have no effect (RFC 7252, section 4.5). */
 export interface Remembered {
   readonly id: number;
+  readonly type: MessageType;
   expiresAt: Millis;
   /** The acknowledgement or reset that it got last; its copies get the same. */
   reply: Uint8Array | null;
@@ -48,12 +50,12 @@ export class Memory {
   }
 
   /** Remembers a new message; undefined where the peer has too many that have not expired. */
-  add(peer: Peer, id: number, now: Millis): Remembered | undefined {
+  add(peer: Peer, { id, type }: Pick<Remembered, 'id' | 'type'>, now: Millis): Remembered | undefined {
     this.purge(peer, now);
     const { rememberedPerPeer, remembered } = this.#core.limits;
     if (peer.remembered.size >= rememberedPerPeer || this.#entries >= remembered) return undefined;
     this.#entries++;
-    const entry = { id, expiresAt: 0, reply: null, label: '', exchange: null, shed: false };
+    const entry = { id, type, expiresAt: 0, reply: null, label: '', exchange: null, shed: false };
     this.#renew(peer, entry, now);
     return entry;
   }
@@ -73,7 +75,7 @@ export class Memory {
     }
   }
 
-  /** Forgets what has expired of one peer. */
+  /** Forgets what has expired of one peer, as far as nothing older lives longer. */
   purge(peer: Peer, now: Millis): void {
     for (const entry of peer.remembered.values()) {
       if (entry.expiresAt > now) break;
@@ -88,7 +90,8 @@ export class Memory {
 
   #renew(peer: Peer, entry: Remembered, now: Millis): void {
     peer.remembered.delete(entry.id);
-    entry.expiresAt = now + this.#core.timing(peer.name).exchangeLifetime;
+    const { exchangeLifetime, nonLifetime } = this.#core.timing(peer.name);
+    entry.expiresAt = now + (entry.type === 'NON' ? nonLifetime : exchangeLifetime);
     peer.remembered.set(entry.id, entry);
   }
 

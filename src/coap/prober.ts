@@ -1,8 +1,10 @@
+import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import type { Outgoing } from './client.ts';
 import { EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
+import type { FailureReason } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
+import type { Outgoing } from './outgoing.ts';
 import type { Draft, Transmission, Transmitter } from './transmitter.ts';
 
 const PING: Draft = { code: EMPTY, token: NO_BYTES, options: [], payload: NO_BYTES };
@@ -24,6 +26,8 @@ export interface Probe {
 export class Prober {
   readonly #core: Core;
   readonly #transmitter: Transmitter;
+  /** Those of the application, with their handles. */
+  readonly #pings = new Map<Transmission, number>();
 
   constructor(core: Core, transmitter: Transmitter) {
     this.#core = core;
@@ -66,8 +70,42 @@ export class Prober {
     probe.transmission = this.#transmitter.submit(peer, PING, details, now);
   }
 
+  /** Sends a ping of the application's. */
+  ping(
+    peer: Peer,
+    handle: number,
+    { deadline, priority }: { readonly deadline: Millis; readonly priority: Priority },
+    now: Millis,
+  ): void {
+    const details = { priority, label: 'ping', request: null, deadline };
+    this.#pings.set(this.#transmitter.submit(peer, PING, details, now), handle);
+  }
+
+  /** Gives a ping of the application's up. */
+  cancel(handle: number, now: Millis): void {
+    for (const [transmission, owner] of this.#pings) if (owner === handle) this.#giveUp(transmission, now);
+  }
+
+  /** Gives up all that the application has sent to a peer. */
+  forget(peer: Peer, now: Millis): void {
+    for (const transmission of this.#pings.keys())
+      if (transmission.peer === peer) this.#giveUp(transmission, now);
+  }
+
+  #giveUp(transmission: Transmission, now: Millis): void {
+    this.#transmitter.stop(transmission, now);
+    this.ended(transmission, now, 'cancelled');
+  }
+
   /** A ping was answered (pong: a reset) or given up; where it was another message, nothing happens. */
-  ended(transmission: Transmission, now: Millis): void {
+  ended(transmission: Transmission, now: Millis, reason?: FailureReason): void {
+    const handle = this.#pings.get(transmission);
+    if (handle !== undefined) {
+      this.#pings.delete(transmission);
+      this.#core.events.push(
+        reason === undefined ? { kind: 'sent', handle } : { kind: 'failed', handle, reason },
+      );
+    }
     const { probe } = transmission.peer;
     if (probe.transmission !== transmission) return;
     probe.transmission = null;
@@ -79,6 +117,8 @@ export class Prober {
   }
 }
 
-/** Our requests that the peer has acknowledged and not answered. */
+/** Our requests that the peer has acknowledged and not answered, although it surely will. */
 const owed = (peer: Peer): Outgoing[] =>
-  [...peer.awaited.values()].filter(({ transmission }) => transmission === null);
+  [...peer.awaited.values()].filter(
+    ({ transmission, confirmable, unwanted }) => transmission === null && confirmable && unwanted === 0,
+  );

@@ -2,42 +2,32 @@ import { assert } from '../base/assert.ts';
 import { utf8 } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import type { Uploads } from './assembly.ts';
-import { type Block, blockOf, blockOption, operationKey, smaller, TRANSFER_OPTIONS } from './block.ts';
-import { type Bodies, blockOfResponse } from './bodies.ts';
-import { code, codeLabel, isKnownMethod, isResponse, METHOD } from './codes.ts';
+import { blockOf, operationKey, TRANSFER_OPTIONS } from './block.ts';
+import { code, codeClass, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
 import type { Core, Peer } from './core.ts';
+import type { Challenges } from './echo.ts';
 import type { CoapResponse } from './endpoint.ts';
 import type { Memory, Remembered } from './memory.ts';
-import { encode, type Message, type MessageType, NO_BYTES } from './message.ts';
-import {
-  firstOption,
-  firstUint,
-  OPTION,
-  type Option,
-  recognised,
-  uintOption,
-  withoutOptions,
-} from './options.ts';
-import { emptyMessage, type Transmitter } from './transmitter.ts';
+import { encode, type Message, type MessageType } from './message.ts';
+import { OBSERVE, type Observer, type Observers, observeOf } from './observe_server.ts';
+import { firstOption, firstUint, OPTION, type Option, recognised, withoutOptions } from './options.ts';
+import { type Asked, askedOf, hasReservedBlock, plain, type Transfers } from './transfers.ts';
+import { type Draft, emptyMessage, type Transmitter } from './transmitter.ts';
 
 /** One request of a peer, from its arrival to its answer. */
-export interface Incoming {
+export interface Incoming extends Asked {
   readonly kind: 'exchange';
   readonly handle: number;
-  readonly peer: Peer;
   readonly type: MessageType;
   readonly id: number;
   readonly token: Uint8Array;
   readonly entry: Remembered;
-  /** See `operationKey`. */
-  readonly key: string;
-  /** The last block of the request, which its response names. */
-  readonly block1: Block | undefined;
-  /** The block of the response that is asked for. */
-  readonly block2: Block | undefined;
-  /** Whether the size of the response is asked for. */
-  readonly size2: boolean;
+  /** Length of the message that brought it. */
+  readonly bytes: number;
+  /** The classes of responses that the client does not want, as bits (RFC 7967, section 2.1). */
+  readonly unwanted: number;
+  /** Whether it may be accepted as a registration (RFC 7641, section 3.1). */
+  observe: boolean;
   /** Whether the peer has got an empty acknowledgement, so that the response goes separately. */
   acknowledged: boolean;
 }
@@ -54,28 +44,37 @@ const UNDERSTOOD = [
 ];
 
 /** What the application does not get to see: the endpoint has acted on it. */
-const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.requestTag]);
+const OWN_OPTIONS: ReadonlySet<number> = new Set([
+  ...TRANSFER_OPTIONS,
+  OPTION.requestTag,
+  OPTION.observe,
+  OPTION.echo,
+  OPTION.noResponse,
+]);
 
-/** The answering half: RFC 7252 section 5.2, block-wise in both directions (RFC 7959). */
+/** RFC 8974, section 2.2.2: a token that is too long to be kept is told by 4.00, with the token. */
+const LONGEST_KEPT_TOKEN = 64;
+
+interface Parts {
+  readonly transmitter: Transmitter;
+  readonly memory: Memory;
+  readonly transfers: Transfers;
+  readonly observers: Observers;
+  readonly challenges: Challenges;
+  /** The next number of an exchange. */
+  readonly nextOrder: () => number;
+}
+
+/** The answering half: RFC 7252 section 5.2, with what other documents add to it. */
 export class Server {
   readonly #core: Core;
-  readonly #transmitter: Transmitter;
-  readonly #memory: Memory;
-  readonly #uploads: Uploads;
-  readonly #bodies: Bodies;
+  readonly #parts: Parts;
   readonly #understood: ReadonlySet<number>;
   readonly #open = new Map<number, Incoming>();
-  #handles = 0;
 
-  constructor(
-    core: Core,
-    parts: { transmitter: Transmitter; memory: Memory; uploads: Uploads; bodies: Bodies },
-  ) {
+  constructor(core: Core, parts: Parts) {
     this.#core = core;
-    this.#transmitter = parts.transmitter;
-    this.#memory = parts.memory;
-    this.#uploads = parts.uploads;
-    this.#bodies = parts.bodies;
+    this.#parts = parts;
     this.#understood = new Set([...UNDERSTOOD, ...core.understood]);
   }
 
@@ -83,130 +82,145 @@ export class Server {
     return this.#open.size;
   }
 
-  /** A request that has not been here before. */
-  received(peer: Peer, message: Message, entry: Remembered, now: Millis): void {
-    const options = recognised(message.options, this.#understood);
+  /**
+   * A request that has not been here before.
+   * @param bytes the length of its message.
+   */
+  received(peer: Peer, message: Message, entry: Remembered, bytes: number, now: Millis): void {
+    const options = recognised(message.options, this.#understood, 'request');
+    const known = options.ok ? options.value : [];
     const exchange: Incoming = {
       kind: 'exchange',
-      handle: this.#handles++,
-      peer,
+      handle: this.#parts.nextOrder(),
       type: message.type,
       id: message.id,
       token: message.token,
       entry,
-      key: operationKey(message.code, message.options),
-      ...(options.ok ? blocksOf(options.value) : NO_BLOCKS),
+      bytes,
+      ...askedOf(peer, operationKey(message.code, message.options), message, known),
+      unwanted: firstUint(known, OPTION.noResponse) ?? 0,
+      observe: false,
       acknowledged: false,
     };
-    const answer = (response: CoapResponse): void => this.#send(exchange, response, 1, now);
-    if (firstOption(message.options, OPTION.proxyUri) ?? firstOption(message.options, OPTION.proxyScheme)) {
-      answer(plain(code(5, 5)));
-      return;
-    }
-    if (!options.ok) {
+    if (!options.ok && message.type === 'NON' && !isForProxy(message.options)) {
       // RFC 7252, section 5.4.1: a non-confirmable message is rejected, which may be done in silence.
-      if (message.type === 'NON') return;
-      answer({ ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) });
+      this.#core.counters.ignored++;
       return;
     }
-    if (!isKnownMethod(message.code)) {
-      answer(plain(code(4, 5)));
+    const refusal = options.ok
+      ? this.#refusal(exchange, { ...message, options: known }, now)
+      : isForProxy(message.options)
+        ? plain(code(5, 5))
+        : { ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) };
+    if (refusal !== undefined) {
+      this.#send(exchange, refusal, null, 1, now);
       return;
     }
-    if (hasReservedBlock(options.value)) {
-      answer(plain(code(4, 0)));
+    const progress = this.#parts.transfers.arrived(exchange, message, known, now);
+    if (progress.kind === 'answer') {
+      this.#send(exchange, progress.response, null, 1, now);
       return;
     }
-    const response = this.#fromTransfer(exchange, message, options.value, now);
-    if (response.kind === 'answer') {
-      answer(response.response);
+    if (asksForLaterBlock(exchange) && this.#isStale(peer, { ...message, options: known }, now)) {
+      this.#send(exchange, this.#parts.challenges.challenge(peer, now), null, 1, now);
       return;
     }
     const { exchanges, exchangesPerPeer } = this.#core.limits;
     if (this.#open.size >= exchanges || peer.exchanges.size >= exchangesPerPeer) {
       this.#core.counters.refused++;
-      answer(plain(code(5, 3)));
+      this.#send(exchange, plain(code(5, 3)), null, 1, now);
       return;
     }
-    this.#deliver(exchange, { ...message, options: options.value, payload: response.payload }, now);
+    this.#deliver(exchange, { ...message, options: known, payload: progress.payload }, now);
   }
 
-  /** The application's answer. Nothing happens where the exchange is no more: its peer was forgotten. */
-  respond(handle: number, response: CoapResponse, priority: Priority, now: Millis): void {
+  /**
+   * The application's answer. Nothing is sent where the exchange is no more: its peer was forgotten.
+   * @param observe whether to accept a registration.
+   */
+  respond(
+    handle: number,
+    response: CoapResponse,
+    { priority, observe }: { readonly priority: Priority; readonly observe: boolean },
+    now: Millis,
+  ): void {
     assert(isResponse(response.code), 'a response has a code of class 2, 4 or 5');
     const exchange = this.#open.get(handle);
-    if (exchange === undefined) return;
+    if (exchange === undefined) {
+      if (observe) this.#parts.observers.refuse(handle);
+      return;
+    }
     this.#close(exchange);
-    this.#send(exchange, this.#divided(exchange, response, now), priority, now);
+    const observer = this.#parts.observers.answered(exchange, response, observe, now);
+    const part = this.#parts.transfers.divided(exchange, handle, response, now);
+    this.#send(exchange, part, observer, priority, now);
   }
 
   /** The application has not answered in time: the peer has to know that its request has arrived. */
-  acknowledge(exchange: Incoming): void {
+  acknowledge(exchange: Incoming, now: Millis): void {
+    const { peer, entry } = exchange;
+    if (this.#parts.challenges.isUnproved(peer, now)) {
+      // An answer of its own would be repeated by a timer. What runs is safe, and may run again.
+      this.#close(exchange);
+      this.#send(exchange, this.#parts.challenges.challenge(peer, now), null, 1, now);
+      return;
+    }
     exchange.acknowledged = true;
     this.#core.timers.clear(exchange);
     this.#keepEmptyAck(exchange);
-    this.#repeat(exchange.peer, exchange.entry);
+    this.#repeat(peer, entry);
   }
 
   /** A copy of a confirmable request: what it got before, or the first acknowledgement while the handler works. */
-  duplicate(peer: Peer, entry: Remembered): void {
-    if (entry.exchange !== null) this.acknowledge(entry.exchange);
+  duplicate(peer: Peer, entry: Remembered, now: Millis): void {
+    if (entry.exchange !== null) this.acknowledge(entry.exchange, now);
     else this.#repeat(peer, entry);
   }
 
+  /** Ends the exchanges of a peer: their answers go nowhere. */
   forget(peer: Peer): void {
     for (const exchange of peer.exchanges) this.#close(exchange);
-    this.#uploads.forget(peer);
-    this.#bodies.forget(peer);
   }
 
   #repeat(peer: Peer, entry: Remembered): void {
-    if (entry.reply !== null) this.#transmitter.reply(peer.name, entry.reply, entry.label);
+    if (entry.reply !== null) this.#parts.transmitter.reply(peer.name, entry.reply, entry.label);
     else if (entry.shed) {
       // The outcome is no longer known: better told than waited for.
       this.#core.counters.resetsOut++;
-      this.#transmitter.reply(peer.name, emptyMessage('RST', entry.id), 'RST');
+      this.#parts.transmitter.reply(peer.name, emptyMessage('RST', entry.id), 'RST');
     }
   }
 
-  /** Answers what block-wise transfer can answer by itself; otherwise the whole payload for the application. */
-  #fromTransfer(
-    exchange: Incoming,
-    message: Message,
-    options: readonly Option[],
-    now: Millis,
-  ): { kind: 'answer'; response: CoapResponse } | { kind: 'deliver'; payload: Uint8Array } {
-    const { peer, key, block1, block2 } = exchange;
-    const answer = (response: CoapResponse) => ({ kind: 'answer', response }) as const;
-    const { blockSize } = this.#core.timing(peer.name);
-    if (block1 === undefined) {
-      if (block2 === undefined || block2.num === 0) return { kind: 'deliver', payload: message.payload };
-      const kept = this.#bodies.find(peer, key, now);
-      if (kept !== undefined) {
-        this.#core.counters.blocksOut++;
-        return answer(blockOfResponse(kept, block2, blockSize, exchange.size2));
-      }
-      // A GET may be asked again at any block; whatever else would be done a second time.
-      if (message.code === METHOD.get) return { kind: 'deliver', payload: message.payload };
-      return answer(plain(code(4, 8)));
+  /** What stands against a request whose options make sense, before any of it is kept. */
+  #refusal(exchange: Incoming, message: Message, now: Millis): CoapResponse | undefined {
+    const { peer, token } = exchange;
+    const { code: method, options } = message;
+    const { observers, challenges } = this.#parts;
+    if (token.length > LONGEST_KEPT_TOKEN) return plain(code(4, 0));
+    if (isForProxy(options)) return plain(code(5, 5));
+    if (!isKnownMethod(method)) return plain(code(4, 5));
+    if (hasReservedBlock(options)) return plain(code(4, 0));
+    challenges.proves(peer, options, now);
+    const observe = observeOf(method, options);
+    const registers = observe === OBSERVE.register && !asksForLaterBlock(exchange);
+    if (challenges.isUnproved(peer, now) && (!isSafe(method) || registers)) {
+      return challenges.challenge(peer, now);
     }
-    this.#core.counters.blocksIn++;
-    const { bodyBytes } = this.#core.limits;
-    const tooLarge = { ...plain(code(4, 13)), options: [uintOption(OPTION.size1, bodyBytes)] };
-    if ((firstUint(options, OPTION.size1) ?? 0) > bodyBytes) {
-      return answer(tooLarge);
-    }
-    const progress = this.#uploads.add(peer, key, block1, message.payload, now);
-    if (progress.kind === 'complete') return { kind: 'deliver', payload: progress.body };
-    if (progress.kind === 'refused') {
-      return answer(progress.code === tooLarge.code ? tooLarge : plain(progress.code));
-    }
-    const size = smaller(block1.size, blockSize);
-    return answer({ ...plain(code(2, 31)), options: [blockOption(OPTION.block1, { ...block1, size })] });
+    // Whether a later block of a response runs anything is seen when it is looked for.
+    const runs = exchange.block1?.more !== true && !asksForLaterBlock(exchange);
+    if (runs && this.#isStale(peer, message, now)) return challenges.challenge(peer, now);
+    if (observe === OBSERVE.deregister) observers.deregister(peer, token, now);
+    exchange.observe = registers && observers.admits(peer, token);
+    return undefined;
+  }
+
+  #isStale(peer: Peer, { code: method, options }: Message, now: Millis): boolean {
+    const { challenges } = this.#parts;
+    return challenges.mustBeFresh(peer, { code: method, options }) && !challenges.proves(peer, options, now);
   }
 
   #deliver(exchange: Incoming, { code: method, options, payload }: Message, now: Millis): void {
-    const { peer, handle, entry } = exchange;
+    const { peer, handle, entry, observe } = exchange;
     this.#open.set(handle, exchange);
     peer.exchanges.add(exchange);
     entry.exchange = exchange;
@@ -215,55 +229,62 @@ export class Server {
     }
     this.#core.counters.requestsIn++;
     const request = { code: method, options: withoutOptions(options, OWN_OPTIONS), payload };
-    this.#core.events.push({ kind: 'request', exchange: handle, peer: peer.name, request });
+    this.#core.events.push({ kind: 'request', exchange: handle, peer: peer.name, request, observe });
   }
 
-  /** The part of a response that goes into one message: all of it, or the block that was asked for. */
-  #divided(exchange: Incoming, response: CoapResponse, now: Millis): CoapResponse {
-    const { peer, key, handle, block1, block2, size2 } = exchange;
-    const { blockSize, undividedSize = blockSize } = this.#core.timing(peer.name);
-    const named =
-      block1 === undefined
-        ? response
-        : {
-            ...response,
-            options: [...response.options, blockOption(OPTION.block1, { ...block1, more: false })],
-          };
-    const { length } = response.payload;
-    if (length > this.#core.limits.bodyBytes) return plain(code(5, 0));
-    const asked = block2 ?? { num: 0, more: false, size: blockSize };
-    if (
-      asked.num === 0 &&
-      length <= (block2 === undefined ? undividedSize : smaller(asked.size, blockSize))
-    ) {
-      return named;
-    }
-    this.#core.counters.blocksOut++;
-    const kept = this.#bodies.keep(peer, key, handle, response, now);
-    const part = blockOfResponse(kept, asked, blockSize, size2);
-    const ofBlock1 = named.options.slice(response.options.length);
-    return { ...part, options: [...part.options, ...ofBlock1] };
-  }
-
-  /** Sends a response in the message that fits: piggybacked, separate, or non-confirmable. */
-  #send(exchange: Incoming, response: CoapResponse, priority: Priority, now: Millis): void {
+  /**
+   * Sends a response in the message that fits: piggybacked, separate, or non-confirmable; or not at all.
+   * @param observer whom it tells that it is registered.
+   */
+  #send(
+    exchange: Incoming,
+    response: CoapResponse,
+    observer: Observer | null,
+    priority: Priority,
+    now: Millis,
+  ): void {
     const { peer, type, id, token, entry } = exchange;
-    const label = labelOf(response);
+    const { transmitter, memory, observers } = this.#parts;
+    if (observer === null && isUnwanted(exchange, response)) {
+      if (type !== 'CON' || exchange.acknowledged) return;
+      this.#keepEmptyAck(exchange);
+      this.#repeat(peer, entry);
+      return;
+    }
+    const added = observer === null ? [] : [observers.sequence(observer)];
+    const draft = this.#affordable(
+      exchange,
+      { ...response, options: [...response.options, ...added], token },
+      now,
+    );
+    const label = labelOf(draft);
     if (type === 'NON') {
-      this.#transmitter.nonConfirmable(peer, { ...response, token }, priority, label, now);
+      const sentAs = transmitter.nonConfirmable(peer, draft, priority, label, now);
+      if (observer !== null && sentAs !== null) peer.noteNotification(sentAs, observer);
     } else if (exchange.acknowledged) {
       this.#core.counters.separateResponses++;
       const deadline = now + this.#core.timing(peer.name).exchangeLifetime / 2;
-      const details = { priority, label, request: null, deadline };
-      this.#transmitter.submit(peer, { ...response, token }, details, now);
+      const details = { priority, label, request: null, notification: observer, deadline };
+      const transmission = transmitter.submit(peer, draft, details, now);
+      if (observer !== null) observer.transmission = transmission;
     } else {
-      this.#memory.keep(entry, encode({ type: 'ACK', id, token, ...response }), `ACK ${label}`);
+      memory.keep(entry, encode({ type: 'ACK', id, ...draft }), `ACK ${label}`);
       this.#repeat(peer, entry);
     }
   }
 
+  /** The response, or what goes instead of it to an address that has proved nothing (RFC 9175, section 2.4). */
+  #affordable(exchange: Incoming, draft: Draft, now: Millis): Draft {
+    const { peer, type, id, token, bytes } = exchange;
+    const { challenges } = this.#parts;
+    if (!challenges.isUnproved(peer, now)) return draft;
+    const { length } = encode({ type, id, ...draft });
+    if (!challenges.isTooLarge(length, bytes)) return draft;
+    return { ...challenges.challenge(peer, now), token };
+  }
+
   #keepEmptyAck({ entry, id }: Incoming): void {
-    this.#memory.keep(entry, emptyMessage('ACK', id), 'ACK');
+    this.#parts.memory.keep(entry, emptyMessage('ACK', id), 'ACK');
   }
 
   #close(exchange: Incoming): void {
@@ -274,23 +295,17 @@ export class Server {
   }
 }
 
-const plain = (value: number): CoapResponse => ({ code: value, options: [], payload: NO_BYTES });
+const asksForLaterBlock = ({ block2 }: Incoming): boolean => (block2?.num ?? 0) > 0;
 
-const NO_BLOCKS = { block1: undefined, block2: undefined, size2: false };
+const isForProxy = (options: readonly Option[]): boolean =>
+  [OPTION.proxyUri, OPTION.proxyScheme].some((number) => firstOption(options, number) !== undefined);
 
-function blocksOf(options: readonly Option[]): Pick<Incoming, 'block1' | 'block2' | 'size2'> {
-  const block1 = blockOf(options, OPTION.block1);
-  const block2 = blockOf(options, OPTION.block2);
-  return {
-    block1: block1.ok ? block1.value : undefined,
-    block2: block2.ok ? block2.value : undefined,
-    size2: firstOption(options, OPTION.size2) !== undefined,
-  };
-}
-
-/** RFC 7959, section 2.2: SZX 7 must lead to 4.00. */
-const hasReservedBlock = (options: readonly Option[]): boolean =>
-  !blockOf(options, OPTION.block1).ok || !blockOf(options, OPTION.block2).ok;
+/**
+ * Whether the client has said that it does not want such a response (RFC 7967, section 2.1). To a block that is not the
+ * last it needs an answer, or it cannot go on.
+ */
+const isUnwanted = ({ unwanted, block1 }: Incoming, { code: value }: CoapResponse): boolean =>
+  block1?.more !== true && (unwanted & (1 << (codeClass(value) - 1))) !== 0;
 
 function labelOf({ code: value, options }: CoapResponse): string {
   const block1 = blockOf(options, OPTION.block1);

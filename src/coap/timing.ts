@@ -1,6 +1,30 @@
 import type { Millis } from '../base/time.ts';
 import { BLOCK_SIZES, type BlockSize } from './block.ts';
 
+/** What a timer may take into account beside the length of a message. */
+export interface Sent {
+  /** The message's code; 0 for a ping. */
+  readonly code: number;
+  /** CON exchanges with the peer that are outstanding, this one included. */
+  readonly outstanding: number;
+}
+
+/** A CON, the copies of it that were sent, and what came back. Instants are monotonic. */
+export interface Delivery {
+  readonly code: number;
+  /** Length of the CoAP message, and of the newest reply to it. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** Whether the reply is an acknowledgement and nothing else. */
+  readonly empty: boolean;
+  /** Copies that were sent, one that is still in the link among them. */
+  readonly copies: number;
+  /** When the last bit of each copy left, the latest ones, oldest first. */
+  readonly leftAt: readonly Millis[];
+  /** When each reply arrived. Told once for each. */
+  readonly repliedAt: readonly Millis[];
+}
+
 /** What the reliability needs to know about the way to a peer. */
 export interface Timing {
   /**
@@ -9,7 +33,18 @@ export interface Timing {
    * @param bytesSent length of the CoAP message.
    * @param random in [0, 1).
    */
-  retransmitAfter(attempt: number, bytesSent: number, random: number): Millis;
+  retransmitAfter(attempt: number, bytesSent: number, random: number, sent?: Sent): Millis;
+  /**
+   * The same, for a message of the top class on a link that loses much and has nothing else to do; null: the timer is
+   * waited for. When it has passed `mayRepeat` is asked.
+   */
+  repeatAfter?(attempt: number, bytesSent: number, random: number, sent: Sent): Millis | null;
+  /** Whether a message may be sent again before its timer, now: if so, its airtime is accounted for. */
+  mayRepeat?(bytesSent: number): boolean;
+  /** A reply to a CON has arrived. */
+  replied?(delivery: Delivery): void;
+  /** A message of the peer's own, not a reply, has arrived. */
+  heard?(bytesReceived: number): void;
   /** Copies after the first; null: until the request's deadline. */
   readonly maxRetransmit: number | null;
   /** Outstanding CON exchanges to one peer; more wait in a bounded queue by priority. */
@@ -31,19 +66,46 @@ export interface Timing {
    * than half of it after the first, so that a late copy never finds its predecessor forgotten.
    */
   readonly exchangeLifetime: Millis;
+  /** The same for what is received non-confirmable, of which no copies are sent (NON_LIFETIME). */
+  readonly nonLifetime: Millis;
 }
 
 /** RFC 7252, section 4.8. */
-const ACK_TIMEOUT: Millis = 2_000;
-const ACK_RANDOM_FACTOR = 1.5;
-const MAX_RETRANSMIT = 4;
-const NSTART = 1;
-const MAX_LATENCY: Millis = 100_000;
+export const PARAMETERS = {
+  ackTimeout: 2_000,
+  ackRandomFactor: 1.5,
+  maxRetransmit: 4,
+  nstart: 1,
+  maxLatency: 100_000,
+} as const satisfies Parameters;
 
-/** RFC 7252, section 4.8.2. */
-const MAX_TRANSMIT_SPAN: Millis = ACK_TIMEOUT * (2 ** MAX_RETRANSMIT - 1) * ACK_RANDOM_FACTOR;
-const PROCESSING_DELAY: Millis = ACK_TIMEOUT;
-const EXCHANGE_LIFETIME: Millis = MAX_TRANSMIT_SPAN + 2 * MAX_LATENCY + PROCESSING_DELAY;
+/** The protocol's parameters, from which its times follow (RFC 7252, section 4.8). */
+export interface Parameters {
+  readonly ackTimeout: Millis;
+  readonly ackRandomFactor: number;
+  readonly maxRetransmit: number;
+  readonly nstart: number;
+  /** Section 4.8.2 calls it arbitrary: how long a datagram takes at most. */
+  readonly maxLatency: Millis;
+}
+
+/** The times that follow from the parameters (RFC 7252, section 4.8.2). */
+export function derivedTimes({ ackTimeout, ackRandomFactor, maxRetransmit, maxLatency }: Parameters) {
+  const maxTransmitSpan = ackTimeout * (2 ** maxRetransmit - 1) * ackRandomFactor;
+  const maxTransmitWait = ackTimeout * (2 ** (maxRetransmit + 1) - 1) * ackRandomFactor;
+  const processingDelay = ackTimeout;
+  const maxRtt = 2 * maxLatency + processingDelay;
+  return {
+    maxTransmitSpan,
+    maxTransmitWait,
+    processingDelay,
+    maxRtt,
+    exchangeLifetime: maxTransmitSpan + maxRtt,
+    nonLifetime: maxTransmitSpan + maxLatency,
+  };
+}
+
+const ACK_TIMEOUT: Millis = PARAMETERS.ackTimeout;
 
 /** Ours: half of ACK_TIMEOUT leaves the other half for the way there and back (RFC 7252, section 5.2.2). */
 const SEPARATE_AFTER: Millis = ACK_TIMEOUT / 2;
@@ -57,16 +119,18 @@ const doubling = (shortest: Millis, doublings: number): Millis =>
 
 /** The standard's exponential backoff, for paths of which nothing is known (RFC 7252, section 4.2). */
 export function rfc7252Timing(overrides: Partial<Timing> = {}): Timing {
+  const { exchangeLifetime, nonLifetime } = derivedTimes(PARAMETERS);
   return {
     retransmitAfter: (attempt, _bytesSent, random) =>
-      ACK_TIMEOUT * (1 + random * (ACK_RANDOM_FACTOR - 1)) * 2 ** attempt,
-    maxRetransmit: MAX_RETRANSMIT,
-    nstart: NSTART,
+      ACK_TIMEOUT * (1 + random * (PARAMETERS.ackRandomFactor - 1)) * 2 ** attempt,
+    maxRetransmit: PARAMETERS.maxRetransmit,
+    nstart: PARAMETERS.nstart,
     blockSize: 1024,
     announceBlockSize: overrides.blockSize !== undefined && overrides.blockSize < 1024,
     separateAfter: SEPARATE_AFTER,
     probeAfter: (probes) => doubling(PROBE_AFTER, probes),
-    exchangeLifetime: EXCHANGE_LIFETIME,
+    exchangeLifetime,
+    nonLifetime,
     ...overrides,
   };
 }
@@ -84,19 +148,19 @@ export interface LinkModel {
 }
 
 /** Header, token and options of an ordinary message with a block. */
-const MESSAGE_HEAD_BYTES = 24;
-const EMPTY_MESSAGE_BYTES = 4;
+export const MESSAGE_HEAD_BYTES = 24;
+export const EMPTY_MESSAGE_BYTES = 4;
 /** Airtime of one block of a large body, overhead not counted: 256 bytes at 100 bit/s (docs/decisions/0002). */
 const BLOCK_AIRTIME: Millis = 32_000;
 /** Up to so many blocks go undivided: two round trips cost more than one long packet. */
 const UNDIVIDED_BLOCKS = 2;
-const MOST_PARALLEL = 4;
-/** The least time for the unknown part of a round trip; what a fit of samples would call 4 RTTVAR. */
-const VARIATION: Millis = 1_000;
+export const MOST_PARALLEL = 4;
+/** The least time for the unknown part of a round trip; where samples are fitted 4 RTTVAR may be more. */
+export const VARIATION: Millis = 1_000;
 const SHORTEST_PROCESSING: Millis = 500;
 const LONGEST_PROCESSING: Millis = 8_000;
 /** Two retries at the modelled interval, then each 1.5 times longer. */
-const STEADY_RETRIES = 2;
+export const STEADY_RETRIES = 2;
 const GROWTH = 1.5;
 const LONGEST_INTERVAL: Millis = 300_000;
 const SHORTEST_LIFETIME: Millis = 600_000;
@@ -133,13 +197,12 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
     PROBE_AIRTIMES * airtime(EMPTY_MESSAGE_BYTES),
     interval(0),
   );
+  const exchangeLifetime = Math.min(
+    LONGEST_LIFETIME,
+    Math.max(SHORTEST_LIFETIME, 2 * SPAN_INTERVALS * interval(0)),
+  );
   return {
-    retransmitAfter(attempt, bytesSent, random) {
-      const growth = GROWTH ** Math.max(0, attempt - STEADY_RETRIES + 1);
-      const base = Math.min(interval(bytesSent) * growth, Math.max(LONGEST_INTERVAL, interval(bytesSent)));
-      // Two peers whose packets collided once must not collide for ever.
-      return base + random * VARIATION;
-    },
+    retransmitAfter: (attempt, bytesSent, random) => backedOff(interval(bytesSent), attempt, random),
     maxRetransmit: null,
     nstart,
     blockSize,
@@ -147,9 +210,15 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
     announceBlockSize: false,
     separateAfter,
     probeAfter: (probes) => doubling(shortestProbeAfter, probes),
-    exchangeLifetime: Math.min(
-      LONGEST_LIFETIME,
-      Math.max(SHORTEST_LIFETIME, 2 * SPAN_INTERVALS * interval(0)),
-    ),
+    exchangeLifetime,
+    // What is not sent again may be doubled on the way by as much as a round trip late.
+    nonLifetime: Math.min(exchangeLifetime, exchangeLifetime / 2 + interval(0)),
   };
+}
+
+/** The wait after a copy: constant for two retries, then 1.5 times longer each time, up to 300 s. */
+export function backedOff(interval: Millis, attempt: number, random: number): Millis {
+  const growth = GROWTH ** Math.max(0, attempt - STEADY_RETRIES + 1);
+  // Two peers whose packets collided once must not collide for ever.
+  return Math.min(interval * growth, Math.max(LONGEST_INTERVAL, interval)) + random * VARIATION;
 }

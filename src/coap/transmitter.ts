@@ -1,23 +1,32 @@
+import { equal } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import type { Outgoing } from './client.ts';
 import { EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import { encode, type Message, NO_BYTES } from './message.ts';
+import type { Observer } from './observe_server.ts';
+import { NO_RESPONSE_AT_ALL, type Outgoing } from './outgoing.ts';
+import type { Sent } from './timing.ts';
 
 /** A message whose id is chosen when it is sent for the first time. */
 export type Draft = Pick<Message, 'code' | 'token' | 'options' | 'payload'>;
 
-/** One confirmable message on its way: waiting, outstanding, or over. */
+/** One confirmable message, or one non-confirmable request, on its way: waiting, outstanding, or over. */
 export interface Transmission {
   readonly kind: 'transmission';
   readonly peer: Peer;
-  readonly draft: Draft;
+  draft: Draft;
   readonly priority: Priority;
+  /** Otherwise it is sent once, and holds its place among the outstanding ones for a while. */
+  readonly confirmable: boolean;
   /** For traces, such as `CON PUT block1 2/5`. */
   readonly label: string;
   /** The request that it belongs to; null for a separate response and for a ping. */
   readonly request: Outgoing | null;
+  /** The observer whom it notifies; null for everything else. */
+  readonly notification: Observer | null;
+  /** Makes what has to be sent instead of the draft from the next copy on; null where nothing is newer. */
+  renewal: ((now: Millis) => Draft) | null;
   /** When it is given up, whatever happened. */
   deadline: Millis;
   /** Null while it waits. */
@@ -29,13 +38,37 @@ export interface Transmission {
   receipt: number | null;
   /** When the next copy is due; null while the newest has not left. */
   retransmitAt: Millis | null;
+  /** Before that: when a copy may be sent if the link is idle. */
+  repeatAt: Millis | null;
+  /** When each copy left, oldest first. */
+  leftAt: Millis[];
+  /** Copies of which it was told that they have had no answer. */
+  unanswered: number;
 }
+
+/** A transmission that was answered: more replies to its copies may come. */
+interface Answered {
+  readonly id: number;
+  readonly transmission: Transmission;
+  readonly repliedAt: Millis[];
+}
+
+/** Answered transmissions to one peer of which more replies are recognised, and the instants kept of one. */
+const MOST_ANSWERED = 8;
+const MOST_INSTANTS = 32;
+
+/** RFC 7252, section 4.8: bytes a second on average to a peer that does not answer. */
+const PROBING_RATE = 1;
+
+/** The class of which a copy may be sent before its timer, and everything more urgent. */
+const REPEATED_PRIORITY: Priority = 1;
 
 /** The message layer's sending half: NSTART, retransmission, message ids (RFC 7252, sections 4.2, 4.4, 4.7). */
 export class Transmitter {
   readonly #core: Core;
   #receipts = 0;
   readonly #awaited = new Map<number, Transmission>();
+  readonly #answered = new WeakMap<Peer, Answered[]>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -45,26 +78,46 @@ export class Transmitter {
   submit(
     peer: Peer,
     draft: Draft,
-    { priority, label, request, deadline }: Pick<Transmission, 'priority' | 'label' | 'request' | 'deadline'>,
+    details: Pick<Transmission, 'priority' | 'label' | 'request' | 'deadline'> & {
+      readonly confirmable?: boolean;
+      readonly notification?: Observer | null;
+      /** A waiting transmission of which it takes the place. */
+      readonly insteadOf?: Transmission | null;
+    },
     now: Millis,
   ): Transmission {
+    const {
+      priority,
+      request,
+      deadline,
+      confirmable = true,
+      notification = null,
+      insteadOf = null,
+    } = details;
     const transmission: Transmission = {
       kind: 'transmission',
       peer,
       draft,
       priority,
-      label: `CON ${label}`,
+      confirmable,
+      label: `${confirmable ? 'CON' : 'NON'} ${details.label}`,
       request,
+      notification,
+      renewal: null,
       deadline,
       id: null,
       bytes: NO_BYTES,
       attempt: 0,
       receipt: null,
       retransmitAt: null,
+      repeatAt: null,
+      leftAt: [],
+      unanswered: 0,
     };
-    this.#replaceProbe(peer, now);
+    if (confirmable) this.#replaceProbe(peer, now);
+    const sameClass = insteadOf?.priority === priority ? peer.queue.indexOf(insteadOf) : -1;
     const after = peer.queue.findLastIndex((waiting) => waiting.priority <= priority);
-    peer.queue.splice(after + 1, 0, transmission);
+    peer.queue.splice(sameClass >= 0 ? sameClass : after + 1, 0, transmission);
     this.#core.timers.set(transmission, deadline);
     this.pump(peer, now);
     return transmission;
@@ -90,37 +143,118 @@ export class Transmitter {
     this.pump(peer, now);
   }
 
-  /** The last bit of a copy has left: the time for an answer starts. */
-  left(receipt: number, now: Millis): void {
+  /** The last bit of a copy has left: the time for an answer starts. Returns what it was a copy of, if that goes on. */
+  left(receipt: number, now: Millis): Transmission | undefined {
     const transmission = this.#awaited.get(receipt);
-    if (transmission === undefined) return;
+    if (transmission === undefined) return undefined;
     this.#awaited.delete(receipt);
     transmission.receipt = null;
-    const { peer, attempt, bytes, deadline } = transmission;
+    transmission.leftAt.push(now);
+    if (transmission.leftAt.length > MOST_INSTANTS) transmission.leftAt.shift();
+    const { peer, attempt, bytes } = transmission;
+    if (!transmission.confirmable) {
+      this.#holdPlace(transmission, now);
+      return transmission;
+    }
     const wait = this.#core
       .timing(peer.name)
-      .retransmitAfter(attempt, bytes.length, this.#core.random.fraction());
+      .retransmitAfter(attempt, bytes.length, this.#core.random.fraction(), sent(transmission));
     transmission.retransmitAt = now + wait;
-    this.#core.timers.set(transmission, Math.min(now + wait, deadline));
+    this.#arm(transmission, now);
+    return transmission;
   }
 
-  /** Its timer has run out. Returns whether it is given up; otherwise another copy is on its way. */
+  /**
+   * A request that nobody acknowledges counts as outstanding until its response comes, or as long as it takes to keep to
+   * PROBING_RATE, even where it was given up before (RFC 7252, section 4.7). Where the rate of the link is known the pacer sees to that.
+   */
+  #holdPlace(transmission: Transmission, now: Millis): void {
+    const { peer, bytes, request } = transmission;
+    const expectsNothing = request?.unwanted === NO_RESPONSE_AT_ALL;
+    if (expectsNothing || this.#core.timing(peer.name).maxRetransmit === null) this.stop(transmission, now);
+    else this.#core.timers.set(transmission, now + (bytes.length * 1000) / PROBING_RATE);
+  }
+
+  /** Its timer has run out. Returns whether it is given up; otherwise another copy is on its way, or will be. */
   fire(transmission: Transmission, now: Millis): boolean {
-    const { peer, retransmitAt, deadline, id } = transmission;
+    const { peer, retransmitAt, repeatAt, deadline, id, bytes } = transmission;
+    if (!transmission.confirmable) {
+      this.stop(transmission, now);
+      return false;
+    }
+    const timing = this.#core.timing(peer.name);
+    if (repeatAt !== null && id !== null) {
+      // The newest copy may yet be answered; those before it will not be.
+      this.#tellUnanswered(transmission, transmission.attempt);
+      if (timing.mayRepeat?.(bytes.length) === true) {
+        this.#core.counters.repeated++;
+        this.#sendAgain(transmission, id, now);
+      } else this.#arm(transmission, now);
+      return false;
+    }
     if (retransmitAt !== null && id !== null) {
-      if (retransmitAt <= deadline) {
-        this.#core.events.push({ kind: 'unanswered', peer: peer.name, attempts: transmission.attempt + 1 });
-      }
-      const most = this.#core.timing(peer.name).maxRetransmit;
+      if (retransmitAt <= deadline) this.#tellUnanswered(transmission, transmission.attempt + 1);
+      const most = timing.maxRetransmit;
       if (retransmitAt < deadline && (most === null || transmission.attempt < most)) {
-        transmission.attempt++;
-        this.#core.counters.resent++;
-        this.#transmit(transmission, id, now);
+        this.#sendAgain(transmission, id, now);
         return false;
       }
     }
     this.stop(transmission, now);
     return true;
+  }
+
+  /** Sets the timer of a transmission whose newest copy has left. */
+  #arm(transmission: Transmission, now: Millis): void {
+    const { peer, attempt, bytes, priority, deadline, retransmitAt } = transmission;
+    const last = Math.min(retransmitAt ?? deadline, deadline);
+    const timing = this.#core.timing(peer.name);
+    const early =
+      priority > REPEATED_PRIORITY || timing.repeatAfter === undefined
+        ? null
+        : timing.repeatAfter(attempt, bytes.length, this.#core.random.fraction(), sent(transmission));
+    transmission.repeatAt = early !== null && now + early < last ? now + early : null;
+    this.#core.timers.set(transmission, transmission.repeatAt ?? last);
+  }
+
+  #tellUnanswered(transmission: Transmission, attempts: number): void {
+    if (attempts <= transmission.unanswered) return;
+    transmission.unanswered = attempts;
+    this.#core.events.push({ kind: 'unanswered', peer: transmission.peer.name, attempts });
+  }
+
+  #sendAgain(transmission: Transmission, id: number, now: Millis): void {
+    transmission.attempt++;
+    this.#core.counters.resent++;
+    this.#transmit(transmission, this.#renewed(transmission, id, now), now);
+  }
+
+  /** What a message tells about the way to its sender, before anything else is done with it. */
+  heard(peer: Peer, message: Message, bytesReceived: number, now: Millis): void {
+    const timing = this.#core.timing(peer.name);
+    if (message.type === 'CON' || message.type === 'NON') {
+      timing.heard?.(bytesReceived);
+      return;
+    }
+    if (timing.replied === undefined) return;
+    const answered = this.#answered.get(peer) ?? [];
+    let entry = answered.find(({ id }) => id === message.id);
+    const transmission = peer.outstanding.get(message.id);
+    if (transmission !== undefined) {
+      entry = { id: message.id, transmission, repliedAt: [] };
+      answered.push(entry);
+      if (answered.length > MOST_ANSWERED) answered.shift();
+      this.#answered.set(peer, answered);
+    }
+    if (entry === undefined || entry.repliedAt.length >= MOST_INSTANTS) return;
+    const { draft, bytes, leftAt, attempt } = entry.transmission;
+    const empty = message.code === EMPTY;
+    if (!empty && !equal(message.token, draft.token)) return;
+    entry.repliedAt.push(now);
+    timing.replied({
+      ...{ code: draft.code, bytesSent: bytes.length, bytesReceived, empty },
+      ...{ copies: attempt + 1, leftAt, repliedAt: entry.repliedAt },
+    });
   }
 
   /** Sends what may be sent: as many as NSTART allows, as long as there are message ids. */
@@ -135,11 +269,33 @@ export class Transmitter {
       }
       peer.queue.shift();
       next.id = id;
-      next.bytes = encode({ type: 'CON', id, ...next.draft });
+      if (next.renewal !== null) next.draft = next.renewal(now);
+      next.renewal = null;
+      next.bytes = encode({ type: next.confirmable ? 'CON' : 'NON', id, ...next.draft });
       next.deadline = Math.min(next.deadline, now + exchangeLifetime / 2);
       peer.outstanding.set(id, next);
+      if (!next.confirmable && next.request !== null) peer.unconfirmed.set(id, next.request);
       this.#transmit(next, id, now);
     }
+  }
+
+  /**
+   * What was overtaken is not sent again: the next copy says what is newer, under an id of its own, and the count of
+   * copies goes on (RFC 7641, section 4.5.2). Returns the id of the copy.
+   */
+  #renewed(transmission: Transmission, id: number, now: Millis): number {
+    const { peer, renewal, notification } = transmission;
+    const newId = renewal === null ? null : peer.ids.take(now, this.#core.timing(peer.name).exchangeLifetime);
+    if (renewal === null || newId === null) return id;
+    transmission.draft = renewal(now);
+    transmission.renewal = null;
+    transmission.id = newId;
+    transmission.leftAt = [];
+    transmission.bytes = encode({ type: 'CON', id: newId, ...transmission.draft });
+    peer.outstanding.delete(id);
+    peer.outstanding.set(newId, transmission);
+    if (notification !== null) peer.noteNotification(id, notification);
+    return newId;
   }
 
   #transmit(transmission: Transmission, id: number, now: Millis): void {
@@ -150,6 +306,7 @@ export class Transmitter {
     this.#awaited.set(receipt, transmission);
     transmission.receipt = receipt;
     transmission.retransmitAt = null;
+    transmission.repeatAt = null;
     const label = attempt === 0 ? transmission.label : `${transmission.label} copy ${attempt + 1}`;
     this.#emit(peer.name, bytes, priority, receipt, label);
     this.#core.timers.set(transmission, transmission.deadline);
@@ -160,11 +317,15 @@ export class Transmitter {
     this.#emit(peer, bytes, 0, null, label);
   }
 
-  /** Sends a non-confirmable message; where every message id is in use it is lost, as it may be anyway. */
-  nonConfirmable(peer: Peer, draft: Draft, priority: Priority, label: string, now: Millis): void {
+  /**
+   * Sends a non-confirmable response and returns its id; where every message id is in use it is lost, as it may be
+   * anyway, and the result is null.
+   */
+  nonConfirmable(peer: Peer, draft: Draft, priority: Priority, label: string, now: Millis): number | null {
     const id = peer.ids.take(now, this.#core.timing(peer.name).exchangeLifetime);
     if (id !== null)
       this.#emit(peer.name, encode({ type: 'NON', id, ...draft }), priority, null, `NON ${label}`);
+    return id;
   }
 
   #emit(peer: string, bytes: Uint8Array, priority: Priority, receipt: number | null, label: string): void {
@@ -172,6 +333,11 @@ export class Transmitter {
     this.#core.datagrams.push({ peer, bytes, priority, receipt, label });
   }
 }
+
+const sent = ({ draft, peer }: Transmission): Sent => ({
+  code: draft.code,
+  outstanding: peer.outstanding.size,
+});
 
 /** An acknowledgement or a reset without anything else. */
 export const emptyMessage = (type: 'ACK' | 'RST', id: number): Uint8Array =>

@@ -12,13 +12,16 @@ interface OpenRequest {
   refusal: string | undefined;
 }
 
-const SENTENCES: Readonly<Record<FailureReason, string>> = {
+/** What a peer did, or did not do. */
+export const SENTENCES: Readonly<Record<FailureReason, string>> = {
   timeout: 'did not answer in time',
   reset: 'does not know what became of the request',
   cancelled: 'is not waited for any longer',
   too_large: 'cannot take, or was about to send, that much at a time',
   queue_full: 'has too many requests waiting for it',
   bad_response: 'answered against the rules',
+  superseded: 'was sent something newer instead',
+  ended: 'has ended the observation',
 };
 
 /** Our own requests that have no answer yet, by the handle that CoAP has given them. */

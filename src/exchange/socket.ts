@@ -1,13 +1,15 @@
 import type { Priority } from '../base/priority.ts';
-import type { Cancel, Clock, Millis } from '../base/time.ts';
+import type { Millis } from '../base/time.ts';
 import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts';
+import type { Timing } from '../coap/timing.ts';
 import type { Address, Link } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
+import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { RECORD_BYTES, timingOf } from './link_timing.ts';
+import { PeerTimings, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -64,7 +66,6 @@ const CODECS = { pipe: pipeCodec, plain: plainCodec } as const;
 export class ExchangeSocket {
   readonly counters: ExchangeCounters;
   readonly #link: Link;
-  readonly #clock: Clock;
   readonly #trust: TrustPolicy;
   readonly #plain: PlainPolicy;
   readonly #log: ExchangeLog | undefined;
@@ -75,21 +76,11 @@ export class ExchangeSocket {
   readonly #open = new OpenRequests();
   readonly #serving: Serving;
   readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
-  readonly #deadlines: Record<'pipe' | 'inPipe' | 'plain' | 'pacer', Millis | null> = {
-    pipe: null,
-    inPipe: null,
-    plain: null,
-    pacer: null,
-  };
+  readonly #timings: PeerTimings;
+  readonly #driver: Driver<'pacer' | 'pipe' | 'inPipe' | 'plain' | 'fits'>;
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
-  #timer: { readonly at: Millis; readonly cancel: Cancel } | undefined;
-  /** Inputs that came while another was being worked on. */
-  readonly #inbox: ((now: Millis) => void)[] = [];
-  #busy = false;
-  #latest: Millis;
-  #closed = false;
 
   constructor({
     link,
@@ -99,31 +90,47 @@ export class ExchangeSocket {
     trust,
     plain,
     timing,
+    fits,
     limits,
     log,
     observer,
   }: ExchangeOptions) {
     this.#link = link;
-    this.#clock = clock;
     this.#trust = trust;
     this.#plain = plain;
     this.#log = log;
     this.#observer = observer;
-    this.#latest = clock.monotonic();
     const { profile } = link;
-    const timings = timing ?? { pipe: timingOf(profile, RECORD_BYTES), plain: timingOf(profile, 0) };
+    this.#timings = new PeerTimings({
+      profile,
+      idle: () => this.#pacer.isIdle(this.#driver.latest),
+      fits,
+      log,
+    });
+    const plainTiming = timing?.plain ?? timingOf(profile, 0);
     this.#pipe = new PipeEndpoint({
       identity,
       random,
       handshakeTiming: () => profile,
       ...(limits?.pipe === undefined ? {} : { limits: limits.pipe }),
     });
+    const pipeTiming = (peer: string): Timing => timing?.pipe ?? this.#timings.of(peer);
     const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
     this.#coap = {
-      pipe: new CoapEndpoint({ ...coapOptions, timing: () => timings.pipe, tokenBytes: PIPE_TOKEN_BYTES }),
-      plain: new CoapEndpoint({ ...coapOptions, timing: () => timings.plain, understood: [TARGET] }),
+      pipe: new CoapEndpoint({ ...coapOptions, timing: pipeTiming, tokenBytes: PIPE_TOKEN_BYTES }),
+      plain: new CoapEndpoint({ ...coapOptions, timing: () => plainTiming, understood: [TARGET] }),
     };
     this.#pacer = new Pacer<Tag>(profile, limits?.pacer);
+    this.#driver = new Driver(clock, {
+      pacer: (now) => this.#applyPacer(this.#pacer.tick(now), now),
+      pipe: (now) => this.#applyPipe(this.#pipe.tick(now), now),
+      inPipe: (now) => this.#applyCoap('pipe', this.#coap.pipe.tick(now), now),
+      plain: (now) => this.#applyCoap('plain', this.#coap.plain.tick(now), now),
+      fits: () => {
+        this.#driver.setDeadline('fits', null);
+        void this.#timings.save();
+      },
+    });
     this.#serving = new Serving((error) => log?.error({ err: error }, 'a request handler failed'));
     const held = (): ExchangeHeld => ({
       pipe: this.#pipe.sizes,
@@ -152,7 +159,7 @@ export class ExchangeSocket {
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
     };
-    link.onReceive((from, bytes) => this.#enter((now) => this.#received(from, bytes, now)));
+    link.onReceive((from, bytes) => this.#driver.enter((now) => this.#received(from, bytes, now)));
   }
 
   /** Sets the one handler of requests; until then, and without one, every request gets 503. */
@@ -177,14 +184,14 @@ export class ExchangeSocket {
     const encoded = pipeCodec.encodeRequest(request);
     if (!encoded.ok) return Promise.reject(new ExchangeError('invalid', encoded.problem));
     return new Promise((resolve, reject) => {
-      this.#enter((now) => {
-        if (this.#closed) return reject(new ExchangeError('closed', 'the socket is closed'));
+      this.#driver.enter((now) => {
+        if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
         this.counters.requestsOut++;
         this.#pipe.setPeer(peer, address);
         const deadline = now + timeoutMs;
         const { handle, step } = this.#coap.pipe.request(peer, encoded.value, { deadline, priority }, now);
         const cancel = (): void =>
-          this.#enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
+          this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
         const settle = <T>(how: (outcome: T) => void) => {
           return (outcome: T): void => {
             signal?.removeEventListener('abort', cancel);
@@ -203,30 +210,14 @@ export class ExchangeSocket {
    * find out by their timers.
    */
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#timer?.cancel();
+    if (this.#driver.closed) return;
+    this.#driver.close();
     this.#open.close();
     const served = this.#serving.close();
+    const saved = this.#timings.save();
     await this.#link.close();
     await served;
-  }
-
-  /** Works on one input after another, although working on one may bring the next, and then sets the timer. */
-  #enter(input: (now: Millis) => void): void {
-    this.#inbox.push(input);
-    if (this.#busy) return;
-    this.#busy = true;
-    try {
-      for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {
-        // A timer may fire a little early; time does not go back after it.
-        this.#latest = Math.max(this.#latest, this.#clock.monotonic());
-        next(this.#latest);
-      }
-    } finally {
-      this.#busy = false;
-    }
-    this.#arm();
+    await saved;
   }
 
   #received(from: Address, bytes: Uint8Array, now: Millis): void {
@@ -252,7 +243,8 @@ export class ExchangeSocket {
   }
 
   #applyCoap(layer: Layer, step: CoapStep, now: Millis): void {
-    this.#deadlines[layer === 'pipe' ? 'inPipe' : 'plain'] = step.deadline;
+    this.#driver.setDeadline(layer === 'pipe' ? 'inPipe' : 'plain', step.deadline);
+    this.#driver.setDeadline('fits', this.#timings.deadline(now));
     for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
       if (layer === 'pipe')
         this.#applyPipe(this.#pipe.send(peer, bytes, { priority, receipt, label }, now), now);
@@ -265,7 +257,7 @@ export class ExchangeSocket {
   }
 
   #applyPipe(step: PipeStep, now: Millis): void {
-    this.#deadlines.pipe = step.deadline;
+    this.#driver.setDeadline('pipe', step.deadline);
     for (const { to, bytes, priority, receipt, handshake, label } of step.datagrams) {
       const tag = {
         label,
@@ -282,9 +274,9 @@ export class ExchangeSocket {
   }
 
   #applyPacer(step: PacerStep<Tag>, now: Millis): void {
-    this.#deadlines.pacer = step.deadline;
+    this.#driver.setDeadline('pacer', step.deadline);
     for (const { to, bytes, tag } of step.datagrams) {
-      if (this.#closed) break;
+      if (this.#driver.closed) break;
       this.counters.datagramsOut++;
       this.counters.bytesOut += bytes.length;
       this.#observer?.({ direction: 'sent', at: now, peer: to, bytes, label: tag.label });
@@ -343,7 +335,7 @@ export class ExchangeSocket {
         return { trusted: false, reason: 'trust could not be decided' } as const;
       })
       .then((verdict) => {
-        this.#enter((now) => this.#applyPipe(this.#pipe.decide(session, verdict, now), now));
+        this.#driver.enter((now) => this.#applyPipe(this.#pipe.decide(session, verdict, now), now));
       });
   }
 
@@ -396,32 +388,8 @@ export class ExchangeSocket {
           ? { kind: 'server', name: event.peer as ServerName }
           : { kind: 'plain', address: event.peer };
       this.#serving.run(this.#handle, caller, request.value).then((response) => {
-        this.#enter((then) => respond(response, then));
+        this.#driver.enter((then) => respond(response, then));
       });
     }
-  }
-
-  /** Sets the one timer to the earliest deadline of the machines. */
-  #arm(): void {
-    const set = Object.values(this.#deadlines).filter((deadline) => deadline !== null);
-    const at = this.#closed || set.length === 0 ? undefined : Math.min(...set);
-    if (at === this.#timer?.at) return;
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    if (at === undefined) return;
-    const cancel = this.#clock.after(at - this.#clock.monotonic(), () => {
-      this.#timer = undefined;
-      this.#latest = Math.max(this.#latest, at);
-      this.#enter((now) => this.#tick(now));
-    });
-    this.#timer = { at, cancel };
-  }
-
-  #tick(now: Millis): void {
-    const isDue = (deadline: Millis | null): boolean => deadline !== null && deadline <= now;
-    if (isDue(this.#deadlines.pacer)) this.#applyPacer(this.#pacer.tick(now), now);
-    if (isDue(this.#deadlines.pipe)) this.#applyPipe(this.#pipe.tick(now), now);
-    if (isDue(this.#deadlines.inPipe)) this.#applyCoap('pipe', this.#coap.pipe.tick(now), now);
-    if (isDue(this.#deadlines.plain)) this.#applyCoap('plain', this.#coap.plain.tick(now), now);
   }
 }

@@ -8,6 +8,7 @@ import type { PacerLimits } from '../link/pacer.ts';
 import type { PipeEndpoint, PipeStatistics } from '../pipe/endpoint.ts';
 import type { LocalIdentity } from '../pipe/identity.ts';
 import type { PipeLimits } from '../pipe/limits.ts';
+import type { LinkFits } from './link_timing.ts';
 import type { PlainPolicy } from './plain_policy.ts';
 import type { TrustPolicy } from './trust.ts';
 
@@ -39,6 +40,8 @@ export interface ExchangeOptions {
   readonly plain: PlainPolicy;
   /** Instead of what the link's profile leads to. */
   readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
+  /** Where the timers that were fitted to the link are kept; without it they are learned again at each start. */
+  readonly fits?: LinkFits;
   readonly limits?: {
     readonly pipe?: Partial<PipeLimits>;
     readonly coap?: Partial<CoapLimits>;

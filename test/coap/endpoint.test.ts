@@ -30,7 +30,8 @@ function sent(step: CoapStep): Message[] {
   return step.datagrams.map(({ bytes }) => {
     const result = decode(bytes);
     if (!result.ok) throw new Error(result.problem.reason);
-    return result.value;
+    const options = result.value.options.map(({ number, value }) => ({ number, value }));
+    return { ...result.value, options };
   });
 }
 
@@ -308,7 +309,9 @@ describe('a client', () => {
     const separate = message('CON', CONTENT, 77, { token, payload: utf8('hi') });
     const answered = client.receive('s', separate, 100);
     expect(summary(answered)).toEqual(['ACK 0.0']);
-    expect(answered.events).toEqual([{ kind: 'response', handle, response: content(utf8('hi')) }]);
+    expect(answered.events).toEqual([
+      { kind: 'response', handle, response: content(utf8('hi')), observing: false },
+    ]);
     const copy = client.receive('s', separate, 200);
     expect(summary(copy)).toEqual(['ACK 0.0']);
     expect(copy.events).toEqual([]);

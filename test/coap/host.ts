@@ -29,6 +29,11 @@ export class Host {
   readonly unanswered: number[] = [];
   /** Requests delivered to the handler, in order. */
   readonly delivered: CoapRequest[] = [];
+  /** What each observation was told, in order: the first response too. */
+  readonly told = new Map<number, CoapResponse[]>();
+  /** Whether the handler's responses accept registrations, and who has registered. */
+  observable = false;
+  readonly observers = new Set<number>();
   handler: (request: CoapRequest) => { readonly after: Millis; readonly response: CoapResponse };
   readonly #clock: VirtualClock;
   readonly #link: Link;
@@ -59,6 +64,21 @@ export class Host {
     const { handle, step } = this.endpoint.request(peer, request, { deadline: now + timeout, priority }, now);
     this.apply(step);
     return handle;
+  }
+
+  observe(peer: string, request: CoapRequest, timeout: Millis, priority: Priority = 1): number {
+    const now = this.#clock.monotonic();
+    const { handle, step } = this.endpoint.observe(peer, request, { deadline: now + timeout, priority }, now);
+    this.told.set(handle, []);
+    this.apply(step);
+    return handle;
+  }
+
+  /** Tells all observers. */
+  notify(response: CoapResponse): void {
+    for (const observer of [...this.observers]) {
+      this.apply(this.endpoint.notify(observer, response, this.#clock.monotonic()));
+    }
   }
 
   apply(step: CoapStep): void {
@@ -95,13 +115,30 @@ export class Host {
       case 'request': {
         this.delivered.push(event.request);
         const { after, response } = this.handler(event.request);
-        const answer = (): void =>
-          this.apply(this.endpoint.respond(event.exchange, response, this.#clock.monotonic()));
+        const observe = event.observe && this.observable;
+        if (observe) this.observers.add(event.exchange);
+        const answer = (): void => {
+          const now = this.#clock.monotonic();
+          this.apply(this.endpoint.respond(event.exchange, response, now, 1, { observe }));
+        };
         this.#clock.after(after, answer);
         break;
       }
+      case 'observer_gone':
+        this.observers.delete(event.exchange);
+        break;
+      case 'notification':
+        this.told.get(event.handle)!.push(event.response);
+        break;
+      case 'sent':
+        this.outcomes.set(event.handle, { at });
+        break;
       case 'response':
       case 'failed':
+        if (event.kind === 'response' && event.observing) {
+          this.told.get(event.handle)!.push(event.response);
+          break;
+        }
         if (this.outcomes.has(event.handle)) throw new Error(`request ${event.handle} ended twice`);
         this.outcomes.set(
           event.handle,

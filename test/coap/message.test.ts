@@ -83,11 +83,21 @@ const EXAMPLES: readonly [name: string, wire: string, message: Message][] = [
   ],
 ];
 
+/** A message whose options have been read: what `decode` gives reads them on demand. */
+function read(bytes: Uint8Array): ReturnType<typeof decode> {
+  const result = decode(bytes);
+  if (!result.ok) return result;
+  const options = result.value.options.map(({ number, value }) => ({ number, value }));
+  return { ok: true, value: { ...result.value, options } };
+}
+
 const REFUSED: readonly [name: string, wire: string, reason: string, reset: boolean][] = [
   ['three bytes', '40 01 00', 'short', false],
   ['version 0', '00 01 0001', 'version', false],
   ['version 2', '80 01 0001', 'version', false],
-  ['a token of nine bytes', '49 01 0001 000102030405060708', 'token', true],
+  ['a reserved token length', '4f 01 0001 000102030405060708090a0b0c0d0e0f', 'token', true],
+  ['a token length whose extension is cut off', '4e 01 0001 00', 'token', true],
+  ['a long token that is cut off', '4d 01 0001 00 000102030405060708090a0b', 'token', true],
   ['a token that is cut off', '44 01 0001 0001', 'token', true],
   ['an empty message with a token', '41 00 0001 aa', 'empty', true],
   ['an empty message with a payload', '40 00 0001 ff 00', 'empty', true],
@@ -101,7 +111,7 @@ const REFUSED: readonly [name: string, wire: string, reason: string, reset: bool
 
 describe('the message codec', () => {
   it.each(EXAMPLES)('reads and writes %s', (_name, wire, message) => {
-    expect(decode(bytesOf(wire))).toEqual({ ok: true, value: message });
+    expect(read(bytesOf(wire))).toEqual({ ok: true, value: message });
     expect(hex(encode(message))).toBe(hex(bytesOf(wire)));
   });
 
@@ -114,7 +124,10 @@ describe('the message codec', () => {
     type: fc.constantFrom('CON', 'NON', 'ACK', 'RST') as fc.Arbitrary<Message['type']>,
     code: fc.integer({ min: 1, max: 255 }),
     id: fc.integer({ min: 0, max: 65_535 }),
-    token: fc.uint8Array({ maxLength: 8 }),
+    token: fc.oneof(
+      { weight: 8, arbitrary: fc.uint8Array({ maxLength: 14 }) },
+      { weight: 1, arbitrary: fc.uint8Array({ minLength: 260, maxLength: 280 }) },
+    ),
     options: fc
       .array(
         fc.record({
@@ -133,7 +146,7 @@ describe('the message codec', () => {
   it('reads back what it wrote', () => {
     fc.assert(
       fc.property(message, (one) => {
-        expect(decode(encode(one))).toEqual({ ok: true, value: one });
+        expect(read(encode(one))).toEqual({ ok: true, value: one });
       }),
       { seed: 1, numRuns: 1000 },
     );
@@ -155,8 +168,9 @@ describe('the message codec', () => {
           },
           100_000,
         );
-        // It writes option 0 as NaN; everything else has to be the same to the byte.
-        fc.pre(one.options.every(({ number }) => number !== 0));
+        // It writes option 0 as NaN, and a token of 269 bytes under the form of one extension byte with an extension of
+        // two; everything else has to be the same to the byte.
+        fc.pre(one.options.every(({ number }) => number !== 0) && one.token.length !== 269);
         expect(hex(encode(one))).toBe(theirs.toString('hex'));
         const parsed = parse(Buffer.from(encode(one)));
         expect(parsed.messageId).toBe(one.id);
@@ -173,28 +187,69 @@ describe('the message codec', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), fc.boolean(), (bytes, likely) => {
         if (likely && bytes.length > 0) bytes[0] = 0x40 | (bytes[0]! & 0x33);
-        const result = decode(bytes);
+        const result = read(bytes);
         if (!result.ok) return;
         accepted++;
-        expect(decode(encode(result.value))).toEqual(result);
+        expect(read(encode(result.value))).toEqual(result);
       }),
       { seed: 3, numRuns: 5000 },
     );
     expect(accepted).toBeGreaterThan(100);
   });
 
-  it('shares no memory with the datagram', () => {
-    const wire = bytesOf('41 01 0001 aa b1 61 ff 62');
-    const result = decode(wire);
-    wire.fill(0);
-    expect(result).toMatchObject({ value: { token: Uint8Array.of(0xaa), payload: utf8('b') } });
+  it('reads tokens of any length that RFC 8974 has, and writes each in its shortest form', () => {
+    const heads = [
+      [0, '40'],
+      [8, '48'],
+      [12, '4c'],
+      [13, '4d', '00'],
+      [268, '4d', 'ff'],
+      [269, '4e', '0000'],
+      [65_804, '4e', 'ffff'],
+    ] as const;
+    for (const [length, first, extension = ''] of heads) {
+      const token = new Uint8Array(length).fill(7);
+      const wire = encode({ type: 'CON', code: 1, id: 1, token, options: [], payload: utf8('x') });
+      expect(hex(wire.subarray(0, 4 + extension.length / 2))).toBe(`${first}010001${extension}`);
+      expect(read(wire)).toMatchObject({ ok: true, value: { token, payload: utf8('x') } });
+      // Of all but the empty one a byte can be missing.
+      if (length > 0) expect(decode(wire.slice(0, -3))).toMatchObject({ problem: { reason: 'token' } });
+    }
+  });
+
+  it('leaves the options that it is given in their order', () => {
+    const options = [3, 11, 1, 11].map((number, i) => ({ number, value: Uint8Array.of(i) }));
+    const given = structuredClone(options);
+    const result = read(encode({ type: 'CON', code: 1, id: 1, token: none, options, payload: none }));
+    expect(options).toEqual(given);
+    expect(result).toMatchObject({ value: { options: [given[2], given[0], given[1], given[3]] } });
+  });
+
+  it('keeps a token and a read option apart from the datagram, and holds no more memory than twice the payload', () => {
+    const options = [{ number: 65_000, value: new Uint8Array(30).fill(1) }];
+    const token = new Uint8Array(30).fill(2);
+    for (const [bytes, own] of [
+      [10, true],
+      [60, true],
+      [80, false],
+      [1024, false],
+    ] as const) {
+      const payload = new Uint8Array(bytes).fill(3);
+      const wire = encode({ type: 'CON', code: 1, id: 1, token, options, payload });
+      const result = read(wire);
+      if (!result.ok) throw new Error(result.problem.reason);
+      expect(result.value.payload.buffer.byteLength).toBeLessThanOrEqual(2 * bytes);
+      wire.fill(0);
+      expect(result.value).toMatchObject({ token, options });
+      expect(result.value.payload[0]).toBe(own ? 3 : 0);
+    }
   });
 
   it('asserts that what it is to write can be written', () => {
     const good: Message = { type: 'CON', code: 1, id: 0, token: none, options: [], payload: none };
     expect(() => encode({ ...good, id: 65_536 })).toThrow('message id');
     expect(() => encode({ ...good, code: 256 })).toThrow('code');
-    expect(() => encode({ ...good, token: new Uint8Array(9) })).toThrow('token');
+    expect(() => encode({ ...good, token: new Uint8Array(65_805) })).toThrow('token');
     expect(() => encode({ ...good, code: 0, payload: utf8('x') })).toThrow('empty message');
     expect(() => encode({ ...good, options: [{ number: 65_536, value: none }] })).toThrow('option number');
   });

@@ -13,7 +13,7 @@ export const MESSAGES: readonly (readonly [what: string, datagram: string, answe
   ['three bytes', '40 01 00', []],
   ['version 0', '00 01 00 01', []],
   ['version 2', '80 01 00 01', []],
-  ['a token length of 9', '49 01 00 01 00 00 00 00 00 00 00 00 00', ['70 00 00 01']],
+  ['a token length of 15', '4f 01 00 01 00 00 00 00 00 00 00 00 00', ['70 00 00 01']],
   ['a token that is cut off', '44 01 00 02 00', ['70 00 00 02']],
   ['an empty message with more behind it', '40 00 00 03 00', ['70 00 00 03']],
   ['a payload marker without payload', '40 01 00 04 ff', ['70 00 00 04']],

@@ -1,20 +1,20 @@
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { fromUtf8 } from '../base/bytes.ts';
-import { type Millis, sleep, systemClock } from '../base/time.ts';
-import { BLOCK_SIZES, type BlockSize } from '../coap/block.ts';
-import { EMPTY, isSafe, isSuccess } from '../coap/codes.ts';
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
-import { LINK_FORMAT, parseLinks } from '../coap/link_format.ts';
-import { type Option as CoapOption, firstUint, OPTION, stringOf } from '../coap/options.ts';
-import { ExchangeError } from '../exchange/exchange_error.ts';
-import { integer } from './arguments.ts';
-import { collectOption, contentFormat } from './coap_options.ts';
-import { codeText, forTerminal, linkTable, renderPayload } from './coap_render.ts';
-import { DISCOVER, PING, type RequestInput, requestOf } from './coap_request.ts';
-import { Trace } from './coap_trace.ts';
-import { type CoapUri, parseCoapUri } from './coap_uri.ts';
-import { openWay, UnreachableError, UsageError, type Way, type WayOptions } from './coap_way.ts';
+import { fromUtf8 } from '../../base/bytes.ts';
+import { type Millis, sleep, systemClock } from '../../base/time.ts';
+import { BLOCK_SIZES, type BlockSize } from '../../coap/block.ts';
+import { EMPTY, isSafe, isSuccess } from '../../coap/codes.ts';
+import type { CoapRequest, CoapResponse } from '../../coap/endpoint.ts';
+import { LINK_FORMAT, parseLinks } from '../../coap/link_format.ts';
+import { type Option as CoapOption, firstUint, OPTION, stringOf } from '../../coap/options.ts';
+import { ExchangeError } from '../../exchange/exchange_error.ts';
+import { integer } from '../arguments.ts';
+import { collectOption, contentFormat } from './options.ts';
+import { codeText, forTerminal, linkTable, renderPayload } from './render.ts';
+import { DISCOVER, PING, type RequestInput, requestOf } from './request.ts';
+import { Trace } from './trace.ts';
+import { type CoapUri, parseCoapUri } from './uri.ts';
+import { openWay, UnreachableError, UsageError, type Way, type WayOptions } from './way.ts';
 
 interface Options extends RequestInput, Omit<WayOptions, 'observer' | 'note'> {
   readonly output?: string;

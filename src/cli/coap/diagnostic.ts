@@ -1,5 +1,5 @@
-import { fromUtf8, hex } from '../base/bytes.ts';
-import { bad, ok, type Result } from '../base/result.ts';
+import { fromUtf8, hex } from '../../base/bytes.ts';
+import { bad, ok, type Result } from '../../base/result.ts';
 
 /** How deeply what is printed may be nested. */
 const MAX_DEPTH = 256;

@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from 'commander';
-import { fromHex, utf8 } from '../base/bytes.ts';
-import { TRANSFER_OPTIONS } from '../coap/block.ts';
-import { METHOD } from '../coap/codes.ts';
-import { OPTION, type Option, optionName, uintOption } from '../coap/options.ts';
-import { formatName, formatNumber } from '../exchange/content_format.ts';
+import { fromHex, utf8 } from '../../base/bytes.ts';
+import { TRANSFER_OPTIONS } from '../../coap/block.ts';
+import { METHOD } from '../../coap/codes.ts';
+import { OPTION, type Option, optionName, uintOption } from '../../coap/options.ts';
+import { formatName, formatNumber } from '../../exchange/content_format.ts';
 
 /** Short names of formats that people type often. */
 const FORMAT_NAMES: Readonly<Record<string, string>> = {

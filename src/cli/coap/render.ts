@@ -1,12 +1,12 @@
-import { fromUtf8, hex } from '../base/bytes.ts';
-import { blockOf } from '../coap/block.ts';
-import { codeLabel, EMPTY } from '../coap/codes.ts';
-import { attributeOf, hasAttribute, type WebLink } from '../coap/link_format.ts';
-import { decode, type Message } from '../coap/message.ts';
-import { OPTION, type Option, optionName, uintOf } from '../coap/options.ts';
-import { CBOR_FORMAT, formatName, JSON_FORMAT } from '../exchange/content_format.ts';
-import { cborText, jsonText } from './coap_diagnostic.ts';
-import { formatLabel } from './coap_options.ts';
+import { fromUtf8, hex } from '../../base/bytes.ts';
+import { blockOf } from '../../coap/block.ts';
+import { codeLabel, EMPTY } from '../../coap/codes.ts';
+import { attributeOf, hasAttribute, type WebLink } from '../../coap/link_format.ts';
+import { decode, type Message } from '../../coap/message.ts';
+import { OPTION, type Option, optionName, uintOf } from '../../coap/options.ts';
+import { CBOR_FORMAT, formatName, JSON_FORMAT } from '../../exchange/content_format.ts';
+import { cborText, jsonText } from './diagnostic.ts';
+import { formatLabel } from './options.ts';
 
 /** RFC 7252, section 12.1.2; RFC 7959, section 6; RFC 8132, section 6; RFC 8516; RFC 8768. */
 const MEANINGS: Readonly<Record<string, string>> = {

@@ -1,17 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { fromUtf8, utf8 } from '../base/bytes.ts';
-import { METHOD } from '../coap/codes.ts';
-import type { CoapRequest } from '../coap/endpoint.ts';
-import { LINK_FORMAT } from '../coap/link_format.ts';
-import { NO_BYTES } from '../coap/message.ts';
-import { OPTION, type Option, stringOption, uintOption } from '../coap/options.ts';
-import { encodeJson, tooDeep } from '../compact/cbor.ts';
-import { CBOR_FORMAT, JSON_FORMAT } from '../exchange/content_format.ts';
-import type { JsonValue } from '../matrix/json.ts';
-import { methodCode } from './coap_options.ts';
-import { ACCESS_TOKEN } from './coap_render.ts';
-import type { CoapUri } from './coap_uri.ts';
-import { UsageError } from './coap_way.ts';
+import { fromUtf8, utf8 } from '../../base/bytes.ts';
+import { METHOD } from '../../coap/codes.ts';
+import type { CoapRequest } from '../../coap/endpoint.ts';
+import { LINK_FORMAT } from '../../coap/link_format.ts';
+import { NO_BYTES } from '../../coap/message.ts';
+import { OPTION, type Option, stringOption, uintOption } from '../../coap/options.ts';
+import { encodeJson, tooDeep } from '../../compact/cbor.ts';
+import { CBOR_FORMAT, JSON_FORMAT } from '../../exchange/content_format.ts';
+import type { JsonValue } from '../../matrix/json.ts';
+import { methodCode } from './options.ts';
+import { ACCESS_TOKEN } from './render.ts';
+import type { CoapUri } from './uri.ts';
+import { UsageError } from './way.ts';
 
 /** What was typed about the request itself. */
 export interface RequestInput {

@@ -1,9 +1,9 @@
-import type { Millis } from '../base/time.ts';
-import { blockOf } from '../coap/block.ts';
-import { decode } from '../coap/message.ts';
-import { firstUint, OPTION } from '../coap/options.ts';
-import type { ExchangeObservation } from '../exchange/socket_options.ts';
-import { describeDatagram, hexDump, isRecord } from './coap_render.ts';
+import type { Millis } from '../../base/time.ts';
+import { blockOf } from '../../coap/block.ts';
+import { decode } from '../../coap/message.ts';
+import { firstUint, OPTION } from '../../coap/options.ts';
+import type { ExchangeObservation } from '../../exchange/socket_options.ts';
+import { describeDatagram, hexDump, isRecord } from './render.ts';
 
 /** Clears the line of a terminal that the cursor is in. */
 const CLEAR_LINE = '\r\x1b[K';

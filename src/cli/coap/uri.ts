@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
-import { concat, fromHex, fromUtf8, utf8 } from '../base/bytes.ts';
-import { bad, ok, type Result } from '../base/result.ts';
-import { OPTION, type Option } from '../coap/options.ts';
+import { concat, fromHex, fromUtf8, utf8 } from '../../base/bytes.ts';
+import { bad, ok, type Result } from '../../base/result.ts';
+import { OPTION, type Option } from '../../coap/options.ts';
 
 // The specifications' (RFC 7252, sections 6.1 and 5.10; RFC 8323, sections 8.3 and 8.4).
 const DEFAULT_PORTS = { coap: 5683, ravine: 5683, 'coap+ws': 80, 'coaps+ws': 443 } as const;

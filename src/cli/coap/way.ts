@@ -1,30 +1,30 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { fromHex, hex } from '../base/bytes.ts';
-import { systemRandom } from '../base/random.ts';
-import { type Millis, systemClock } from '../base/time.ts';
-import type { BlockSize } from '../coap/block.ts';
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
-import { modelledTiming, rfc7252Timing, type Timing } from '../coap/timing.ts';
+import { fromHex, hex } from '../../base/bytes.ts';
+import { systemRandom } from '../../base/random.ts';
+import { type Millis, systemClock } from '../../base/time.ts';
+import type { BlockSize } from '../../coap/block.ts';
+import type { CoapRequest, CoapResponse } from '../../coap/endpoint.ts';
+import { modelledTiming, rfc7252Timing, type Timing } from '../../coap/timing.ts';
 import {
   type CoapObservation,
   type CoapObserveOptions,
   type CoapRequestOptions,
   CoapSocket,
-} from '../exchange/coap_socket.ts';
-import { timingOf } from '../exchange/link_timing.ts';
-import { plainCodec } from '../exchange/plain_codec.ts';
-import { ExchangeSocket } from '../exchange/socket.ts';
-import type { ExchangeObservation } from '../exchange/socket_options.ts';
-import { coapOverWebSocket } from '../exchange/websocket_coap.ts';
-import { fingerprint, matchesPin } from '../federation/peers.ts';
-import type { Address, Link, LinkProfile } from '../link/link.ts';
-import { openUdpLink } from '../link/udp.ts';
-import { openWebSocketLink, WEBSOCKET_PATH } from '../link/websocket.ts';
-import { parseServerName, type ServerName } from '../matrix/ids.ts';
-import { createIdentity, isServerName, keyVersionOf, type LocalIdentity } from '../pipe/identity.ts';
-import { lookupAddress } from '../server/lookup.ts';
-import type { CoapUri } from './coap_uri.ts';
+} from '../../exchange/coap_socket.ts';
+import { timingOf } from '../../exchange/link_timing.ts';
+import { plainCodec } from '../../exchange/plain_codec.ts';
+import { ExchangeSocket } from '../../exchange/socket.ts';
+import type { ExchangeObservation } from '../../exchange/socket_options.ts';
+import { coapOverWebSocket } from '../../exchange/websocket_coap.ts';
+import { fingerprint, matchesPin } from '../../federation/peers.ts';
+import type { Address, Link, LinkProfile } from '../../link/link.ts';
+import { openUdpLink } from '../../link/udp.ts';
+import { openWebSocketLink, WEBSOCKET_PATH } from '../../link/websocket.ts';
+import { parseServerName, type ServerName } from '../../matrix/ids.ts';
+import { createIdentity, isServerName, keyVersionOf, type LocalIdentity } from '../../pipe/identity.ts';
+import { lookupAddress } from '../../server/lookup.ts';
+import type { CoapUri } from './uri.ts';
 
 /** What was typed cannot be done. The message is a sentence. */
 export class UsageError extends Error {}

@@ -1,0 +1,75 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { seededRandom } from '../../src/base/random.ts';
+import { systemClock } from '../../src/base/time.ts';
+import { EndpointUnderFire } from '../coap/endpoint_under_fire.ts';
+import { SocketUnderFire } from '../exchange/socket_under_fire.ts';
+
+/** What the heap may have grown by between a tenth of the datagrams and all of them. */
+const MOST_GROWTH_BYTES = 4 * 2 ** 20;
+const STEPS = 10;
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+function heapBytes(): number {
+  collect();
+  collect();
+  return process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+}
+
+const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+
+/**
+ * Shoots random and mutated datagrams, half of them at a CoAP endpoint and half through the link of a whole exchange
+ * socket.
+ * @returns whether memory has not grown; whatever else may happen is thrown
+ */
+export async function run({
+  json,
+  datagrams,
+  seed,
+}: {
+  readonly json: boolean;
+  readonly datagrams: number;
+  readonly seed: number;
+}): Promise<boolean> {
+  const endpoint = new EndpointUnderFire(seededRandom(seed));
+  const socket = new SocketUnderFire(seededRandom(seed + 1));
+  const start = systemClock.monotonic();
+  const heaps: number[] = [];
+  const tell = (line: string): void => {
+    if (!json) process.stdout.write(`${line}\n`);
+  };
+  tell(`seed ${seed}`);
+  for (let step = 1; step <= STEPS; step++) {
+    const half = Math.ceil(datagrams / STEPS / 2);
+    for (let n = 0; n < half; n++) endpoint.shoot();
+    for (let n = 0; n < half; n++) await socket.shoot();
+    heaps.push(heapBytes());
+    const shots = step * half * 2;
+    const seconds = (systemClock.monotonic() - start) / 1000;
+    tell(
+      `${shots} datagrams, ${seconds.toFixed(1)} s, ${Math.round(shots / seconds)} a second, heap ${mebibytes(heaps.at(-1)!)} MiB, endpoint ${told(endpoint.held)}`,
+    );
+  }
+  const growth = heaps.at(-1)! - heaps[0]!;
+  const { counters } = endpoint;
+  const drained = endpoint.drain();
+  await socket.drain();
+  const left = Object.values(endpoint.held).reduce((sum, count) => sum + count, 0);
+  const kept = growth <= MOST_GROWTH_BYTES && left === 0 && drained.started === drained.ended;
+  const result = { kept, seed, heaps, growth, left, drained, served: socket.served, counters };
+  if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
+  tell(`endpoint: ${told(counters)}`);
+  tell(`socket: ${socket.served} served, ${told(socket.counters.plain)}`);
+  tell(
+    `growth after the first tenth: ${mebibytes(growth)} MiB of ${mebibytes(MOST_GROWTH_BYTES)}; left after all has expired: ${left}; requests ${drained.started}, ended ${drained.ended}`,
+  );
+  return kept;
+}
+
+const told = (counts: object): string =>
+  Object.entries(counts)
+    .map(([name, count]) => `${name} ${count}`)
+    .join(', ');

@@ -1,0 +1,76 @@
+import { parseArgs } from 'node:util';
+
+const HELP = `Usage: npm run bench -- <benchmark> [options]
+
+  codec      CoAP messages encoded and decoded a second, beside coap-packet; fails below twice as fast
+  fuzz       random and mutated datagrams through the public door: no exception, no growth, bounds kept
+  selective  large bodies in lockstep and by selective repeat, on emulated links
+
+Options:
+  --json             the result as one line of JSON
+  --datagrams <n>    fuzz: how many (default 1000000)
+  --seed <n>         fuzz: the seed (default 1)
+  --help
+
+Examples:
+  npm run bench -- codec
+  npm run bench -- codec --json
+  npm run bench -- fuzz --datagrams 10000000 --seed 7
+
+The exit code is 0 where the budget is kept, 1 where it is not, 2 for a wrong command line.
+`;
+
+/** One file for each benchmark; only the one that is asked for is loaded. */
+const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options): Promise<boolean> }>>> = {
+  codec: () => import('./codec.ts'),
+  fuzz: () => import('./fuzz.ts'),
+  selective: () => import('./selective.ts'),
+};
+
+export interface Options {
+  readonly json: boolean;
+  readonly datagrams: number;
+  readonly seed: number;
+}
+
+function usage(sentence: string): never {
+  process.stderr.write(`${sentence}\n\n${HELP}`);
+  process.exit(2);
+}
+
+function commandLine() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean', default: false },
+        datagrams: { type: 'string', default: '1000000' },
+        seed: { type: 'string', default: '1' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    return usage(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function whole(name: string, text: string): number {
+  return /^\d{1,9}$/.test(text) ? Number(text) : usage(`--${name} takes a whole number, not ${text}`);
+}
+
+const { values, positionals } = commandLine();
+if (values.help) {
+  process.stdout.write(HELP);
+} else {
+  const [name = '', ...rest] = positionals;
+  const benchmark = BENCHMARKS[name];
+  if (benchmark === undefined || rest.length > 0)
+    usage(name === '' ? 'Which one?' : `No benchmark ${positionals.join(' ')}`);
+  const { run } = await benchmark();
+  const kept = await run({
+    json: values.json,
+    datagrams: whole('datagrams', values.datagrams),
+    seed: whole('seed', values.seed),
+  });
+  process.exitCode = kept ? 0 : 1;
+}
