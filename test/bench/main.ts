@@ -4,6 +4,7 @@ const HELP = `Usage: npm run bench -- <benchmark> [options]
 
   codec      CoAP messages encoded and decoded a second, beside coap-packet; fails below twice as fast
   fuzz       random and mutated datagrams through the public door: no exception, no growth, bounds kept
+  goodput    exchanges over links of three rates with and without loss: RFC 7252's timers and ours
   selective  large bodies in lockstep and by selective repeat, on emulated links
 
 Options:
@@ -24,6 +25,7 @@ The exit code is 0 where the budget is kept, 1 where it is not, 2 for a wrong co
 const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options): Promise<boolean> }>>> = {
   codec: () => import('./codec.ts'),
   fuzz: () => import('./fuzz.ts'),
+  goodput: () => import('./goodput.ts'),
   selective: () => import('./selective.ts'),
 };
 

@@ -14,8 +14,8 @@ export const TIGHT_LIMITS: CoapLimits = {
   exchangesPerPeer: 10,
   observers: 40,
   observersPerPeer: 8,
-  rememberedPerPeer: 1_000,
-  remembered: 10_000,
+  rememberedPerPeer: 500,
+  remembered: 4_000,
   replyBytes: 20_000,
   bodyBytes: 4_000,
   assemblies: 10,
@@ -85,7 +85,7 @@ export class EndpointUnderFire {
     if (n % 8 === 0) this.#answer();
     if (n % 10 === 0) this.#apply(this.#endpoint.tick(this.#now));
     if (n % 50 === 0) this.#ask(from);
-    if (n % 100 === 0) this.#notify();
+    if (n % 1_000 === 0) this.#notify();
     if (n % 500 === 0) this.#observe(from);
     if (n % 20_000 === 0) this.#apply(this.#endpoint.restarted(from, this.#now));
     if (n % 30_000 === 0) this.#apply(this.#endpoint.forget(from, this.#now));

@@ -263,6 +263,18 @@ describe('a fitted timer', () => {
       expect(interval(timing)).toBeLessThan(took + 1_100);
     });
 
+    it('is not driven up by losses where the only samples so far were slow ones', () => {
+      const timing = new FittedTiming(SLOW);
+      for (let n = 0; n < 3; n++)
+        timing.replied(delivery({ leftAt: [n * 1e6], repliedAt: [n * 1e6 + took + 60_000] }));
+      const before = timing.snapshot().fixed;
+      timing.replied(delivery({ leftAt: [1e7, 1e7 + 300_000], repliedAt: [1e7 + 300_000 + took] }));
+      timing.replied(
+        delivery({ leftAt: [2e7, 2e7 + 200_000, 2e7 + 400_000], repliedAt: [2e7 + 400_000 + 10] }),
+      );
+      expect(timing.snapshot().fixed).toBe(before);
+    });
+
     it('takes no sample while answers to copies of the message before may be in the way', () => {
       const timing = trained();
       const { samples } = timing.snapshot();

@@ -90,4 +90,88 @@ describe('the pacer', () => {
       expect(drain(pacer)).toEqual(['message', 'old']);
     },
   );
+
+  it('lets a burst leave at once where the rate is not known, and what is more a little later', () => {
+    const pacer = new Pacer<string>({ ...SLOW, rate: null });
+    for (let n = 0; n < 131; n++) expect(tags(pacer.enqueue(item(`${n}`, 1, 1_000), 0))).toEqual([`${n}`]);
+    expect(tags(pacer.enqueue(item('131', 1, 1_000), 0))).toEqual(['131']);
+    expect(tags(pacer.enqueue(item('late', 1, 1_000), 0))).toEqual([]);
+    const later = pacer.enqueue(item('urgent', 0, 1_000), 0);
+    expect(tags(later)).toEqual([]);
+    expect(later.deadline).toBeGreaterThan(0);
+    expect(later.deadline).toBeLessThan(1);
+    const next = pacer.tick(later.deadline!);
+    expect([tags(next), events(next)]).toEqual([['urgent'], ['left urgent']]);
+    expect(tags(pacer.tick(1_000))).toEqual(['late']);
+    expect(pacer.tick(2_000).deadline).toBeNull();
+  });
+
+  describe("with an hour's airtime", () => {
+    const HOUR = 3_600_000;
+    /** 20 seconds: two packets of 100 bytes and one of 50. */
+    const DUTY = { ...SLOW, airtimePerHourMs: 20_000 };
+
+    it('lets what would exceed it wait, acknowledgements too, and says until when', () => {
+      const pacer = new Pacer<string>(DUTY);
+      expect(tags(pacer.enqueue(item('a'), 0))).toEqual(['a']);
+      pacer.enqueue(item('b'), 0);
+      expect(tags(pacer.tick(8_000))).toEqual(['b']);
+      pacer.enqueue(item('ack', 0, 60), 9_000);
+      const left = pacer.tick(16_000);
+      expect([events(left), tags(left)]).toEqual([['left b'], []]);
+      expect(left.deadline).toBe(8_000 + HOUR);
+      expect(tags(pacer.tick(8_000 + HOUR - 1))).toEqual([]);
+      expect(tags(pacer.tick(8_000 + HOUR))).toEqual(['ack']);
+    });
+
+    it('sends the most urgent first when there is airtime again, whatever has waited longest', () => {
+      const pacer = new Pacer<string>(DUTY, { lowShare: 0 });
+      pacer.enqueue(item('spent', 1, 250), 0);
+      for (const [tag, priority] of [
+        ['media', 5],
+        ['message', 1],
+      ] as const)
+        pacer.enqueue(item(tag, priority), 0);
+      pacer.tick(20_000);
+      // Comes last, goes first, although the others have been waiting for an hour.
+      pacer.enqueue(item('ack', 0, 50), HOUR);
+      expect(drain(pacer)).toEqual(['ack', 'message', 'media']);
+    });
+
+    it('never exceeds it in any hour', () => {
+      const pacer = new Pacer<string>(DUTY);
+      const sent: { at: number; airtime: number }[] = [];
+      const note = (step: PacerStep<string>, at: number): PacerStep<string> => {
+        for (const { bytes } of step.datagrams) sent.push({ at, airtime: bytes.length * 80 });
+        return step;
+      };
+      for (let n = 0; n < 40; n++) note(pacer.enqueue(item(`${n}`, (n % 6) as Priority, 10 + n), 0), 0);
+      for (let step = pacer.tick(0); step.deadline !== null; )
+        step = note(pacer.tick(step.deadline), step.deadline);
+      expect(sent).toHaveLength(40);
+      for (const { at } of sent) {
+        const hour = sent.filter((one) => one.at >= at && one.at < at + HOUR);
+        expect(hour.reduce((sum, { airtime }) => sum + airtime, 0)).toBeLessThanOrEqual(20_000);
+      }
+    });
+
+    it('drops what could never be sent', () => {
+      const pacer = new Pacer<string>(DUTY);
+      expect(events(pacer.enqueue(item('endless', 0, 251), 0))).toEqual(['dropped endless']);
+      expect(pacer.waiting).toBe(0);
+    });
+  });
+
+  it('is idle while nothing is in the link, nothing waits, and half of the airtime is left', () => {
+    const pacer = new Pacer<string>({ ...SLOW, airtimePerHourMs: 20_000 });
+    expect(pacer.isIdle(0)).toBe(true);
+    pacer.enqueue(item('a', 1, 120), 0);
+    expect(pacer.isIdle(0)).toBe(false);
+    pacer.tick(9_600);
+    expect(pacer.isIdle(9_600)).toBe(true);
+    pacer.enqueue(item('b', 1, 10), 9_600);
+    pacer.tick(20_000);
+    expect(pacer.isIdle(20_000)).toBe(false);
+    expect(pacer.isIdle(3_700_000)).toBe(true);
+  });
 });
