@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
+import { sleep, systemClock } from '../../src/base/time.ts';
 import { type Output, outputOf } from '../e2e/output.ts';
 import { freePort } from '../free_port.ts';
 
@@ -52,8 +53,9 @@ export class PeerProcess {
 }
 
 const PORT_TRIES = 5;
-const PING_TRIES = 100;
-const PING_INTERVAL_MS = 50;
+const START_MS = 10_000;
+const ANSWER_MS = 2_000;
+const RETRY_MS = 20;
 
 /** Starts a server that has to be told its port, on one that is free, and waits until it answers a ping. */
 export async function startServer(
@@ -71,18 +73,27 @@ export async function startServer(
   throw new Error('no port is free');
 }
 
-/** Sends pings until the first answer: a CoAP server rejects an empty message (RFC 7252, section 4.3). */
+/**
+ * Sends a ping, again where nobody listens yet: a CoAP server answers an empty message (RFC 7252, section 4.3). It gets
+ * one only, so that what it sends after that can be counted.
+ */
 async function answersPing(port: number, running: () => boolean): Promise<boolean> {
   const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.connect(port, '127.0.0.1', () => resolve()));
+  let settle: (answered: boolean) => void = () => undefined;
+  socket.on('message', () => settle(true)).on('error', () => settle(false));
+  const deadline = systemClock.monotonic() + START_MS;
   let answered = false;
-  socket.on('message', () => {
-    answered = true;
-  });
-  // Nobody listens there yet.
-  socket.on('error', () => undefined);
-  for (let tries = 0; tries < PING_TRIES && running() && !answered; tries++) {
-    socket.send(Uint8Array.of(0x40, 0, 0, tries), port, '127.0.0.1');
-    await new Promise((resolve) => setTimeout(resolve, PING_INTERVAL_MS));
+  while (!answered && running() && systemClock.monotonic() < deadline) {
+    answered = await new Promise<boolean>((resolve) => {
+      const giveUp = systemClock.after(ANSWER_MS, () => resolve(false));
+      settle = (outcome) => {
+        giveUp();
+        resolve(outcome);
+      };
+      socket.send(Uint8Array.of(0x40, 0, 0, 1));
+    });
+    if (!answered) await sleep(systemClock, RETRY_MS);
   }
   await new Promise<void>((resolve) => socket.close(() => resolve()));
   return answered;
