@@ -36,6 +36,8 @@ export const smaller = (a: BlockSize, b: BlockSize): BlockSize => (a < b ? a : b
 export const TRANSFER_OPTIONS: ReadonlySet<number> = new Set([
   OPTION.block1,
   OPTION.block2,
+  OPTION.qBlock1,
+  OPTION.qBlock2,
   OPTION.size1,
   OPTION.size2,
 ]);

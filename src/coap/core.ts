@@ -9,6 +9,7 @@ import type { Observation } from './observe_client.ts';
 import type { Observer } from './observe_server.ts';
 import type { Outgoing } from './outgoing.ts';
 import type { Probe } from './prober.ts';
+import type { BodyTransfer } from './selective_transfers.ts';
 import type { Incoming } from './server.ts';
 import type { Timing } from './timing.ts';
 import type { Transmission } from './transmitter.ts';
@@ -37,7 +38,10 @@ export interface CoapLimits {
   readonly assemblies: number;
   /** Bytes of all bodies in assembly, requests and responses. */
   readonly assemblyBytes: number;
-  /** Large responses kept for the blocks that have not been fetched; the least recent gives way. */
+  /**
+   * Large responses kept for the blocks that have not been fetched, of which the least recent gives way; and as many
+   * that are being sent by selective repeat.
+   */
   readonly bodies: number;
   readonly cachedBodyBytes: number;
 }
@@ -148,6 +152,11 @@ export class Peer {
   readonly observers = new Map<string, Observer>();
   /** Notifications that may yet be rejected by a reset, by message id. */
   readonly notified = new Map<number, Observer>();
+  /** Our requests of which the bodies go by selective repeat now, and those whose turn has not come, the next first. */
+  readonly uploading = new Set<Outgoing>();
+  readonly toUpload: Outgoing[] = [];
+  /** Responses that go to it by selective repeat, by token in hexadecimal. */
+  readonly downloads = new Map<string, BodyTransfer>();
   /** Its requests that the application has not answered. */
   readonly exchanges = new Set<Incoming>();
   /** Its messages by id, the one of which a copy came last at the end. */
@@ -187,6 +196,7 @@ export class Peer {
       this.requests.size === 0 &&
       this.observed.size === 0 &&
       this.observers.size === 0 &&
+      this.downloads.size === 0 &&
       this.exchanges.size === 0 &&
       this.remembered.size === 0
     );
@@ -209,6 +219,8 @@ export interface Core {
   readonly counters: CoapCounters;
   /** Critical options beyond our own that the application acts on. */
   readonly understood: readonly number[];
+  /** Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"). */
+  readonly selective: boolean;
   /** Bytes of all bodies in assembly. */
   assembling: number;
   /** Collected until the current call returns its step. */

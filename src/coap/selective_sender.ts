@@ -12,6 +12,8 @@ export interface BlockToSend {
   readonly payload: Uint8Array;
   /** Where it is not null the block goes in a confirmable message, and this names it from then on. */
   readonly checkpoint: number | null;
+  /** Whether nothing is known that has to go after it: if it arrives, the body may be complete. */
+  readonly isLast: boolean;
 }
 
 /** `superseded`: checkpoints that ask what has been answered now; no more copies of them are sent. */
@@ -93,6 +95,7 @@ export class SelectiveSender {
       block: { num, more: num + 1 < this.#count, size: this.#size },
       payload: this.#body.subarray(start, start + this.#size),
       checkpoint: isCheckpoint ? this.#order : null,
+      isLast: this.#lost.size === 0 && this.#next === this.#count,
     };
   }
 

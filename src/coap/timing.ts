@@ -1,5 +1,6 @@
 import type { Millis } from '../base/time.ts';
 import { BLOCK_SIZES, type BlockSize } from './block.ts';
+import { type SelectiveWindow, selectiveWindow } from './selective_window.ts';
 
 /** What a timer may take into account beside the length of a message. */
 export interface Sent {
@@ -47,11 +48,18 @@ export interface Timing {
   heard?(bytesReceived: number): void;
   /** Copies after the first; null: until the request's deadline. */
   readonly maxRetransmit: number | null;
+  /** No copy is sent later than this after the first, however late timers run; undefined: until the deadline. */
+  readonly transmitSpan?: Millis;
   /** Outstanding CON exchanges to one peer; more wait in a bounded queue by priority. */
   readonly nstart: number;
   readonly blockSize: BlockSize;
   /** A body of up to so many bytes still goes in one message, where that is more than a block; default `blockSize`. */
   readonly undividedSize?: number;
+  /**
+   * How far ahead large bodies are sent where both ends speak selective repeat. Undefined on links without a known rate:
+   * a window would leave in one burst there, and nothing would control congestion.
+   */
+  readonly window?: SelectiveWindow;
   /** Whether requests say which block size they want back (2 bytes each): for links of which the peer knows nothing. */
   readonly announceBlockSize?: boolean;
   /** A server that has no answer by then acknowledges empty and answers separately. */
@@ -119,11 +127,12 @@ const doubling = (shortest: Millis, doublings: number): Millis =>
 
 /** The standard's exponential backoff, for paths of which nothing is known (RFC 7252, section 4.2). */
 export function rfc7252Timing(overrides: Partial<Timing> = {}): Timing {
-  const { exchangeLifetime, nonLifetime } = derivedTimes(PARAMETERS);
+  const { maxTransmitSpan, exchangeLifetime, nonLifetime } = derivedTimes(PARAMETERS);
   return {
     retransmitAfter: (attempt, _bytesSent, random) =>
       ACK_TIMEOUT * (1 + random * (PARAMETERS.ackRandomFactor - 1)) * 2 ** attempt,
     maxRetransmit: PARAMETERS.maxRetransmit,
+    transmitSpan: maxTransmitSpan,
     nstart: PARAMETERS.nstart,
     blockSize: 1024,
     announceBlockSize: overrides.blockSize !== undefined && overrides.blockSize < 1024,
@@ -152,6 +161,9 @@ export const MESSAGE_HEAD_BYTES = 24;
 export const EMPTY_MESSAGE_BYTES = 4;
 /** Airtime of one block of a large body, overhead not counted: 256 bytes at 100 bit/s (docs/decisions/0002). */
 const BLOCK_AIRTIME: Millis = 32_000;
+/** What a block of a selective transfer has beside its payload, and the acknowledgement of a checkpoint. */
+export const BLOCK_HEAD_BYTES = 13;
+export const CHECKPOINT_REPLY_BYTES = 10;
 /** Up to so many blocks go undivided: two round trips cost more than one long packet. */
 const UNDIVIDED_BLOCKS = 2;
 export const MOST_PARALLEL = 4;
@@ -207,6 +219,7 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
     nstart,
     blockSize,
     undividedSize,
+    window: selectiveWindow(airtime(blockSize + BLOCK_HEAD_BYTES), 2 * delay + airtime(CHECKPOINT_REPLY_BYTES)),
     announceBlockSize: false,
     separateAfter,
     probeAfter: (probes) => doubling(shortestProbeAfter, probes),

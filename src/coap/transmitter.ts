@@ -1,17 +1,26 @@
 import { equal } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import { EMPTY } from './codes.ts';
+import { code, EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import { encode, type Message, NO_BYTES } from './message.ts';
 import type { Observer } from './observe_server.ts';
 import { NO_RESPONSE_AT_ALL, type Outgoing } from './outgoing.ts';
+import type { BodyTransfer } from './selective_transfers.ts';
 import type { Sent } from './timing.ts';
 
 /** A message whose id is chosen when it is sent for the first time. */
 export type Draft = Pick<Message, 'code' | 'token' | 'options' | 'payload'>;
 
-/** One confirmable message, or one non-confirmable request, on its way: waiting, outstanding, or over. */
+/** A block of a body that goes by selective repeat. */
+export interface BlockOnItsWay {
+  readonly transfer: BodyTransfer;
+  /** See `BlockToSend`; null in a non-confirmable message. */
+  readonly checkpoint: number | null;
+  readonly isLast: boolean;
+}
+
+/** One confirmable message, non-confirmable request or block on its way: waiting, outstanding, or over. */
 export interface Transmission {
   readonly kind: 'transmission';
   readonly peer: Peer;
@@ -25,6 +34,8 @@ export interface Transmission {
   readonly request: Outgoing | null;
   /** The observer whom it notifies; null for everything else. */
   readonly notification: Observer | null;
+  /** Blocks wait for no place among the outstanding messages: they have a window of their own. */
+  readonly block: BlockOnItsWay | null;
   /** Makes what has to be sent instead of the draft from the next copy on; null where nothing is newer. */
   renewal: ((now: Millis) => Draft) | null;
   /** When it is given up, whatever happened. */
@@ -42,6 +53,10 @@ export interface Transmission {
   repeatAt: Millis | null;
   /** When each copy left, oldest first. */
   leftAt: Millis[];
+  /** After this no copy is sent any more; null while none has left. */
+  copiesUntil: Millis | null;
+  /** A copy was due after that: its answer is waited for as if it had been sent. */
+  skipped: boolean;
   /** Copies of which it was told that they have had no answer. */
   unanswered: number;
 }
@@ -59,6 +74,8 @@ const MOST_INSTANTS = 32;
 
 /** RFC 7252, section 4.8: bytes a second on average to a peer that does not answer. */
 const PROBING_RATE = 1;
+
+const CONTINUE = code(2, 31);
 
 /** The class of which a copy may be sent before its timer, and everything more urgent. */
 const REPEATED_PRIORITY: Priority = 1;
@@ -81,6 +98,7 @@ export class Transmitter {
     details: Pick<Transmission, 'priority' | 'label' | 'request' | 'deadline'> & {
       readonly confirmable?: boolean;
       readonly notification?: Observer | null;
+      readonly block?: BlockOnItsWay | null;
       /** A waiting transmission of which it takes the place. */
       readonly insteadOf?: Transmission | null;
     },
@@ -92,6 +110,7 @@ export class Transmitter {
       deadline,
       confirmable = true,
       notification = null,
+      block = null,
       insteadOf = null,
     } = details;
     const transmission: Transmission = {
@@ -103,6 +122,7 @@ export class Transmitter {
       label: `${confirmable ? 'CON' : 'NON'} ${details.label}`,
       request,
       notification,
+      block,
       renewal: null,
       deadline,
       id: null,
@@ -112,6 +132,8 @@ export class Transmitter {
       retransmitAt: null,
       repeatAt: null,
       leftAt: [],
+      copiesUntil: null,
+      skipped: false,
       unanswered: 0,
     };
     if (confirmable) this.#replaceProbe(peer, now);
@@ -151,15 +173,14 @@ export class Transmitter {
     transmission.receipt = null;
     transmission.leftAt.push(now);
     if (transmission.leftAt.length > MOST_INSTANTS) transmission.leftAt.shift();
-    const { peer, attempt, bytes } = transmission;
+    const { peer, attempt } = transmission;
     if (!transmission.confirmable) {
       this.#holdPlace(transmission, now);
       return transmission;
     }
-    const wait = this.#core
-      .timing(peer.name)
-      .retransmitAfter(attempt, bytes.length, this.#core.random.fraction(), sent(transmission));
-    transmission.retransmitAt = now + wait;
+    const { transmitSpan = Number.POSITIVE_INFINITY } = this.#core.timing(peer.name);
+    transmission.copiesUntil ??= now + transmitSpan;
+    transmission.retransmitAt = now + this.#interval(transmission, attempt);
     this.#arm(transmission, now);
     return transmission;
   }
@@ -169,8 +190,8 @@ export class Transmitter {
    * PROBING_RATE, even where it was given up before (RFC 7252, section 4.7). Where the rate of the link is known the pacer sees to that.
    */
   #holdPlace(transmission: Transmission, now: Millis): void {
-    const { peer, bytes, request } = transmission;
-    const expectsNothing = request?.unwanted === NO_RESPONSE_AT_ALL;
+    const { peer, bytes, request, block } = transmission;
+    const expectsNothing = block !== null || request?.unwanted === NO_RESPONSE_AT_ALL;
     if (expectsNothing || this.#core.timing(peer.name).maxRetransmit === null) this.stop(transmission, now);
     else this.#core.timers.set(transmission, now + (bytes.length * 1000) / PROBING_RATE);
   }
@@ -180,7 +201,7 @@ export class Transmitter {
     const { peer, retransmitAt, repeatAt, deadline, id, bytes } = transmission;
     if (!transmission.confirmable) {
       this.stop(transmission, now);
-      return false;
+      return transmission.block !== null;
     }
     const timing = this.#core.timing(peer.name);
     if (repeatAt !== null && id !== null) {
@@ -195,8 +216,14 @@ export class Transmitter {
     if (retransmitAt !== null && id !== null) {
       if (retransmitAt <= deadline) this.#tellUnanswered(transmission, transmission.attempt + 1);
       const most = timing.maxRetransmit;
-      if (retransmitAt < deadline && (most === null || transmission.attempt < most)) {
-        this.#sendAgain(transmission, id, now);
+      const another = !transmission.skipped && (most === null || transmission.attempt < most);
+      if (transmission.block !== null && !isStillAsking(transmission.block)) {
+        this.stop(transmission, now);
+        return false;
+      }
+      if (retransmitAt < deadline && another) {
+        if (now <= transmission.copiesUntil!) this.#sendAgain(transmission, id, now);
+        else this.#skip(transmission, now);
         return false;
       }
     }
@@ -210,11 +237,24 @@ export class Transmitter {
     const last = Math.min(retransmitAt ?? deadline, deadline);
     const timing = this.#core.timing(peer.name);
     const early =
-      priority > REPEATED_PRIORITY || timing.repeatAfter === undefined
+      priority > REPEATED_PRIORITY || transmission.block !== null || timing.repeatAfter === undefined
         ? null
         : timing.repeatAfter(attempt, bytes.length, this.#core.random.fraction(), sent(transmission));
     transmission.repeatAt = early !== null && now + early < last ? now + early : null;
     this.#core.timers.set(transmission, transmission.repeatAt ?? last);
+  }
+
+  #interval(transmission: Transmission, attempt: number): Millis {
+    const timing = this.#core.timing(transmission.peer.name);
+    const fraction = this.#core.random.fraction();
+    return timing.retransmitAfter(attempt, transmission.bytes.length, fraction, sent(transmission));
+  }
+
+  /** A timer ran so late that its copy may not be sent any more (RFC 7252, section 4.2). */
+  #skip(transmission: Transmission, now: Millis): void {
+    transmission.skipped = true;
+    transmission.retransmitAt = now + this.#interval(transmission, transmission.attempt + 1);
+    this.#core.timers.set(transmission, Math.min(transmission.retransmitAt, transmission.deadline));
   }
 
   #tellUnanswered(transmission: Transmission, attempts: number): void {
@@ -240,34 +280,33 @@ export class Transmitter {
     const answered = this.#answered.get(peer) ?? [];
     let entry = answered.find(({ id }) => id === message.id);
     const transmission = peer.outstanding.get(message.id);
-    if (transmission !== undefined) {
+    if (transmission?.confirmable === true) {
       entry = { id: message.id, transmission, repliedAt: [] };
       answered.push(entry);
       if (answered.length > MOST_ANSWERED) answered.shift();
       this.#answered.set(peer, answered);
     }
     if (entry === undefined || entry.repliedAt.length >= MOST_INSTANTS) return;
-    const { draft, bytes, leftAt, attempt } = entry.transmission;
+    const { draft, bytes, leftAt, attempt, block } = entry.transmission;
     const empty = message.code === EMPTY;
     if (!empty && !equal(message.token, draft.token)) return;
     entry.repliedAt.push(now);
     timing.replied({
-      ...{ code: draft.code, bytesSent: bytes.length, bytesReceived, empty },
+      ...{ code: block === null ? draft.code : codeOfReplied(block, message), bytesSent: bytes.length, bytesReceived, empty },
       ...{ copies: attempt + 1, leftAt, repliedAt: entry.repliedAt },
     });
   }
 
   /** Sends what may be sent: as many as NSTART allows, as long as there are message ids. */
   pump(peer: Peer, now: Millis): void {
-    for (let next = peer.queue[0]; next !== undefined; next = peer.queue[0]) {
+    for (let next = nextInQueue(peer, this.#core.timing(peer.name).nstart); next !== undefined; ) {
       const { nstart, exchangeLifetime } = this.#core.timing(peer.name);
-      if (peer.outstanding.size >= nstart) return;
       const id = peer.ids.take(now, exchangeLifetime);
       if (id === null) {
         this.#core.timers.set(peer, peer.ids.freeAt(exchangeLifetime));
         return;
       }
-      peer.queue.shift();
+      peer.queue.splice(peer.queue.indexOf(next), 1);
       next.id = id;
       if (next.renewal !== null) next.draft = next.renewal(now);
       next.renewal = null;
@@ -276,6 +315,7 @@ export class Transmitter {
       peer.outstanding.set(id, next);
       if (!next.confirmable && next.request !== null) peer.unconfirmed.set(id, next.request);
       this.#transmit(next, id, now);
+      next = nextInQueue(peer, nstart);
     }
   }
 
@@ -334,9 +374,29 @@ export class Transmitter {
   }
 }
 
-const sent = ({ draft, peer }: Transmission): Sent => ({
-  code: draft.code,
-  outstanding: peer.outstanding.size,
+/** The first that may be sent. */
+function nextInQueue(peer: Peer, nstart: number): Transmission | undefined {
+  const { queue } = peer;
+  return placesTaken(peer) < nstart ? queue[0] : queue.find(({ block }) => block !== null);
+}
+
+const placesTaken = ({ outstanding }: Peer): number =>
+  [...outstanding.values()].reduce((sum, { block }) => sum + (block === null ? 1 : 0), 0);
+
+/** Whether a checkpoint is worth another copy. */
+const isStillAsking = ({ transfer, checkpoint }: BlockOnItsWay): boolean =>
+  checkpoint !== null && transfer.sender.unanswered(checkpoint);
+
+/**
+ * As the reply to which code the reply to a checkpoint counts: most are short, and must not make an ordinary request's
+ * timer too short. Only the block that completes a request is replied to like one.
+ */
+const codeOfReplied = ({ transfer }: BlockOnItsWay, { code: replied }: Message): number =>
+  transfer.request === null || replied === CONTINUE ? CONTINUE : transfer.code;
+
+const sent = ({ draft, peer, block }: Transmission): Sent => ({
+  code: block === null || (block.transfer.request !== null && block.isLast) ? draft.code : CONTINUE,
+  outstanding: Math.max(1, placesTaken(peer)),
 });
 
 /** An acknowledgement or a reset without anything else. */

@@ -4,6 +4,7 @@ import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import { code, EMPTY, isSuccess } from '../coap/codes.ts';
 import type { CoapCounters, CoapLimits } from '../coap/core.ts';
+import type { EchoPolicy } from '../coap/echo.ts';
 import {
   CoapEndpoint,
   type CoapEvent,
@@ -33,6 +34,8 @@ export interface CoapSocketOptions {
   readonly limits?: Partial<CoapLimits>;
   /** Critical options that the handler, or whoever reads the responses, acts on. */
   readonly understood?: readonly number[];
+  /** Who has to show that he is where his requests come from. Default: nobody. */
+  readonly echo?: EchoPolicy;
   readonly log?: ExchangeLog;
   readonly observer?: (observation: ExchangeObservation) => void;
 }
@@ -124,7 +127,8 @@ export class CoapSocket {
   readonly #observers = new Map<number, Observer>();
   #handle: CoapHandler = async () => NOT_FOUND;
 
-  constructor({ link, clock, random, timing, limits, understood, log, observer }: CoapSocketOptions) {
+  constructor(options: CoapSocketOptions) {
+    const { link, clock, random, timing, limits, understood, echo, log, observer } = options;
     this.#link = link;
     this.#log = log;
     this.#observer = observer;
@@ -134,6 +138,7 @@ export class CoapSocket {
       timing: one === undefined ? (timing as (peer: Address) => Timing) : () => one,
       ...(limits === undefined ? {} : { limits }),
       ...(understood === undefined ? {} : { understood }),
+      ...echo,
     });
     this.#pacer = new Pacer<Tag>(link.profile);
     this.#driver = new Driver(clock, {

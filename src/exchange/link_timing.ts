@@ -1,6 +1,7 @@
 import type { Millis } from '../base/time.ts';
 import { BLOCK_SIZES } from '../coap/block.ts';
-import { checkedFit, FittedTiming, type LinkFit } from '../coap/fitted_timing.ts';
+import { FittedTiming } from '../coap/fitted_timing.ts';
+import { checkedFit, type LinkFit } from '../coap/link_fit.ts';
 import { type LinkModel, modelledTiming, rfc7252Timing, type Timing } from '../coap/timing.ts';
 import type { LinkProfile } from '../link/link.ts';
 import type { ExchangeLog } from './socket_options.ts';

@@ -4,13 +4,18 @@ import { decode, encode } from '../coap/message.ts';
 import type { Address } from '../link/link.ts';
 
 /**
- * Whose plain CoAP is answered. It is neither encrypted nor authenticated: `loopback`: this machine's only; `trusted`:
- * everybody's, since the network is protected otherwise; `off`: nobody's.
+ * Whose plain CoAP is answered. It is neither encrypted nor authenticated: `loopback`: this machine's only; `proved`:
+ * everybody's who has shown that he is where his requests come from (Echo, RFC 9175); `trusted`: everybody's, since the
+ * network is protected otherwise; `off`: nobody's.
  */
-export type PlainPolicy = 'loopback' | 'trusted' | 'off';
+export type PlainPolicy = 'loopback' | 'proved' | 'trusted' | 'off';
 
 export const isAllowed = (policy: PlainPolicy, from: Address): boolean =>
-  policy === 'trusted' || (policy === 'loopback' && isLoopback(from));
+  policy === 'trusted' || policy === 'proved' || (policy === 'loopback' && isLoopback(from));
+
+/** Whether a peer's address may be forged, so that a long answer could hit somebody else. */
+export const mustProve = (policy: PlainPolicy, from: Address): boolean =>
+  policy === 'proved' && !isLoopback(from);
 
 /** An address of 127.0.0.0/8 or ::1, in the forms in which sockets give it. */
 const isLoopback = (address: Address): boolean =>

@@ -14,7 +14,7 @@ import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
 import { plainCodec } from './plain_codec.ts';
-import { isAllowed, type PlainPolicy, refusal } from './plain_policy.ts';
+import { isAllowed, mustProve, type PlainPolicy, refusal } from './plain_policy.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
 import { type RequestHandler, Serving } from './serving.ts';
@@ -118,7 +118,12 @@ export class ExchangeSocket {
     const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
     this.#coap = {
       pipe: new CoapEndpoint({ ...coapOptions, timing: pipeTiming, tokenBytes: PIPE_TOKEN_BYTES }),
-      plain: new CoapEndpoint({ ...coapOptions, timing: () => plainTiming, understood: [TARGET] }),
+      plain: new CoapEndpoint({
+        ...coapOptions,
+        timing: () => plainTiming,
+        understood: [TARGET],
+        mustProve: (peer) => mustProve(plain, peer),
+      }),
     };
     this.#pacer = new Pacer<Tag>(profile, limits?.pacer);
     this.#driver = new Driver(clock, {

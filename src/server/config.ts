@@ -16,7 +16,7 @@ export interface Config {
     readonly enabled: boolean;
     readonly host: string;
     readonly port: number;
-    readonly plain: 'loopback' | 'trusted' | 'off';
+    readonly plain: 'loopback' | 'proved' | 'trusted' | 'off';
     readonly link: {
       readonly rate: number | null;
       readonly delay_ms: number;

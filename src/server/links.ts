@@ -50,7 +50,8 @@ export async function openLinks(
   for (const line of serial) links.push(openSerial(line, newDevice!, clock, log));
   const webSocket = openWebSockets(config, authorities, clock);
   if (webSocket !== undefined) {
-    const isPlain = plain === 'trusted';
+    // A connection has shown where its other end is.
+    const isPlain = plain === 'trusted' || plain === 'proved';
     links.push({
       name: WEBSOCKET_LINK,
       link: coapOverWebSocket({ link: webSocket, plain: isPlain }),

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { METHOD } from '../../src/coap/codes.ts';
-import { checkedFit, FittedTiming, type LinkFit } from '../../src/coap/fitted_timing.ts';
+import { FittedTiming } from '../../src/coap/fitted_timing.ts';
+import { checkedFit, type LinkFit } from '../../src/coap/link_fit.ts';
 import { type Delivery, modelledTiming } from '../../src/coap/timing.ts';
 
 const OVERHEAD = 62;

@@ -13,6 +13,7 @@ class Recording {
   readonly timing: Timing = {
     ...rfc7252Timing(),
     maxRetransmit: null,
+    transmitSpan: Number.POSITIVE_INFINITY,
     retransmitAfter: () => 10_000,
     repeatAfter: (attempt) => (attempt < 2 ? null : 4_000),
     mayRepeat: () => this.idle,
@@ -107,6 +108,28 @@ describe('a confirmable message', () => {
     node.run(1_000_000);
     expect(node.sentAt).toEqual([0, 12_000, 24_000, 30_000, 36_000, 42_000]);
     expect(node.endpoint.held.peers).toBe(0);
+  });
+});
+
+describe('the time in which the copies of a message leave', () => {
+  it("is RFC 7252's MAX_TRANSMIT_SPAN, and where a timer runs late the answer is still waited for", () => {
+    const endpoint = new CoapEndpoint({ random: seededRandom(1), timing: () => rfc7252Timing() });
+    const request = { code: 1, options: [], payload: new Uint8Array(0) };
+    const copies: number[] = [];
+    let failedAt = 0;
+    let step = endpoint.request('b', request, { deadline: 1e6, priority: 1 }, 0).step;
+    for (let now = 0; failedAt === 0; now = step.deadline! + 7_000) {
+      if (now > 0) step = endpoint.tick(now);
+      if (step.events.some(({ kind }) => kind === 'failed')) failedAt = now;
+      const { receipt } = step.datagrams[0] ?? { receipt: null };
+      if (receipt === null) continue;
+      copies.push(now);
+      step = endpoint.left(receipt, now);
+    }
+    // The fourth copy after the first would have left after a minute.
+    expect(copies).toHaveLength(4);
+    expect(copies.at(-1)).toBeLessThan(45_000);
+    expect(failedAt - copies.at(-1)!).toBeGreaterThan(32_000);
   });
 });
 

@@ -467,6 +467,42 @@ describe('plain CoAP', () => {
     expect(decodeJson(messages[0]!.payload)).toMatchObject({ ok: true, value: { errcode: 'M_NOT_JSON' } });
   });
 
+  test('is run under proved for whoever repeats the Echo value only, and before that gets three times its bytes at most', async () => {
+    const put = (id: number, echo?: Uint8Array): Uint8Array =>
+      encode({
+        type: 'CON',
+        code: 3,
+        id,
+        token: Uint8Array.of(id),
+        options: [
+          stringOption(OPTION.uriPath, 'x'),
+          ...(echo === undefined ? [] : [{ number: OPTION.echo, value: echo }]),
+        ],
+        payload: new Uint8Array(0),
+      });
+    const world = new World(22);
+    world.connect('192.0.2.1:1', 'b', FAST);
+    const b = world.start('b', FAST, { plain: 'proved' });
+    const link = world.network.join('192.0.2.1:1', FAST);
+    const replies: Uint8Array[] = [];
+    link.onReceive((_, bytes) => replies.push(bytes));
+    link.send('b', put(1));
+    await world.time.pass(1000);
+    const challenge = decode(replies[0]!);
+    if (!challenge.ok) throw new Error(challenge.problem.reason);
+    expect(challenge.value).toMatchObject({ type: 'ACK', code: (4 << 5) | 1 });
+    expect(replies[0]!.length).toBeLessThanOrEqual(3 * put(1).length);
+    link.send('b', put(2, Uint8Array.of(1, 2, 3, 4, 5, 6)));
+    await world.time.pass(1000);
+    expect(b.handled).toEqual([]);
+    const echo = challenge.value.options.find(({ number }) => number === OPTION.echo)!.value;
+    link.send('b', put(3, echo));
+    await world.time.pass(1000);
+    expect(b.handled).toHaveLength(1);
+    const here = await ask('proved', '127.0.0.1:40000', put(1));
+    expect(here.b.handled).toHaveLength(1);
+  });
+
   test('repeated is handled once', async () => {
     const { b, messages } = await ask('trusted', '192.0.2.1:1', get(9, 'a'), get(9, 'a'), get(9, 'a'));
     expect(b.handled).toHaveLength(1);
