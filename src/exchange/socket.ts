@@ -2,7 +2,7 @@ import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts';
 import type { Timing } from '../coap/timing.ts';
-import type { Address, Link } from '../link/link.ts';
+import { type Address, type Link, sustainedRate } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { Allowance } from '../pipe/allowance.ts';
@@ -40,6 +40,8 @@ const MAX_SILENT_PEERS = 4096;
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
+/** Whatever strangers can cause goes after the messages and the state of those who have proved who they are. */
+const PLAIN_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
 
@@ -117,7 +119,12 @@ export class ExchangeSocket {
     const pipeTiming = (peer: string): Timing => timing?.pipe ?? this.#timings.of(peer);
     const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
     this.#coap = {
-      pipe: new CoapEndpoint({ ...coapOptions, timing: pipeTiming, tokenBytes: PIPE_TOKEN_BYTES }),
+      pipe: new CoapEndpoint({
+        ...coapOptions,
+        timing: pipeTiming,
+        tokenBytes: PIPE_TOKEN_BYTES,
+        selective: true,
+      }),
       plain: new CoapEndpoint({
         ...coapOptions,
         timing: () => plainTiming,
@@ -241,8 +248,9 @@ export class ExchangeSocket {
     this.counters.plainRefused++;
     const answer = refusal(bytes);
     if (answer === undefined) return;
-    const { rate, overhead } = this.#link.profile;
-    const cost = { wireBytes: answer.length + overhead, rate, isKnown: () => true };
+    const { profile } = this.#link;
+    const wireBytes = answer.length + profile.overhead;
+    const cost = { wireBytes, rate: sustainedRate(profile), isKnown: () => true };
     if (!this.#refusals.take(cost, now)) return;
     this.#send(from, answer, 0, { label: 'ACK 4.03', receipt: null, handshake: null }, now);
   }
@@ -255,7 +263,7 @@ export class ExchangeSocket {
         this.#applyPipe(this.#pipe.send(peer, bytes, { priority, receipt, label }, now), now);
       else {
         const tag = { label, receipt: receipt === null ? null : { layer, number: receipt }, handshake: null };
-        this.#send(peer, bytes, priority, tag, now);
+        this.#send(peer, bytes, lower(priority, PLAIN_PRIORITY), tag, now);
       }
     }
     for (const event of step.events) this.#onCoap(layer, event, now);
@@ -398,3 +406,5 @@ export class ExchangeSocket {
     }
   }
 }
+
+const lower = (a: Priority, b: Priority): Priority => (a > b ? a : b);

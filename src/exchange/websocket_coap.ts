@@ -16,7 +16,7 @@ import {
   type SignalProblem,
 } from '../coap/reliable_message.ts';
 import type { Address, Link } from '../link/link.ts';
-import { type ConnectionLink, MAX_MESSAGE_BYTES } from '../link/websocket.ts';
+import { type ConnectionLink, isWebSocketUrl, MAX_MESSAGE_BYTES } from '../link/websocket.ts';
 
 /** The first byte of a pipe record; a message over WebSocket starts with less than 16. */
 const FIRST_PIPE_BYTE = 0x80;
@@ -131,8 +131,12 @@ class WebSocketCoap implements Link {
     if (!decoded.ok) return;
     const connection = this.#connections.get(to);
     if (connection !== undefined) this.#sendOn(connection, to, decoded.value);
-    else if (decoded.value.type === 'CON' && (this.#early.size < MAX_EARLY || this.#early.has(to)))
-      this.#early.set(to, bytes);
+    else if (decoded.value.type === 'CON' && isWebSocketUrl(to)) this.#keepEarly(to, bytes);
+  }
+
+  /** Only where a connection may come: one that others have made is never made again. */
+  #keepEarly(to: Address, bytes: Uint8Array): void {
+    if (this.#early.size < MAX_EARLY || this.#early.has(to)) this.#early.set(to, bytes);
   }
 
   #sendOn(connection: Connection, to: Address, message: Message): void {

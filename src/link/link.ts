@@ -20,9 +20,16 @@ export interface LinkProfile {
 /** 14 bytes of Ethernet, 20 of IPv4 and 8 of UDP: what every figure in this project counts. */
 export const ETHERNET_IPV4_UDP_OVERHEAD = 42;
 
+const HOUR: Millis = 3_600_000;
+
 /** Seconds-exact serialisation time of a datagram of `length` bytes, in milliseconds; 0 where the rate is not known. */
 export function airtime(profile: LinkProfile, length: number): Millis {
   return profile.rate === null ? 0 : ((length + profile.overhead) * 8 * 1000) / profile.rate;
+}
+
+/** Bits a second that may be sent in the long run, or null where the rate is not known. */
+export function sustainedRate({ rate, airtimePerHourMs = HOUR }: LinkProfile): number | null {
+  return rate === null ? null : rate * Math.min(1, airtimePerHourMs / HOUR);
 }
 
 /** Carries datagrams. It never retries, reorders on purpose, or buffers beyond one packet. */

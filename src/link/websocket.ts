@@ -48,9 +48,9 @@ const GOING_AWAY = 1001;
 export const MAX_MESSAGE_BYTES = 64 * 1024;
 /** A connection whose other side does not read is cut where more than this waits. */
 const MAX_BUFFERED_BYTES = 256 * 1024;
-/** Connections that others have made, of all and of one host. */
+/** Connections that others have made, of all and from one network. */
 const MAX_ACCEPTED = 1024;
-const MAX_ACCEPTED_OF_HOST = 64;
+const MAX_ACCEPTED_OF_NETWORK = 64;
 /** Connections that this side makes. */
 const MAX_DIALLED = 256;
 /** After this silence the other side is asked for a sign of life, and after twice this silence it is given up. */
@@ -73,8 +73,8 @@ const PROFILE: LinkProfile = {
 interface Connection {
   readonly address: Address;
   readonly socket: MessageSocket;
-  /** Undefined: it was dialled. */
-  readonly host: string | undefined;
+  /** Where it comes from; undefined: it was dialled. */
+  readonly network: string | undefined;
   open: boolean;
   /** Ends the wait for it to open. */
   opening: Cancel;
@@ -107,8 +107,8 @@ export class WebSocketLink implements ConnectionLink {
   readonly counters = { lost: 0, refused: 0 };
   readonly #options: WebSocketLinkOptions;
   readonly #connections = new Map<Address, Connection>();
-  /** Connections that each host has made. */
-  readonly #hosts = new Map<string, number>();
+  /** Connections that came from each network. */
+  readonly #networks = new Map<string, number>();
   #accepted = 0;
   readonly #dialled = new Map<string, Dialled>();
   #numbers = 0;
@@ -134,24 +134,28 @@ export class WebSocketLink implements ConnectionLink {
     this.#listener = listener;
   }
 
-  /** Whether one more connection of a host finds room. */
-  hasRoomFor(host: string): boolean {
+  /** Whether one more connection from a network finds room. */
+  hasRoomFor(network: string): boolean {
     if (this.#closed || this.#accepted >= MAX_ACCEPTED) return false;
-    return (this.#hosts.get(host) ?? 0) < MAX_ACCEPTED_OF_HOST;
+    return (this.#networks.get(network) ?? 0) < MAX_ACCEPTED_OF_NETWORK;
   }
 
-  /** Takes a connection that is open. @param host the IP address of the other side */
-  accept(socket: MessageSocket, host: string): void {
-    if (!this.hasRoomFor(host)) {
+  /**
+   * Takes a connection that is open.
+   * @param host the IP address of the other side
+   * @param network what one owner of addresses has as a rule, in whatever form: `host` or a part of it
+   */
+  accept(socket: MessageSocket, host: string, network: string): void {
+    if (!this.hasRoomFor(network)) {
       this.counters.refused++;
       socket.destroy();
       return;
     }
-    this.#hosts.set(host, (this.#hosts.get(host) ?? 0) + 1);
+    this.#networks.set(network, (this.#networks.get(network) ?? 0) + 1);
     this.#accepted++;
     // In the form of an address with a port, by which callers are held to rates.
     const address = `${host.includes(':') ? `[${host}]` : host}:${++this.#numbers}`;
-    const connection = this.#add(address, socket, host);
+    const connection = this.#add(address, socket, network);
     this.#opened(connection);
   }
 
@@ -166,7 +170,7 @@ export class WebSocketLink implements ConnectionLink {
   }
 
   send(to: Address, bytes: Uint8Array): boolean {
-    if (/^wss?:\/\//.test(to)) this.connect(to);
+    if (isWebSocketUrl(to)) this.connect(to);
     const connection = this.#connections.get(to);
     if (connection?.open) {
       if (connection.socket.bufferedBytes + bytes.length <= MAX_BUFFERED_BYTES) {
@@ -207,12 +211,12 @@ export class WebSocketLink implements ConnectionLink {
     connection.opening = this.#options.clock.after(OPENING_MS, () => this.#cut(connection));
   }
 
-  #add(address: Address, socket: MessageSocket, host: string | undefined): Connection {
+  #add(address: Address, socket: MessageSocket, network: string | undefined): Connection {
     const { clock } = this.#options;
     const connection: Connection = {
       address,
       socket,
-      host,
+      network,
       open: false,
       opening: () => undefined,
       heardAt: clock.monotonic(),
@@ -256,15 +260,15 @@ export class WebSocketLink implements ConnectionLink {
   }
 
   #ended(connection: Connection): void {
-    const { address, host } = connection;
+    const { address, network } = connection;
     if (this.#connections.get(address) !== connection) return;
     this.#connections.delete(address);
     connection.opening();
-    if (host !== undefined) {
+    if (network !== undefined) {
       this.#accepted--;
-      const left = this.#hosts.get(host)! - 1;
-      if (left > 0) this.#hosts.set(host, left);
-      else this.#hosts.delete(host);
+      const left = this.#networks.get(network)! - 1;
+      if (left > 0) this.#networks.set(network, left);
+      else this.#networks.delete(network);
     }
     if (connection.open) this.#listener?.closed(address);
     const dialled = this.#dialled.get(address);
@@ -289,6 +293,9 @@ export class WebSocketLink implements ConnectionLink {
       this.#sweep = this.#options.clock.after(QUIET_MS, () => this.#lookAfter());
   }
 }
+
+/** Whether an address is one of those to which connections are made, and made again. */
+export const isWebSocketUrl = (address: Address): boolean => /^wss?:\/\//.test(address);
 
 /** A URL without a path means RFC 8323's. */
 function withPath(url: string): string {

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getCACertificates } from 'node:tls';
 import { WebSocket, WebSocketServer } from 'ws';
+import { networkOf } from '../base/network.ts';
 import {
   MAX_MESSAGE_BYTES,
   type MessageSocket,
@@ -14,6 +15,16 @@ import {
 /** RFC 6455, section 7.4.1. */
 const UNSUPPORTED_DATA = 1003;
 
+// Ours.
+/** A message may come in so many frames, and what is not yet a frame in so many pieces: each costs more than its bytes. */
+const MAX_FRAGMENTS = 256;
+const MAX_PIECES = 4096;
+const LIMITS = {
+  maxPayload: MAX_MESSAGE_BYTES,
+  maxFragments: MAX_FRAGMENTS,
+  maxBufferedChunks: MAX_PIECES,
+};
+
 /** Takes the requests of an HTTP server that ask for CoAP over WebSocket (RFC 8323, section 4.1) into a link. */
 export function webSocketUpgrader(link: WebSocketLink): {
   /** Whether it is such a request; others are ordinary ones. */
@@ -23,7 +34,7 @@ export function webSocketUpgrader(link: WebSocketLink): {
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
-    maxPayload: MAX_MESSAGE_BYTES,
+    ...LIMITS,
     // What is compressed beside a secret gives it away, and pipe records do not compress.
     perMessageDeflate: false,
     handleProtocols: (offered) => (offered.has(WEBSOCKET_SUBPROTOCOL) ? WEBSOCKET_SUBPROTOCOL : false),
@@ -34,9 +45,12 @@ export function webSocketUpgrader(link: WebSocketLink): {
     upgrade(request, socket, head) {
       const host = clientAddress(request);
       if (!offersCoap(request)) refuse(socket, '400 Bad Request', 'The subprotocol is "coap".');
-      else if (host === undefined || !link.hasRoomFor(host))
+      else if (host === undefined || !link.hasRoomFor(networkOf(host)))
         refuse(socket, '503 Service Unavailable', 'Too many connections.');
-      else server.handleUpgrade(request, socket, head, (opened) => link.accept(messageSocket(opened), host));
+      else
+        server.handleUpgrade(request, socket, head, (opened) =>
+          link.accept(messageSocket(opened), host, networkOf(host)),
+        );
     },
   };
 }
@@ -50,7 +64,7 @@ export function webSocketDialler(authorities: readonly string[] = []): (url: str
   return (url) =>
     messageSocket(
       new WebSocket(url, WEBSOCKET_SUBPROTOCOL, {
-        maxPayload: MAX_MESSAGE_BYTES,
+        ...LIMITS,
         perMessageDeflate: false,
         followRedirects: false,
         ...ca,
@@ -88,6 +102,8 @@ const isLoopback = (address: string): boolean => address.startsWith('127.') || a
 
 function refuse(socket: Duplex, status: string, sentence: string): void {
   socket.on('error', () => socket.destroy());
+  // No timer of the HTTP server watches this socket any more: the other side's end is not waited for.
+  socket.once('finish', () => socket.destroy());
   socket.end(
     `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n` +
       `Content-Length: ${Buffer.byteLength(sentence)}\r\n\r\n${sentence}`,

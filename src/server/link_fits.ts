@@ -13,7 +13,8 @@ export async function storedFits(
   for (const link of links) {
     fits.set(link, {
       known: await linkFits(database, link, MOST_FITTED_PEERS),
-      save: (texts) => database.transaction((tx) => putLinkFits(tx, link, texts, clock.wall())),
+      save: (texts) =>
+        database.transaction((tx) => putLinkFits(tx, link, texts, MOST_FITTED_PEERS, clock.wall())),
     });
   }
   return fits;

@@ -14,11 +14,15 @@ export async function linkFits(db: Reader, link: string, most: number): Promise<
   return new Map(rows.map(({ peer, fit }) => [peer, fit]));
 }
 
-/** Keeps the fits of some peers, in the place of earlier ones, and forgets what is old. @param now Unix time */
+/**
+ * Keeps the fits of some peers, in the place of earlier ones, and forgets what is old and all but the `most` newest.
+ * @param now Unix time
+ */
 export async function putLinkFits(
   tx: Transaction,
   link: string,
   fits: ReadonlyMap<string, string>,
+  most: number,
   now: Millis,
 ): Promise<void> {
   for (const [peer, fit] of fits) {
@@ -32,4 +36,11 @@ export async function putLinkFits(
     );
   }
   await tx.run('DELETE FROM link_fits WHERE link = ? AND updated < ?', link, now - KEPT_MS);
+  await tx.run(
+    `DELETE FROM link_fits WHERE link = ? AND peer NOT IN
+       (SELECT peer FROM link_fits WHERE link = ? ORDER BY updated DESC, peer LIMIT ?)`,
+    link,
+    link,
+    most,
+  );
 }

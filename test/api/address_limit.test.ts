@@ -1,9 +1,9 @@
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { inject } from 'light-my-request';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { networkOf } from '../../src/api/address_limit.ts';
 import { createApp } from '../../src/api/app.ts';
 import { CALLER } from '../../src/api/caller.ts';
+import { networkOf } from '../../src/base/network.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
 

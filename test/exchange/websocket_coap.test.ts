@@ -20,7 +20,7 @@ import { coapOverWebSocket } from '../../src/exchange/websocket_coap.ts';
 import type { Link } from '../../src/link/link.ts';
 import type { ConnectionLink } from '../../src/link/websocket.ts';
 
-const PEER = 'peer';
+const PEER = 'ws://peer.example';
 const PROFILE = { mtu: 1152, rate: null, delay: 0, overhead: 74 };
 const CONTENT = code(2, 5);
 const NOTHING = { token: NO_BYTES, options: [], payload: NO_BYTES } as const;
@@ -52,9 +52,9 @@ class Wire implements ConnectionLink {
   close(): Promise<void> {
     return Promise.resolve();
   }
-  open(): void {
+  open(address = PEER): void {
     this.isOpen = true;
-    this.#listener!.opened(PEER);
+    this.#listener!.opened(address);
   }
   lose(address = PEER): void {
     this.isOpen = false;
@@ -194,6 +194,16 @@ describe('CoAP over a reliable connection, for an endpoint that knows UDP', () =
     wire.open();
     expect(wire.take()).toMatchObject([{ code: SIGNAL.csm }, { code: METHOD.get }]);
     expect(given).toMatchObject([{ type: 'ACK', id: 7 }]);
+  });
+
+  it('keeps nothing for connections that others have made and that are no more', () => {
+    wire.lose();
+    for (let gone = 0; gone < 256; gone++) link.send(`192.0.2.7:${gone}`, encode(get));
+    link.send(PEER, encode(get));
+    wire.open();
+    expect(wire.take()).toMatchObject([{ code: SIGNAL.csm }, { code: METHOD.get }]);
+    wire.open('192.0.2.7:1');
+    expect(wire.take()).toMatchObject([{ code: SIGNAL.csm }]);
   });
 
   it('answers what was open with 5.03 when the connection is lost, and nothing else', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Priority } from '../../src/base/priority.ts';
+import { seededRandom } from '../../src/base/random.ts';
 import { Pacer, type PacerLimits, type PacerStep } from '../../src/link/pacer.ts';
 
 /** 100 bit/s and no overhead: a byte takes 80 ms. */
@@ -72,6 +73,16 @@ describe('the pacer', () => {
     const order = drain(pacer);
     const whileUrgent = order.slice(0, order.lastIndexOf('urgent'));
     expect(whileUrgent.filter((tag) => tag === 'media').length / whileUrgent.length).toBeCloseTo(0.1, 1);
+  });
+
+  it('gives the lowest two classes a twentieth of the airtime if nothing else is said, and together', () => {
+    const pacer = new Pacer<string>(SLOW);
+    for (let n = 0; n < 200; n++) pacer.enqueue(item('urgent', (n % 4) as Priority, 50), 0);
+    for (let n = 0; n < 20; n++) pacer.enqueue(item('low', n % 2 === 0 ? 4 : 5, 100), 0);
+    const order = drain(pacer);
+    const whileUrgent = order.slice(0, order.lastIndexOf('urgent'));
+    const low = whileUrgent.filter((tag) => tag === 'low').length * 100;
+    expect(low / (low + (whileUrgent.length - low / 100) * 50)).toBeCloseTo(0.05, 2);
   });
 
   it.each([
@@ -152,6 +163,39 @@ describe('the pacer', () => {
       for (const { at } of sent) {
         const hour = sent.filter((one) => one.at >= at && one.at < at + HOUR);
         expect(hour.reduce((sum, { airtime }) => sum + airtime, 0)).toBeLessThanOrEqual(20_000);
+      }
+    });
+
+    it('never exceeds it in any hour, whatever comes when and however late the ticks are', () => {
+      for (let seed = 0; seed < 30; seed++) {
+        const random = seededRandom(seed);
+        const most = 15_000 + random.integer(60_000);
+        const pacer = new Pacer<string>({ ...SLOW, airtimePerHourMs: most });
+        const sent: { readonly from: number; readonly until: number }[] = [];
+        let deadline: number | null = null;
+        for (let now = 0; now < 6 * HOUR; ) {
+          const bytes = 1 + random.integer(150);
+          const next = now + random.integer(random.integer(4) === 0 ? HOUR : 60_000);
+          const late = random.integer(3) === 0 ? random.integer(5_000) : 0;
+          const ticks: boolean = deadline !== null && deadline + late <= next;
+          now = ticks ? deadline! + late : next;
+          const step: PacerStep<string> = ticks
+            ? pacer.tick(now)
+            : pacer.enqueue(item('x', random.integer(6) as Priority, bytes), now);
+          for (const one of step.datagrams) sent.push({ from: now, until: now + one.bytes.length * 80 });
+          deadline = step.deadline;
+        }
+        expect(sent.length).toBeGreaterThan(5);
+        const used = (from: number): number =>
+          sent.reduce(
+            (sum, one) => sum + Math.max(0, Math.min(one.until, from + HOUR) - Math.max(one.from, from)),
+            0,
+          );
+        // The worst hour begins where a packet begins, or ends where one ends.
+        for (const { from, until } of sent) {
+          expect(used(from), `seed ${seed}`).toBeLessThanOrEqual(most + 1e-2);
+          expect(used(until - HOUR), `seed ${seed}`).toBeLessThanOrEqual(most + 1e-2);
+        }
       }
     });
 

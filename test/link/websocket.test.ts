@@ -70,8 +70,8 @@ describe('a WebSocket link', () => {
 
   it('names accepted connections by their host and a number', () => {
     const [one, two] = [new Socket(), new Socket()];
-    link.accept(one, '192.0.2.7');
-    link.accept(two, '2001:db8::1');
+    link.accept(one, '192.0.2.7', '192.0.2.7');
+    link.accept(two, '2001:db8::1', '2001:db8::1');
     one.at.message(Uint8Array.of(1));
     expect(happened).toEqual(['opened 192.0.2.7:1', 'opened [2001:db8::1]:2', '192.0.2.7:1: 1']);
     expect(link.send('192.0.2.7:1', Uint8Array.of(2))).toBe(true);
@@ -84,27 +84,27 @@ describe('a WebSocket link', () => {
 
   it('takes so many of one host, and so many in all, and has room again when one ends', () => {
     const sockets = Array.from({ length: 64 }, () => new Socket());
-    for (const socket of sockets) link.accept(socket, 'h');
+    for (const socket of sockets) link.accept(socket, 'h', 'h');
     expect(link.hasRoomFor('h')).toBe(false);
     expect(link.hasRoomFor('i')).toBe(true);
     const late = new Socket();
-    link.accept(late, 'h');
+    link.accept(late, 'h', 'h');
     expect(late.events).toEqual(['destroy']);
     expect(link.counters.refused).toBe(1);
     sockets[0]!.at.closed();
     sockets[0]!.at.closed();
     expect(link.hasRoomFor('h')).toBe(true);
-    link.accept(new Socket(), 'h');
+    link.accept(new Socket(), 'h', 'h');
     expect(link.hasRoomFor('h')).toBe(false);
-    for (let host = 0; host < 1024 - 64; host++) link.accept(new Socket(), `host${host}`);
+    for (let host = 0; host < 1024 - 64; host++) link.accept(new Socket(), `host${host}`, `host${host}`);
     expect(link.hasRoomFor('i')).toBe(false);
     expect(link.size).toBe(1024);
   });
 
   it('cuts a connection whose other side does not read, and one that says too much', () => {
     const [deaf, loud] = [new Socket(), new Socket()];
-    link.accept(deaf, 'a');
-    link.accept(loud, 'b');
+    link.accept(deaf, 'a', 'a');
+    link.accept(loud, 'b', 'b');
     deaf.bufferedBytes = 256 * 1024;
     expect(link.send('a:1', Uint8Array.of(1))).toBe(false);
     expect(deaf.events).toEqual(['destroy']);
@@ -115,8 +115,8 @@ describe('a WebSocket link', () => {
 
   it('asks a quiet connection for a sign of life, and gives it up where none comes', () => {
     const [alive, dead] = [new Socket(), new Socket()];
-    link.accept(alive, 'a');
-    link.accept(dead, 'b');
+    link.accept(alive, 'a', 'a');
+    link.accept(dead, 'b', 'b');
     pass(50_000);
     expect([alive.events, dead.events]).toEqual([['ping'], ['ping']]);
     alive.at.heard();
@@ -188,7 +188,7 @@ describe('a WebSocket link', () => {
     expect(dialled).toEqual([]);
     link.connect(URL);
     const socket = new Socket();
-    link.accept(socket, 'a');
+    link.accept(socket, 'a', 'a');
     await link.close();
     await link.close();
     expect(socket.events).toEqual(['close 1001']);
@@ -196,7 +196,7 @@ describe('a WebSocket link', () => {
     expect(link.size).toBe(0);
     expect(clock.next()).toBeNull();
     link.connect('wss://c.example');
-    link.accept(new Socket(), 'a');
+    link.accept(new Socket(), 'a', 'a');
     expect([link.size, dialled.length]).toEqual([0, 1]);
   });
 });

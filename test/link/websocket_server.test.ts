@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect as connectTcp } from 'node:net';
 import Fastify from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -140,6 +141,39 @@ describe('WebSocket connections of an HTTP door', () => {
     await once(large, 'open');
     large.send(new Uint8Array(64 * 1024 + 1));
     expect((await once(large, 'close'))[0]).toBe(1009);
+  });
+
+  it('closes on a message in very many frames, each of which costs memory besides its bytes', async () => {
+    const socket = connect();
+    await once(socket, 'open');
+    for (let frame = 0; frame < 300; frame++) socket.send(Uint8Array.of(0), { fin: false });
+    expect((await once(socket, 'close'))[0]).toBe(1008);
+  });
+
+  it('keeps no socket of a refused request, whose client never ends it', async () => {
+    const client = connectTcp({ port: door.port, host: '127.0.0.1', allowHalfOpen: true });
+    client.write(
+      `GET ${PATH} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
+        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    );
+    client.resume();
+    await once(client, 'end');
+    // What is written to a socket that is no more is answered by a reset.
+    client.on('error', () => undefined);
+    const closed = once(client, 'close').catch((error: NodeJS.ErrnoException) => [error.code]);
+    const writing = setInterval(() => client.write('x'), 10);
+    await closed;
+    clearInterval(writing);
+    expect(client.errored).toMatchObject({ code: expect.stringMatching(/^(ECONNRESET|EPIPE)$/) });
+  });
+
+  it('counts the addresses of one IPv6 network as one', async () => {
+    const sockets = Array.from({ length: 64 }, (_, i) =>
+      connect({ 'x-forwarded-for': `2001:db8::${(i + 1).toString(16)}` }),
+    );
+    await Promise.all(sockets.map((socket) => once(socket, 'open')));
+    expect(await refusal(connect({ 'x-forwarded-for': '2001:db8:0:0:ffff::1' }))).toBe(503);
+    await once(connect({ 'x-forwarded-for': '2001:db8:0:1::1' }), 'open');
   });
 
   it('has so many connections of one host', async () => {

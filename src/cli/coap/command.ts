@@ -33,6 +33,8 @@ const EXIT = { success: 0, errorResponse: 1, usage: 2, unreachable: 3 } as const
 /** MAX_TRANSMIT_WAIT of RFC 7252, section 4.8.2, rounded up; on links of known rate the time of many messages. */
 const TIMEOUT_S = 95;
 const SLOW_TIMEOUT_S = 900;
+/** Characters of an error's text that are printed. */
+const LONGEST_DIAGNOSTIC = 4096;
 /** How long an acknowledgement of the end of an observation is waited for. */
 const FAREWELL_MS: Millis = 2_000;
 
@@ -249,7 +251,7 @@ function printAnswer(response: CoapResponse, discover: boolean, options: Options
   const format = firstUint(response.options, OPTION.contentFormat);
   const body = renderPayload(payload, format, options.pretty);
   if (!success) {
-    const said = payload.length === 0 ? '' : `: ${body.text}`;
+    const said = payload.length === 0 ? '' : `: ${shortened(body.text)}`;
     writeError(`ravine coap: ${forTerminal(`${codeText(code)}${said}`)}\n`);
     return false;
   }
@@ -264,6 +266,11 @@ function printAnswer(response: CoapResponse, discover: boolean, options: Options
   else writeError(`ravine coap: The answer has ${body.text}: use --output, or a pipe.\n`);
   return true;
 }
+
+const shortened = (text: string): string =>
+  text.length <= LONGEST_DIAGNOSTIC
+    ? text
+    : `${text.slice(0, LONGEST_DIAGNOSTIC)} … and so on, ${text.length} characters`;
 
 const writeLine = (text: string): boolean => process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 

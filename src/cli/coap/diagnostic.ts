@@ -4,6 +4,10 @@ import { bad, ok, type Result } from '../../base/result.ts';
 /** How deeply what is printed may be nested. */
 const MAX_DEPTH = 256;
 const INDENT = '  ';
+/** What is nested more deeply is indented no further: a few bytes of a peer would become very many. */
+const DEEPEST_INDENT = 32;
+
+const newLine = (depth: number): string => `\n${INDENT.repeat(Math.min(depth, DEEPEST_INDENT))}`;
 
 const BREAK = 0xff;
 const INDEFINITE = 31;
@@ -29,15 +33,14 @@ export function jsonText(text: string): Result<string> {
   }
   let depth = 0;
   let out = '';
-  const line = (): string => `\n${INDENT.repeat(depth)}`;
   for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{[]\s*[}\]]|[{}[\],:]|[^\s{}[\],:"]+/g)) {
     if (token === '{' || token === '[') {
       depth++;
-      out += token + line();
+      out += token + newLine(depth);
     } else if (token === '}' || token === ']') {
       depth--;
-      out += line() + token;
-    } else if (token === ',') out += token + line();
+      out += newLine(depth) + token;
+    } else if (token === ',') out += token + newLine(depth);
     else if (token === ':') out += ': ';
     else out += /^[{[]/.test(token) ? token.replace(/\s+/, '') : token;
   }
@@ -106,8 +109,7 @@ class Printer {
     }
     const [open, close] = isMap ? '{}' : '[]';
     if (parts.length === 0 || !this.#pretty) return `${open}${parts.join(',')}${close}`;
-    const line = `\n${INDENT.repeat(depth)}`;
-    return `${open}${parts.map((part) => `${line}${INDENT}${part}`).join(',')}${line}${close}`;
+    return `${open}${parts.map((part) => newLine(depth + 1) + part).join(',')}${newLine(depth)}${close}`;
   }
 
   #chunks(major: number): Uint8Array | undefined {

@@ -70,8 +70,11 @@ export function collectOption(text: string, before: readonly Option[]): readonly
 }
 
 function optionValue(number: number, text: string): Uint8Array {
-  const bytes = text.startsWith('0x') ? fromHex(text.slice(2)) : undefined;
-  if (bytes !== undefined) return bytes;
+  if (text.startsWith('0x')) {
+    const bytes = fromHex(text.slice(2));
+    if (bytes !== undefined) return bytes;
+    throw new InvalidArgumentError('After 0x come hexadecimal digits, two for each byte.');
+  }
   if (!UINTS.has(number) || text === '') return utf8(text);
   if (/^\d+$/.test(text) && Number(text) < MAX_UINT) return uintOption(number, Number(text)).value;
   throw new InvalidArgumentError(`${optionName(number)} takes a whole number.`);

@@ -68,6 +68,9 @@ const UINT_OPTIONS: ReadonlySet<number> = new Set([
   OPTION.noResponse,
 ]);
 
+/** A longer payload is not indented. */
+const LARGEST_INDENTED_BYTES = 2 ** 20;
+
 /** What a terminal would act on: control characters but for tab and line feed, and those that reverse the order. */
 const UNSAFE = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
@@ -79,16 +82,25 @@ export const forTerminal = (text: string): string =>
       : `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`,
   );
 
+/** The same in one line, so that nobody can put lines of his own among ours. */
+const forLine = (text: string): string =>
+  forTerminal(text).replaceAll('\n', '\\u000a').replaceAll('\t', '\\u0009');
+
 export interface Rendered {
   readonly kind: 'text' | 'binary';
   readonly text: string;
 }
 
 /**
- * A payload as people read it: JSON and CBOR indented (where `pretty`), text as it is. What cannot be read as its
- * Content-Format says, or is no text, is binary: `text` then says what it is.
+ * A payload as people read it: JSON and CBOR indented (where `wantsPretty`, and it is not very long), text as it is.
+ * What cannot be read as its Content-Format says, or is no text, is binary: `text` then says what it is.
  */
-export function renderPayload(payload: Uint8Array, format: number | undefined, pretty: boolean): Rendered {
+export function renderPayload(
+  payload: Uint8Array,
+  format: number | undefined,
+  wantsPretty: boolean,
+): Rendered {
+  const pretty = wantsPretty && payload.length <= LARGEST_INDENTED_BYTES;
   const text = fromUtf8(payload);
   if (format === CBOR_FORMAT) {
     const item = cborText(payload, pretty);
@@ -126,7 +138,7 @@ function describeMessage({ type, code, id, token, options, payload }: Message): 
   if (token.length > 0) parts.push(`token ${hex(token)}`);
   parts.push(...describeOptions(options));
   if (payload.length > 0) parts.push(`${payload.length} B`);
-  return forTerminal(parts.join(', '));
+  return forLine(parts.join(', '));
 }
 
 /** One text for each option; Uri-Path, Uri-Query and their like are put together. */
@@ -216,7 +228,7 @@ export function linkTable(links: readonly WebLink[]): string {
   const used = columns.filter(([, cell]) => links.some((link) => cell(link) !== ''));
   const rows = [
     used.map(([name]) => name),
-    ...links.map((link) => used.map(([, cell]) => forTerminal(cell(link)))),
+    ...links.map((link) => used.map(([, cell]) => forLine(cell(link)))),
   ];
   const widths = used.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   return rows

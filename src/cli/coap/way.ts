@@ -20,7 +20,7 @@ import { coapOverWebSocket } from '../../exchange/websocket_coap.ts';
 import { fingerprint, matchesPin } from '../../federation/peers.ts';
 import type { Address, Link, LinkProfile } from '../../link/link.ts';
 import { openUdpLink } from '../../link/udp.ts';
-import { openWebSocketLink, WEBSOCKET_PATH } from '../../link/websocket.ts';
+import { dialWebSocket, type MessageSocket, openWebSocketLink, WEBSOCKET_PATH } from '../../link/websocket.ts';
 import { parseServerName, type ServerName } from '../../matrix/ids.ts';
 import { createIdentity, isServerName, keyVersionOf, type LocalIdentity } from '../../pipe/identity.ts';
 import { lookupAddress } from '../../server/lookup.ts';
@@ -31,6 +31,26 @@ export class UsageError extends Error {}
 
 /** There is no way to the server, or no answer from it. The message is a sentence. */
 export class UnreachableError extends Error {}
+
+/** Ends what is asked for as soon as the way is known to lead nowhere, instead of at its deadline. */
+class DeadEnd {
+  readonly #found = new AbortController();
+
+  /** @param problem a sentence */
+  found(problem: string): void {
+    this.#found.abort(new UnreachableError(problem));
+  }
+
+  /** Runs work that ends early with a signal. @throws UnreachableError where a dead end was found */
+  async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.#found.signal);
+    } catch (error) {
+      this.#found.signal.throwIfAborted();
+      throw error;
+    }
+  }
+}
 
 /** The way to one server. */
 export interface Way {
@@ -77,9 +97,46 @@ function openWebSocket({ scheme, host, port }: CoapUri, options: WayOptions): Wa
     throw new UsageError('--rate is for links of datagrams, not for WebSockets.');
   const authority = `${isIPv6(host) ? `[${host}]` : host}:${port}`;
   const url = `${scheme === 'coap+ws' ? 'ws' : 'wss'}://${authority}${WEBSOCKET_PATH}`;
-  const connection = openWebSocketLink({ url, clock: systemClock, random: systemRandom });
+  const deadEnd = new DeadEnd();
+  const dial = tellingOfFailure(() => deadEnd.found(`No WebSocket for CoAP can be opened at ${url}.`));
+  const connection = openWebSocketLink({ url, clock: systemClock, random: systemRandom, dial });
   const link = coapOverWebSocket({ link: connection, plain: false });
-  return wayOver(link, url, timing(link.profile, options.blockSize), options);
+  const way = wayOver(link, url, timing(link.profile, options.blockSize), options);
+  return {
+    ...way,
+    request: (request, details) => deadEnd.during((signal) => way.request(request, { ...details, signal })),
+    ping: (details) => deadEnd.during((signal) => way.ping!({ ...details, signal })),
+    observe: (request, details) =>
+      deadEnd.during((signal) =>
+        way.observe!(request, {
+          ...details,
+          signal: details.signal === undefined ? signal : AbortSignal.any([signal, details.signal]),
+        }),
+      ),
+  };
+}
+
+/** Connects; the link tries again for ever where that fails, and a command should not. */
+function tellingOfFailure(onFailure: () => void): (url: string) => MessageSocket {
+  let wasOpen = false;
+  return (url) => {
+    const socket = dialWebSocket(url);
+    const { listen } = socket;
+    return Object.assign(socket, {
+      listen: (listener: Parameters<MessageSocket['listen']>[0]) =>
+        listen({
+          ...listener,
+          opened() {
+            wasOpen = true;
+            listener.opened();
+          },
+          closed() {
+            if (!wasOpen) onFailure();
+            listener.closed();
+          },
+        }),
+    });
+  };
 }
 
 function wayOver(link: Link, to: Address, timing: Timing, { observer }: WayOptions): Way {
@@ -119,14 +176,19 @@ async function openPipe(uri: CoapUri, options: WayOptions): Promise<Way> {
   if (!serverName.ok) throw new UsageError(`${uri.serverName} is not a server name.`);
   if (options.blockSize !== undefined)
     throw new UsageError('In a pipe the link decides about the size of blocks.');
-  const trust = trustOf(options);
+  const deadEnd = new DeadEnd();
+  const trust = trustOf(options, deadEnd);
   const identity = identityOf(options.identity);
+  options.note(`who asks is ${identity.serverName}, fingerprint ${fingerprint(identity.signingPublic)}`);
   const { link, to } = await openUdp(uri, options);
   const { observer } = options;
   const own = { identity, trust, plain: 'off', observer } as const;
   const socket = new ExchangeSocket({ link, clock: systemClock, random: systemRandom, ...own });
   return {
-    request: (request, details) => throughPipe(socket, serverName.value, to, request, details),
+    request: (request, details) =>
+      deadEnd.during((signal) =>
+        throughPipe(socket, serverName.value, to, request, { ...details, signal }),
+      ),
     ping: undefined,
     observe: undefined,
     close: () => socket.close(),
@@ -149,11 +211,10 @@ async function throughPipe(
 /** A fingerprint as `ravine serve` prints it. */
 const FINGERPRINT = /^[0-9a-fA-F]{64}$/;
 
-function trustOf({
-  fingerprint: pin,
-  trustAny,
-  note,
-}: WayOptions): ConstructorParameters<typeof ExchangeSocket>[0]['trust'] {
+function trustOf(
+  { fingerprint: pin, trustAny, note }: WayOptions,
+  deadEnd: DeadEnd,
+): ConstructorParameters<typeof ExchangeSocket>[0]['trust'] {
   if ((pin === undefined) === (trustAny === undefined))
     throw new UsageError(
       'Say whose pipe you trust: --fingerprint with what the server prints when it starts, or --trust-any.',
@@ -165,7 +226,9 @@ function trustOf({
       const found = fingerprint(signingPublic);
       if (pin === undefined) note(`${serverName} has the fingerprint ${found}, which was not checked`);
       if (pin === undefined || matchesPin(pin, signingPublic)) return { trusted: true };
-      return { trusted: false, reason: `its fingerprint is ${found}, not the expected one` };
+      const reason = `its fingerprint is ${found}, not the expected one`;
+      deadEnd.found(`${serverName} is not trusted: ${reason}.`);
+      return { trusted: false, reason };
     },
   };
 }

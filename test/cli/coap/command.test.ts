@@ -109,6 +109,8 @@ class Server {
       }
       case 'text':
         return answer(CONTENT, texts(OPTION.uriQuery).join('|'), 0);
+      case 'wordy':
+        return answer(0x84, 'no! '.repeat(10_000), 0);
       case 'large':
         return answer(CONTENT, new Uint8Array(100_000).fill(7), 42);
       default:
@@ -177,6 +179,12 @@ describe.concurrent('ravine coap', () => {
     const { code, text, errors } = await run(`${server.base}/nothing`);
     expect({ code, text }).toEqual({ code: 1, text: '' });
     expect(errors).toBe('ravine coap: 4.04 Not Found: there is\\u001b no such thing\n');
+  });
+
+  it('prints the beginning of an error that says very much', async () => {
+    const { code, errors } = await run(`${server.base}/wordy`);
+    expect({ code, long: errors.length > 5_000 }).toEqual({ code: 1, long: false });
+    expect(errors).toMatch(/^ravine coap: 4\.04 Not Found: no! no! .* … and so on, 40000 characters\n$/);
   });
 
   it('fails with 3 where there is no answer', async () => {
@@ -349,7 +357,7 @@ describe('ravine coap and ravine serve', () => {
       run('discover', `coap://${udp}`),
       run('--fingerprint', fingerprint, pipe),
       run('-v', '--trust-any', '--identity', identity, pipe),
-      run('--timeout', '2', '--fingerprint', '0'.repeat(64), pipe),
+      run('--fingerprint', '0'.repeat(64), pipe),
     ]);
     expect(core.text).toContain('/_matrix/client/versions');
     for (const { code, text } of [checked, kept]) {

@@ -140,6 +140,15 @@ describe('a payload', () => {
   it('cannot give orders to a terminal', () => {
     expect(forTerminal('a\x1b[31m\n\tb\x9b\u202e')).toBe('a\\u001b[31m\n\tb\\u009b\\u202e');
   });
+
+  it('does not become very long by its indentation, whatever a server sends', () => {
+    const [json, deep] = [utf8(`${'['.repeat(10_000)}${']'.repeat(10_000)}`), Buffer.alloc(250, 0x9f)];
+    const items = Buffer.concat([deep, Buffer.alloc(10_000, 1), Buffer.alloc(250, 0xff)]);
+    expect(renderPayload(json, 50, true).text.length).toBeLessThan(100 * json.length);
+    expect(renderPayload(items, 60, true).text.length).toBeLessThan(100 * items.length);
+    const long = utf8(`[${'1,'.repeat(2 ** 19)}1]`);
+    expect(renderPayload(long, 50, true).text.length).toBe(long.length);
+  });
 });
 
 describe('a message in one line', () => {
@@ -162,6 +171,17 @@ describe('a message in one line', () => {
       { number: 2048, value: Uint8Array.of(1) },
     ],
     payload: utf8('x\x1b'),
+  });
+
+  it('stays in one line, whatever stands in an option', () => {
+    const options = [stringOption(OPTION.locationPath, 'a\n<   0.001 s  ACK 2.05 Content\tb')];
+    const forged = encode({ type: 'ACK', code: 65, id: 1, token: utf8(''), options, payload: utf8('') });
+    expect(describeDatagram(forged)).toBe(
+      'ACK 2.01 Created, id 1, Location-Path a\\u000a<   0.001 s  ACK 2.05 Content\\u0009b',
+    );
+    expect(linkTable([{ target: '/a', attributes: [{ name: 'title', value: 'b\n/c  d' }] }])).toBe(
+      'path  title\n/a    b\\u000a/c  d',
+    );
   });
 
   it('says type, code, id, token, options and length', () => {
