@@ -48,6 +48,8 @@ export interface CoapRequestOptions {
   readonly confirmable?: boolean;
   /** Gives the request up. */
   readonly signal?: AbortSignal;
+  /** See `ExchangeRequestOptions`. */
+  readonly supersedes?: string;
 }
 
 export interface CoapObserveOptions extends CoapRequestOptions {
@@ -217,9 +219,9 @@ export class CoapSocket {
 
   #start(
     to: Address,
-    { timeoutMs, priority = 1, signal }: CoapRequestOptions,
+    { timeoutMs, priority = 1, signal, supersedes }: CoapRequestOptions,
     begin: (
-      details: { readonly deadline: Millis; readonly priority: Priority },
+      details: { readonly deadline: Millis; readonly priority: Priority; readonly supersedes?: string },
       now: Millis,
     ) => { readonly handle: number; readonly step: CoapStep },
     { onNotification, onEnd }: Watcher = NO_WATCHER,
@@ -229,7 +231,8 @@ export class CoapSocket {
     return new Promise((resolve, reject) => {
       this.#driver.enter((now) => {
         if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
-        const { handle, step } = begin({ deadline: now + timeoutMs, priority }, now);
+        const key = supersedes === undefined ? {} : { supersedes };
+        const { handle, step } = begin({ deadline: now + timeoutMs, priority, ...key }, now);
         const cancel = (): void =>
           this.#driver.enter((then) => this.#apply(this.#coap.cancel(handle, then), then));
         let observing = false;

@@ -24,6 +24,7 @@ import type {
   ExchangeLog,
   ExchangeObservation,
   ExchangeOptions,
+  ExchangeRequestOptions,
 } from './socket_options.ts';
 import type { TrustPolicy } from './trust.ts';
 
@@ -188,9 +189,9 @@ export class ExchangeSocket {
     peer: ServerName,
     address: Address,
     request: ExchangeRequest,
-    options: { readonly timeoutMs: Millis; readonly priority: Priority; readonly signal?: AbortSignal },
+    options: ExchangeRequestOptions,
   ): Promise<ExchangeResponse> {
-    const { timeoutMs, priority, signal } = options;
+    const { timeoutMs, signal, ...how } = options;
     if (signal?.aborted)
       return Promise.reject(new ExchangeError('cancelled', 'nobody waits for the request'));
     const encoded = pipeCodec.encodeRequest(request);
@@ -200,8 +201,8 @@ export class ExchangeSocket {
         if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
         this.counters.requestsOut++;
         this.#pipe.setPeer(peer, address);
-        const deadline = now + timeoutMs;
-        const { handle, step } = this.#coap.pipe.request(peer, encoded.value, { deadline, priority }, now);
+        const details = { ...how, deadline: now + timeoutMs };
+        const { handle, step } = this.#coap.pipe.request(peer, encoded.value, details, now);
         const cancel = (): void =>
           this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
         const settle = <T>(how: (outcome: T) => void) => {

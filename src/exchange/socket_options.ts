@@ -1,3 +1,4 @@
+import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { CoapCounters, CoapLimits } from '../coap/core.ts';
@@ -49,6 +50,19 @@ export interface ExchangeOptions {
   };
   readonly log?: ExchangeLog;
   readonly observer?: (observation: ExchangeObservation) => void;
+}
+
+/** How a request is sent. */
+export interface ExchangeRequestOptions {
+  readonly timeoutMs: Millis;
+  readonly priority: Priority;
+  /** Gives the request up. */
+  readonly signal?: AbortSignal;
+  /**
+   * Names what the request tells, such as who is typing in a room: one to the same peer with the same name that has not
+   * been sent yet fails with `superseded`, and this one has its place. What was overtaken is never sent.
+   */
+  readonly supersedes?: string;
 }
 
 /** What has happened since the start. The machines' own counters are live views. */

@@ -163,6 +163,25 @@ describe('a request through the pipe', () => {
     ).rejects.toMatchObject({ reason: 'cancelled' });
   });
 
+  test('that was overtaken before it was sent is never sent', async () => {
+    const world = new World(9);
+    world.connect('a', 'b', SLOW);
+    const a = world.start('a', SLOW);
+    const b = world.start('b', SLOW);
+    const ask = (text: string, supersedes?: string) =>
+      a.socket.request(b.name, b.address, put(text), { ...OPTIONS, ...(supersedes && { supersedes }) });
+    await world.time.until(ask('first'), 10 * MINUTE);
+    const kept = ask('in front');
+    const overtaken = expect(ask('alice types', 'typing')).rejects.toMatchObject({ reason: 'superseded' });
+    const newest = ask('alice stops', 'typing');
+    await world.time.until(Promise.all([kept, overtaken, newest]), 30 * MINUTE);
+    expect(b.handled.map(({ request }) => (request.body as { value: { text: string } }).value.text)).toEqual([
+      'first',
+      'in front',
+      'alice stops',
+    ]);
+  });
+
   test('that cannot be said in CoAP fails at once', async () => {
     const world = new World(8);
     const a = world.start('a', FAST);
