@@ -15,3 +15,10 @@ export function probability(text: string): number {
   if (text.trim() !== '' && value >= 0 && value < 1) return value;
   throw new InvalidArgumentError('It takes a number from 0 to less than 1.');
 }
+
+/** A parser of `host:port`; an IPv6 address stands in brackets. */
+export function hostAndPort(text: string): string {
+  const port = Number(/^(?:\[[^\]]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(text)?.[1]);
+  if (port >= 1 && port <= 65_535) return text;
+  throw new InvalidArgumentError('It takes a host, a colon, and a port.');
+}

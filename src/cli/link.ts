@@ -6,7 +6,7 @@ import { resolvingLink } from '../link/resolving.ts';
 import { SimulatedNetwork } from '../link/simulated.ts';
 import { openUdpLink } from '../link/udp.ts';
 import { lookupAddress } from '../server/lookup.ts';
-import { integer, probability } from './arguments.ts';
+import { hostAndPort, integer, probability } from './arguments.ts';
 
 interface Options {
   readonly left: string;
@@ -25,8 +25,8 @@ const MTU = 65_507;
 export function linkCommand(): Command {
   return new Command('link')
     .description('A slow link between two UDP ports, in real time: passes datagrams on, late and lossy.')
-    .requiredOption('--left <host:port>', 'the server on the left')
-    .requiredOption('--right <host:port>', 'the server on the right')
+    .requiredOption('--left <host:port>', 'the server on the left', hostAndPort)
+    .requiredOption('--right <host:port>', 'the server on the right', hostAndPort)
     .option('--listen <address>', 'IP address to listen on', '127.0.0.1')
     .option('--left-port <port>', 'what the left server sends to', integer(0, 65_535), 6001)
     .option('--right-port <port>', 'what the right server sends to', integer(0, 65_535), 6002)

@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { hex } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import { firstUint, isNoCacheKey, OPTION, type Option, uintOption } from './options.ts';
+import { firstOption, firstUint, isNoCacheKey, OPTION, type Option, uintOption } from './options.ts';
 
 /** RFC 7959, section 2.2: 2^(SZX + 4) bytes; SZX 7 is reserved. */
 export const BLOCK_SIZES = [16, 32, 64, 128, 256, 512, 1024] as const;
@@ -13,6 +13,9 @@ export interface Block {
   readonly more: boolean;
   readonly size: BlockSize;
 }
+
+/** RFC 7959, section 2.2, and RFC 9177, section 4.2. */
+const LONGEST_BLOCK_BYTES = 3;
 
 /** Twenty bits of block number. */
 export const MOST_BLOCKS = 2 ** 20;
@@ -28,6 +31,17 @@ export function blockOf(options: readonly Option[], number: number): Result<Bloc
   if (value === undefined) return ok(undefined);
   const size = BLOCK_SIZES[value & 7];
   return size === undefined ? bad('reserved') : ok({ num: value >> 4, more: (value & 8) !== 0, size });
+}
+
+/**
+ * The block of a body that goes by selective repeat, in a message's options as they arrived: undefined where there is
+ * none, or none that can be.
+ */
+export function selectiveBlockOf(options: readonly Option[], number: number): Block | undefined {
+  const option = firstOption(options, number);
+  if (option === undefined || option.value.length > LONGEST_BLOCK_BYTES) return undefined;
+  const block = blockOf([option], number);
+  return block.ok ? block.value : undefined;
 }
 
 export const smaller = (a: BlockSize, b: BlockSize): BlockSize => (a < b ? a : b);

@@ -67,11 +67,20 @@ export class Bodies {
     this.#bytes += response.payload.length;
     const expiresAt = now + timing(peer.name).exchangeLifetime;
     this.#bodies.set(name, { peer, selector, order, response: tagged, expiresAt });
-    for (const oldest of this.#bodies.keys()) {
-      if (this.#bytes <= limits.cachedBodyBytes && this.#bodies.size <= limits.bodies) break;
-      if (oldest !== name) this.#drop(oldest);
-    }
+    this.trim(name);
     return tagged;
+  }
+
+  /**
+   * Drops the least recently used ones beyond the bounds, of which responses under way by selective repeat take a part.
+   * @param kept the name of one that stays.
+   */
+  trim(kept?: string): void {
+    const { cachedBodyBytes, bodies } = this.#core.limits;
+    for (const oldest of this.#bodies.keys()) {
+      if (this.#bytes + this.#core.responding <= cachedBodyBytes && this.#bodies.size <= bodies) break;
+      if (oldest !== kept) this.#drop(oldest);
+    }
   }
 
   /** What is kept for an operation; a FETCH finds only what it has selected, if it says that again. */

@@ -1,13 +1,30 @@
 import { equal, fromHex, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import { Assembly } from './assembly.ts';
-import { blockOf, MOST_BLOCKS, operationKey, smaller, TRANSFER_OPTIONS } from './block.ts';
+import {
+  type Block,
+  blockOf,
+  MOST_BLOCKS,
+  operationKey,
+  selectiveBlockOf,
+  smaller,
+  TRANSFER_OPTIONS,
+} from './block.ts';
 import { code, isSafe, isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
 import { type Message, NO_BYTES } from './message.ts';
 import { OBSERVE } from './observe_server.ts';
-import { firstOption, firstUint, isCritical, OPTION, recognised, uintOf, withoutOptions } from './options.ts';
+import {
+  firstOption,
+  firstUint,
+  isCritical,
+  OPTION,
+  recognised,
+  uintOf,
+  uintOption,
+  withoutOptions,
+} from './options.ts';
 import {
   isLastBlock,
   isUnsent,
@@ -19,8 +36,12 @@ import {
   type OutgoingOptions,
 } from './outgoing.ts';
 import type { Prober } from './prober.ts';
+import { SelectiveReceiver } from './selective_receiver.ts';
+import { SelectiveSender } from './selective_sender.ts';
+import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Transmission, Transmitter } from './transmitter.ts';
 
+const BAD_REQUEST = code(4, 0);
 const UNAUTHORIZED = code(4, 1);
 const CONTINUE = code(2, 31);
 const INCOMPLETE = code(4, 8);
@@ -28,6 +49,9 @@ const TOO_LARGE = code(4, 13);
 
 /** How often one request's block-wise transfer is started over before it fails. */
 const MOST_RESTARTS = 3;
+
+/** Bodies that go to one peer by selective repeat at a time: fewer than it assembles, so that none makes another give way. */
+const PARALLEL_UPLOADS = 4;
 
 /** What whoever asked does not get to see: the endpoint has acted on it. */
 const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.observe]);
@@ -37,12 +61,14 @@ export class Client {
   readonly #core: Core;
   readonly #transmitter: Transmitter;
   readonly #prober: Prober;
+  readonly #bodies: SelectiveTransfers;
   readonly #understood: ReadonlySet<number>;
 
-  constructor(core: Core, transmitter: Transmitter, prober: Prober) {
+  constructor(core: Core, transmitter: Transmitter, prober: Prober, bodies: SelectiveTransfers) {
     this.#core = core;
     this.#transmitter = transmitter;
     this.#prober = prober;
+    this.#bodies = bodies;
     this.#understood = new Set([OPTION.block1, OPTION.block2, ...core.understood]);
   }
 
@@ -109,6 +135,7 @@ export class Client {
     outgoing.peer.requests.delete(outgoing);
     this.#core.timers.clear(outgoing);
     outgoing.body.clear();
+    outgoing.download?.receiver.end();
     this.#endExchange(outgoing, false, now);
   }
 
@@ -138,16 +165,23 @@ export class Client {
   /**
    * Everything that the peer may have forgotten starts over, acknowledged or not; what has not been sent yet just waits
    * on. A request in one message keeps its token, since an answer from before the restart is as good as one from after;
-   * where it is non-confirmable it is not sent a second time.
+   * where it is non-confirmable it is not sent a second time. Where responses may come by selective repeat it gets another
+   * one: blocks from before must not meet those from after.
    */
   restart(peer: Peer, now: Millis): void {
     const begun = [...peer.requests].filter(
-      ({ transmission, uploaded, head }) => transmission?.id !== null || uploaded > 0 || head !== null,
+      (outgoing) =>
+        !peer.toUpload.includes(outgoing) &&
+        (outgoing.transmission?.id !== null || outgoing.uploaded > 0 || outgoing.head !== null),
     );
     for (const outgoing of begun) {
-      const { token, uploadSize, head, confirmable } = outgoing;
+      const { token, uploadSize, head, confirmable, observing } = outgoing;
       if (token === null || uploadSize !== null || head !== null) this.#startOver(outgoing, now);
-      else if (confirmable) this.#sendAgain(outgoing, token, now);
+      else if (confirmable && this.#core.selective && observing === null) {
+        this.#stopDownload(outgoing);
+        this.#endExchange(outgoing, false, now);
+        this.#sendNext(outgoing, now);
+      } else if (confirmable) this.#sendAgain(outgoing, token, now);
     }
   }
 
@@ -157,6 +191,8 @@ export class Client {
    */
   answered(outgoing: Outgoing, message: Message, now: Millis): boolean {
     if (isUnwantedNotification(outgoing, message)) return false;
+    const block = this.#core.selective ? selectiveBlockOf(message.options, OPTION.qBlock2) : undefined;
+    if (block !== undefined) return this.#blockArrived(outgoing, message, block, now);
     this.#endExchange(outgoing, true, now);
     const options = recognised(message.options, this.#understoodIn(outgoing), 'response');
     if (!options.ok) {
@@ -189,6 +225,8 @@ export class Client {
     const { deadline, priority, confirmable, supersedes, observing = null } = options;
     const timing = this.#core.timing(peer.name);
     const divided = request.payload.length > (timing.undividedSize ?? timing.blockSize);
+    const selective =
+      this.#core.selective && timing.window !== undefined && confirmable && observing === null;
     return {
       kind: 'request',
       peer,
@@ -203,6 +241,9 @@ export class Client {
       unwanted: (firstUint(request.options, OPTION.noResponse) ?? 0) & NO_RESPONSE_AT_ALL,
       tag: null,
       uploadSize: divided ? timing.blockSize : null,
+      selective: divided && selective && listener.begun === undefined,
+      upload: null,
+      download: null,
       uploaded: 0,
       head: null,
       downloadSize: timing.blockSize,
@@ -337,6 +378,7 @@ export class Client {
 
   #startOver(outgoing: Outgoing, now: Millis): void {
     this.#endExchange(outgoing, false, now);
+    this.#stopDownload(outgoing);
     outgoing.uploaded = 0;
     outgoing.head = null;
     outgoing.body.clear();
@@ -351,11 +393,87 @@ export class Client {
   /** Sends the block that is due, with a token of its own: a late answer to another block is never mistaken for it. */
   #sendNext(outgoing: Outgoing, now: Millis, insteadOf: Transmission | null = null): void {
     const { peer, observing, head } = outgoing;
+    if (outgoing.selective && head === null) {
+      this.#upload(outgoing, now);
+      return;
+    }
     const observes = observing !== null && head === null && isLastBlock(outgoing);
     const token = observes ? observing.token : peer.tokens.take();
     outgoing.token = hex(token);
     peer.awaited.set(outgoing.token, outgoing);
     this.#submit(outgoing, token, insteadOf, now);
+  }
+
+  /** Sends the body by selective repeat, under one token, when its turn comes. */
+  #upload(outgoing: Outgoing, now: Millis): void {
+    const { peer, request, priority, deadline, uploadSize, echo } = outgoing;
+    if (peer.uploading.size >= PARALLEL_UPLOADS) {
+      const after = peer.toUpload.findLastIndex((waiting) => waiting.priority <= priority);
+      peer.toUpload.splice(after + 1, 0, outgoing);
+      return;
+    }
+    peer.uploading.add(outgoing);
+    const token = peer.tokens.take();
+    outgoing.token = hex(token);
+    peer.awaited.set(outgoing.token, outgoing);
+    outgoing.messages++;
+    const { code: method, payload } = request;
+    const options = request.options.filter(({ number }) => number !== OPTION.echo || echo === null);
+    const timing = this.#core.timing(peer.name);
+    const asksFirst = now - peer.heardAt > timing.probeAfter(0);
+    outgoing.upload = this.#bodies.create({
+      ...{ peer, code: method, token, request: outgoing, priority, deadline },
+      options: [...options, ...(echo === null ? [] : [echo]), uintOption(OPTION.size1, payload.length)],
+      sender: new SelectiveSender(payload, uploadSize!, timing.window!, { asksFirst }),
+    });
+    this.#bodies.send(outgoing.upload, now);
+  }
+
+  #stopUpload(outgoing: Outgoing, now: Millis): void {
+    const { peer, upload } = outgoing;
+    const waiting = peer.toUpload.indexOf(outgoing);
+    if (waiting >= 0) peer.toUpload.splice(waiting, 1);
+    if (upload === null) return;
+    outgoing.upload = null;
+    this.#bodies.end(upload, now);
+    peer.uploading.delete(outgoing);
+    const next = peer.toUpload.shift();
+    if (next !== undefined) this.#upload(next, now);
+  }
+
+  /**
+   * A block of the response has come, by selective repeat. So the request has arrived; the token goes on being awaited
+   * until all is there.
+   * @returns false where the message has to be rejected.
+   */
+  #blockArrived(outgoing: Outgoing, message: Message, block: Block, now: Millis): boolean {
+    const { observing, listener, head, download } = outgoing;
+    if (observing !== null || listener.changed !== undefined || head !== null) return false;
+    const understood = new Set([...this.#understoodIn(outgoing), OPTION.qBlock2]);
+    const options = recognised(message.options, understood, 'response');
+    if (!options.ok || (download !== null && download.code !== message.code)) {
+      this.fail(outgoing, 'bad_response', now);
+      return false;
+    }
+    this.#stopSending(outgoing, true, now);
+    outgoing.delivered = true;
+    outgoing.download ??= { code: message.code, receiver: new SelectiveReceiver(this.#core) };
+    this.#core.counters.blocksIn++;
+    const progress = outgoing.download.receiver.add(block, options.value, message.payload);
+    if (progress.kind === 'refused') {
+      this.fail(outgoing, progress.code === BAD_REQUEST ? 'bad_response' : 'too_large', now);
+      return false;
+    }
+    if (progress.kind === 'complete') {
+      const response = { code: message.code, options: progress.options, payload: NO_BYTES };
+      this.#complete(outgoing, response, progress.body, now);
+    } else this.#prober.acknowledged(outgoing.peer, now);
+    return true;
+  }
+
+  #stopDownload(outgoing: Outgoing): void {
+    outgoing.download?.receiver.end();
+    outgoing.download = null;
   }
 
   #sendAgain(outgoing: Outgoing, token: string, now: Millis): void {
@@ -374,10 +492,12 @@ export class Client {
   }
 
   #endExchange(outgoing: Outgoing, answered: boolean, now: Millis): void {
-    const { peer, token, observing } = outgoing;
+    const { peer, token, observing, selective } = outgoing;
     if (token !== null) {
       peer.awaited.delete(token);
-      if (observing === null || hex(observing.token) !== token) peer.tokens.release(token, answered);
+      // Late blocks may come although all of them have arrived.
+      const isDone = answered && !selective;
+      if (observing === null || hex(observing.token) !== token) peer.tokens.release(token, isDone);
       outgoing.token = null;
     }
     this.#stopSending(outgoing, answered, now);
@@ -388,6 +508,7 @@ export class Client {
   #stopSending(outgoing: Outgoing, answered: boolean, now: Millis): void {
     const { peer, transmission } = outgoing;
     outgoing.transmission = null;
+    this.#stopUpload(outgoing, now);
     if (transmission === null) return;
     if (transmission.id !== null) peer.unconfirmed.delete(transmission.id);
     if (answered || transmission.confirmable || transmission.id === null)

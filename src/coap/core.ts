@@ -90,6 +90,9 @@ export interface CoapCounters {
   blocksOut: number;
   /** Block-wise transfers started over. */
   transfersRestarted: number;
+  /** Bodies sent by selective repeat, and blocks of them that were sent again, copies of a message not counted. */
+  selectiveTransfers: number;
+  blocksAgain: number;
   separateResponses: number;
   /** Representations sent to observers, the answers to their registrations not counted. */
   notificationsOut: number;
@@ -117,6 +120,8 @@ export const zeroCounters = (): CoapCounters => ({
   blocksIn: 0,
   blocksOut: 0,
   transfersRestarted: 0,
+  selectiveTransfers: 0,
+  blocksAgain: 0,
   separateResponses: 0,
   notificationsOut: 0,
   notificationsIn: 0,
@@ -170,6 +175,8 @@ export class Peer {
   challenge: Challenge | null = null;
   provedUntil: Millis = Number.NEGATIVE_INFINITY;
   lastUsed: Millis;
+  /** When a message of it came last. */
+  heardAt: Millis = Number.NEGATIVE_INFINITY;
 
   constructor(name: string, random: Random, tokenLength: number, now: Millis) {
     this.name = name;
@@ -223,6 +230,8 @@ export interface Core {
   readonly selective: boolean;
   /** Bytes of all bodies in assembly. */
   assembling: number;
+  /** Bytes of all responses that are being sent by selective repeat. */
+  responding: number;
   /** Collected until the current call returns its step. */
   datagrams: CoapDatagram[];
   events: CoapEvent[];

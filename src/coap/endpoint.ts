@@ -28,10 +28,13 @@ import { OPTION, type Option } from './options.ts';
 import type { Listener, Outgoing } from './outgoing.ts';
 import { Prober } from './prober.ts';
 import { Receiver } from './receiver.ts';
+import { SelectiveResponses } from './selective_responses.ts';
+import { SelectiveTransfers } from './selective_transfers.ts';
+import { SelectiveUploads } from './selective_uploads.ts';
 import { Server } from './server.ts';
 import type { Timing } from './timing.ts';
 import { Transfers } from './transfers.ts';
-import { Transmitter } from './transmitter.ts';
+import { type Transmission, Transmitter } from './transmitter.ts';
 
 /** A request as a whole: block-wise transfer happens inside the endpoint, which adds the options for it. */
 export interface CoapRequest {
@@ -141,6 +144,11 @@ export interface CoapConfig extends EchoPolicy {
    * the messages are authenticated anyway 2 are enough.
    */
   readonly tokenBytes?: number;
+  /**
+   * Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"), where the timing has a window: every
+   * peer has to do the same. Default false; then nothing of it is understood.
+   */
+  readonly selective?: boolean;
   /** Critical options that the application acts on, beside those of RFC 7252 that name a resource. */
   readonly understood?: readonly number[];
 }
@@ -168,6 +176,9 @@ export class CoapEndpoint {
   readonly #memory: Memory;
   readonly #uploads: Uploads;
   readonly #bodies: Bodies;
+  readonly #transfers: SelectiveTransfers;
+  readonly #responses: SelectiveResponses;
+  readonly #selectiveUploads: SelectiveUploads;
   readonly #prober: Prober;
   readonly #client: Client;
   readonly #observations: Observations;
@@ -186,6 +197,7 @@ export class CoapEndpoint {
       limits,
       tokenBytes = DEFAULT_TOKEN_BYTES,
       understood = [],
+      selective = false,
       mustProve,
       freshness,
     } = config;
@@ -201,7 +213,9 @@ export class CoapEndpoint {
       timers: new Timers<TimerTarget>(),
       counters: zeroCounters(),
       understood,
+      selective,
       assembling: 0,
+      responding: 0,
       datagrams: [],
       events: [],
     };
@@ -210,7 +224,10 @@ export class CoapEndpoint {
     this.#uploads = new Uploads(this.#core);
     this.#bodies = new Bodies(this.#core);
     this.#prober = new Prober(this.#core, this.#transmitter);
-    this.#client = new Client(this.#core, this.#transmitter, this.#prober);
+    this.#transfers = new SelectiveTransfers(this.#core, this.#transmitter);
+    this.#responses = new SelectiveResponses(this.#core, this.#transfers, this.#bodies);
+    this.#selectiveUploads = new SelectiveUploads(this.#core);
+    this.#client = new Client(this.#core, this.#transmitter, this.#prober, this.#transfers);
     this.#observations = new Observations(this.#core, this.#client);
     const transfers = new Transfers(this.#core, this.#uploads, this.#bodies);
     const nextOrder = (): number => this.#orders++;
@@ -219,6 +236,11 @@ export class CoapEndpoint {
       transmitter: this.#transmitter,
       memory: this.#memory,
       transfers,
+      selective: {
+        transfers: this.#transfers,
+        uploads: this.#selectiveUploads,
+        responses: this.#responses,
+      },
       observers: this.#observers,
       challenges: new Challenges(this.#core, {
         ...(mustProve === undefined ? {} : { mustProve }),
@@ -234,6 +256,8 @@ export class CoapEndpoint {
       observations: this.#observations,
       observers: this.#observers,
       server: this.#server,
+      transfers: this.#transfers,
+      responses: this.#responses,
       known: (name) => this.#peers.get(name),
       admit: (name, now) => this.#peer(name, now),
     });
@@ -250,9 +274,11 @@ export class CoapEndpoint {
       exchanges: this.#server.open,
       observations: this.#observations.size,
       observers: this.#observers.size,
-      uploads: this.#uploads.size,
+      uploads: this.#uploads.size + this.#selectiveUploads.size,
+      uploadsOver: this.#selectiveUploads.over,
+      responses: this.#responses.size,
       assembling: this.#core.assembling,
-      cachedBodyBytes: this.#bodies.bytes,
+      cachedBodyBytes: this.#bodies.bytes + this.#core.responding,
       remembered: this.#memory.entries,
       replyBytes: this.#memory.replyBytes,
     };
@@ -379,7 +405,8 @@ export class CoapEndpoint {
   /** The datagram with that receipt has left, or was dropped: the time for its answer starts. */
   left(receipt: number, now: Millis): CoapStep {
     const transmission = this.#transmitter.left(receipt, now);
-    if (transmission?.request != null) this.#client.left(transmission.request, now);
+    if (transmission?.block != null) this.#transfers.left(transmission, now);
+    else if (transmission?.request != null) this.#client.left(transmission.request, now);
     return this.#step();
   }
 
@@ -473,7 +500,8 @@ export class CoapEndpoint {
     switch (target.kind) {
       case 'transmission':
         if (!this.#transmitter.fire(target, now)) break;
-        if (target.request !== null) this.#client.fail(target.request, 'timeout', now);
+        if (target.block !== null) this.#blockGivenUp(target, now);
+        else if (target.request !== null) this.#client.fail(target.request, 'timeout', now);
         else if (target.notification !== null) this.#observers.gone(target.notification, 'timeout', now);
         else this.#prober.ended(target, now, 'timeout');
         break;
@@ -501,14 +529,24 @@ export class CoapEndpoint {
     }
   }
 
+  /** A request ends with a checkpoint that was not acknowledged for so long, as with any message of it. */
+  #blockGivenUp(transmission: Transmission, now: Millis): void {
+    const { request } = transmission.block!.transfer;
+    if (request !== null && transmission.confirmable) this.#client.fail(request, 'timeout', now);
+    else this.#transfers.givenUp(transmission, now);
+  }
+
   #clearExpired(now: Millis): void {
     this.#uploads.expire(now);
+    this.#selectiveUploads.expire(now);
+    this.#responses.expire(now);
     this.#bodies.expire(now);
     for (const peer of this.#peers.values()) {
       this.#memory.purge(peer, now);
       const lifetime = this.#core.timing(peer.name).exchangeLifetime;
       if (!peer.idle || peer.lastUsed + lifetime > now) continue;
       this.#uploads.forget(peer);
+      this.#selectiveUploads.forget(peer);
       this.#bodies.forget(peer);
       this.#peers.delete(peer.name);
     }
@@ -521,6 +559,8 @@ export class CoapEndpoint {
     this.#server.forget(peer);
     this.#observers.forget(peer, now);
     this.#uploads.forget(peer);
+    this.#selectiveUploads.forget(peer);
+    this.#responses.forget(peer, now);
     this.#bodies.forget(peer);
     for (const transmission of [...peer.queue, ...peer.outstanding.values()]) {
       if (transmission.request === null) this.#transmitter.stop(transmission, now);

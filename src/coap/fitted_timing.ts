@@ -21,6 +21,7 @@ import {
   type Delivery,
   EMPTY_MESSAGE_BYTES,
   type LinkModel,
+  LONGEST_INTERVAL,
   MESSAGE_HEAD_BYTES,
   MOST_PARALLEL,
   modelledTiming,
@@ -51,6 +52,8 @@ const OURS_DECAY = 0.9;
 const HESITATED = 0.2;
 /** By how much the least grows with each sample, so that a shorter way of the past is forgotten. */
 const LEAST_GROWTH = 1.02;
+/** A timer longer than `LONGEST_INTERVAL` is at most so many times what the link's rate alone leads to. */
+const MOST_COMPUTED = 2;
 /** How many samples the least has to be the least of. */
 const LEAST_SAMPLES = 10;
 /** What older copies and replies keep with each exchange: about twenty count. */
@@ -280,8 +283,14 @@ export class FittedTiming implements Timing {
     return after < (least + this.#perByte * back) * TOO_EARLY;
   }
 
-  /** The time for a reply, with all that may be in front of it. */
+  /** The time for a reply. However late a peer has answered, it cannot make this side wait for ever. */
   #interval(bytesSent: number, sent: Sent | undefined): Millis {
+    const computed = this.#modelled.retransmitAfter(0, bytesSent, 0);
+    return Math.min(this.#fitted(bytesSent, sent), Math.max(LONGEST_INTERVAL, MOST_COMPUTED * computed));
+  }
+
+  /** The time for a reply as the fit has it, with all that may be in front of it. */
+  #fitted(bytesSent: number, sent: Sent | undefined): Millis {
     const own = this.#replyTime(sent?.code);
     const others = ((sent?.outstanding ?? 1) - 1) * this.#replyTime(undefined);
     // Nothing is shorter than what lower layers add.

@@ -38,6 +38,9 @@ export const OPTION = {
   requestTag: 292,
 } as const;
 
+/** Kept for further parts of a location (RFC 7252, section 5.10.7). */
+const RESERVED_LOCATION: readonly number[] = [128, 132, 136, 140];
+
 /** RFC 7252, section 5.10.5. */
 const DEFAULT_MAX_AGE_SECONDS = 60;
 
@@ -152,7 +155,8 @@ export const withoutOptions = (options: readonly Option[], numbers: ReadonlySet<
  * Leaves out what has to be treated as not recognised although its number is known: what is not defined for this kind
  * of message (RFC 7252, section 5.4), has a value of a wrong length (section 5.4.3), or is the second of an option that
  * is not repeatable (section 5.4.5). An elective option is ignored then; an unknown elective one stays, since the
- * application may know it. A critical one is the problem. What is kept shares no memory with the datagram.
+ * application may know it. A critical one is the problem, and so is a further part of a location, without which that would
+ * be another (section 5.10.7). What is kept shares no memory with the datagram.
  * @param options in order, as `decode` gives them.
  * @param understood the critical options that somebody here acts on.
  */
@@ -171,8 +175,14 @@ export function recognised(
     if (fits) kept.push({ number, value: option.value });
     previous = number;
   }
+  const unknownPart = kept.find(({ number }) => RESERVED_LOCATION.includes(number));
+  if (unknownPart !== undefined && hasLocation(kept)) return bad({ number: unknownPart.number });
   return ok(kept);
 }
+
+/** Whether it says where what was created is: a response only, since elsewhere these options have no place. */
+const hasLocation = (options: readonly Option[]): boolean =>
+  [OPTION.locationPath, OPTION.locationQuery].some((number) => firstOption(options, number) !== undefined);
 
 function hasItsPlace(
   { value }: Option,

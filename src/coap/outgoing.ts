@@ -7,6 +7,8 @@ import type { Core, Peer } from './core.ts';
 import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
 import { OPTION, type Option, uintOption } from './options.ts';
+import type { SelectiveReceiver } from './selective_receiver.ts';
+import type { BodyTransfer } from './selective_transfers.ts';
 import type { Draft, Transmission } from './transmitter.ts';
 
 /** Who is told how a request ends. Exactly one of these is called, once. */
@@ -58,6 +60,11 @@ export interface Outgoing {
   tag: Option | null;
   /** The Block1 size; null while the body goes undivided. */
   uploadSize: BlockSize | null;
+  /** Whether the body goes by selective repeat, and while it does: its transfer. */
+  readonly selective: boolean;
+  upload: BodyTransfer | null;
+  /** The response, while it comes by selective repeat. */
+  download: { readonly code: number; readonly receiver: SelectiveReceiver } | null;
   /** Bytes of the body in front of the block that is on its way. */
   uploaded: number;
   /** The first block of the response, its code and options; null before. */
@@ -80,12 +87,12 @@ export interface Outgoing {
 export const NO_RESPONSE_AT_ALL = 0b11010;
 
 /** Whether no further block of its body has to go. */
-export const isLastBlock = ({ uploadSize, uploaded, request }: Outgoing): boolean =>
-  uploadSize === null || uploaded + uploadSize >= request.payload.length;
+export const isLastBlock = ({ uploadSize, uploaded, request, selective }: Outgoing): boolean =>
+  selective || uploadSize === null || uploaded + uploadSize >= request.payload.length;
 
 /** Whether the peer cannot have seen anything of it. */
 export const isUnsent = ({ messages, transmission }: Outgoing): boolean =>
-  messages === 1 && transmission !== null && transmission.id === null;
+  messages === 0 || (messages === 1 && transmission !== null && transmission.id === null);
 
 /** The next message of a request but for its token: a block of its body, or a question for one of its response. */
 export function nextDraft(core: Core, outgoing: Outgoing): { draft: Omit<Draft, 'token'>; label: string } {

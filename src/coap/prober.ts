@@ -120,5 +120,6 @@ export class Prober {
 /** Our requests that the peer has acknowledged and not answered, although it surely will. */
 const owed = (peer: Peer): Outgoing[] =>
   [...peer.awaited.values()].filter(
-    ({ transmission, confirmable, unwanted }) => transmission === null && confirmable && unwanted === 0,
+    ({ transmission, upload, confirmable, unwanted }) =>
+      transmission === null && upload === null && confirmable && unwanted === 0,
   );

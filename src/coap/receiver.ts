@@ -1,16 +1,22 @@
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
+import { selectiveBlockOf } from './block.ts';
 import type { Client } from './client.ts';
-import { EMPTY, isRequest, isResponse } from './codes.ts';
+import { code as codeOf, EMPTY, isRequest, isResponse } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { Memory } from './memory.ts';
-import type { Message, MessageProblem } from './message.ts';
+import { encode, type Message, type MessageProblem } from './message.ts';
+import { encodeMissing } from './missing_blocks.ts';
 import type { Observations } from './observe_client.ts';
 import type { Observers } from './observe_server.ts';
 import { firstOption, OPTION } from './options.ts';
 import type { Prober } from './prober.ts';
+import type { SelectiveResponses } from './selective_responses.ts';
+import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Server } from './server.ts';
-import { emptyMessage, type Transmitter } from './transmitter.ts';
+import { emptyMessage, type Transmission, type Transmitter } from './transmitter.ts';
+
+const CONTINUE = codeOf(2, 31);
 
 interface Parts {
   readonly transmitter: Transmitter;
@@ -20,6 +26,8 @@ interface Parts {
   readonly observations: Observations;
   readonly observers: Observers;
   readonly server: Server;
+  readonly transfers: SelectiveTransfers;
+  readonly responses: SelectiveResponses;
   /** The peer of that name, if anything is known of it. */
   readonly known: (name: string) => Peer | undefined;
   /** The same, from now on known; undefined where there are too many. */
@@ -39,7 +47,10 @@ export class Receiver {
   /** @param bytes the length of the message. */
   received(name: string, message: Message, bytes: number, now: Millis): void {
     const known = this.#parts.known(name);
-    if (known !== undefined) this.#parts.transmitter.heard(known, message, bytes, now);
+    if (known !== undefined) {
+      known.heardAt = now;
+      this.#parts.transmitter.heard(known, message, bytes, now);
+    }
     if (message.type === 'RST') this.#wasReset(known, message, now);
     else if (message.type === 'ACK') this.#acknowledged(known, message, now);
     else if (message.code === EMPTY && message.type === 'CON') this.#reset(name, message.id);
@@ -66,6 +77,12 @@ export class Receiver {
       this.#core.counters.ignored++;
       return;
     }
+    if (transmission?.block != null) {
+      const { transfer } = transmission.block;
+      if (transfer.request === null) this.#parts.responses.end(transfer, now);
+      else client.fail(transfer.request, 'reset', now);
+      return;
+    }
     if (transmission !== undefined) transmitter.stop(transmission, now);
     if (outgoing != null) client.fail(outgoing, 'reset', now);
     else if (observer != null) observers.gone(observer, 'reset', now);
@@ -78,6 +95,10 @@ export class Receiver {
     const transmission = peer?.outstanding.get(message.id);
     if (transmission?.confirmable !== true) {
       this.#core.counters.ignored++;
+      return;
+    }
+    if (transmission.block !== null) {
+      this.#blockAcknowledged(transmission, message, now);
       return;
     }
     const outgoing = transmission.request;
@@ -95,12 +116,37 @@ export class Receiver {
     }
   }
 
+  /** The peer has replied to a checkpoint: with what is missing, with nothing, or with the response. */
+  #blockAcknowledged(transmission: Transmission, message: Message, now: Millis): void {
+    const { transfers, responses, client } = this.#parts;
+    const { transfer } = transmission.block!;
+    const { request } = transfer;
+    if (message.code !== EMPTY && !equal(message.token, transfer.token)) {
+      this.#core.counters.ignored++;
+    } else if (message.code !== EMPTY && message.code !== CONTINUE) {
+      if (request === null) responses.end(transfer, now);
+      else if (isResponse(message.code)) client.answered(request, message, now);
+    } else {
+      const progress = transfers.acknowledged(transmission, message, now);
+      if (request === null) {
+        if (progress !== 'going_on') responses.end(transfer, now);
+      } else if (progress === 'complete') client.acknowledged(request, now);
+      else if (progress === 'bad') client.fail(request, 'bad_response', now);
+    }
+  }
+
   /** A request or a response in a message of its own, perhaps not for the first time. */
   #arrived(name: string, message: Message, bytes: number, now: Millis): void {
     const { memory, server } = this.#parts;
     const peer = this.#parts.admit(name, now);
     if (peer === undefined) {
       this.#core.counters.refused++;
+      return;
+    }
+    if (message.type === 'NON' && this.#isBlock(message)) {
+      // Copies of it are harmless, and it would be remembered for long.
+      if (isRequest(message.code)) server.received(peer, message, null, bytes, now);
+      else if (!this.#accept(peer, message, now)) this.#core.counters.ignored++;
       return;
     }
     const before = memory.find(peer, message.id, now);
@@ -125,10 +171,15 @@ export class Receiver {
     if (!accepted) this.#core.counters.ignored++;
     if (reply === undefined) return;
     if (!accepted) this.#core.counters.resetsOut++;
-    const replyBytes = emptyMessage(reply, message.id);
-    memory.keep(entry, replyBytes, reply);
+    const missing = peer.awaited.get(hex(message.token))?.download?.receiver.missing;
+    const isPart = accepted && missing !== undefined;
+    const replyBytes = isPart
+      ? encode({ ...message, type: 'ACK', code: CONTINUE, options: [], payload: encodeMissing(missing) })
+      : emptyMessage(reply, message.id);
+    const label = isPart ? 'ACK 2.31' : reply;
+    memory.keep(entry, replyBytes, label);
     const next = this.#core.datagrams.splice(earlier);
-    this.#parts.transmitter.reply(name, replyBytes, reply);
+    this.#parts.transmitter.reply(name, replyBytes, label);
     this.#core.datagrams.push(...next);
   }
 
@@ -139,6 +190,11 @@ export class Receiver {
     if (outgoing !== undefined) return this.#parts.client.answered(outgoing, message, now);
     const observation = peer.observed.get(token);
     return observation !== undefined && this.#parts.observations.arrived(observation, message, now);
+  }
+
+  #isBlock({ code, options }: Message): boolean {
+    const number = isRequest(code) ? OPTION.qBlock1 : OPTION.qBlock2;
+    return this.#core.selective && selectiveBlockOf(options, number) !== undefined;
   }
 
   #reset(name: string, id: number): void {

@@ -12,6 +12,8 @@ export interface BlockToSend {
   readonly payload: Uint8Array;
   /** Where it is not null the block goes in a confirmable message, and this names it from then on. */
   readonly checkpoint: number | null;
+  /** Whether it has been sent before. */
+  readonly isAgain: boolean;
   /** Whether nothing is known that has to go after it: if it arrives, the body may be complete. */
   readonly isLast: boolean;
 }
@@ -33,6 +35,7 @@ export class SelectiveSender {
   readonly #size: BlockSize;
   readonly #count: number;
   readonly #window: SelectiveWindow;
+  readonly #asksFirst: boolean;
   /** Blocks that have left and of which nothing is known, with their place in the order of sending; oldest first. */
   readonly #inFlight = new Map<number, number>();
   /** Blocks that have to go again, the lowest first. */
@@ -51,13 +54,28 @@ export class SelectiveSender {
   #hasLost = false;
   #isComplete = false;
 
-  constructor(body: Uint8Array, size: BlockSize, window: SelectiveWindow) {
+  /**
+   * @param options.asksFirst whether the first block is a checkpoint: where it is not known that the receiver is there,
+   * that shows before a window is spent
+   */
+  constructor(
+    body: Uint8Array,
+    size: BlockSize,
+    window: SelectiveWindow,
+    { asksFirst = false }: { readonly asksFirst?: boolean } = {},
+  ) {
     assert(body.length > 0 && body.length <= size * MOST_BLOCKS, 'a body has 1 to 2^20 blocks');
     assert(window.blocks > 0 && window.interval > 0, 'a window has room for a block');
     this.#body = body;
     this.#size = size;
     this.#count = Math.ceil(body.length / size);
     this.#window = window;
+    this.#asksFirst = asksFirst;
+  }
+
+  /** Bytes of the body. */
+  get length(): number {
+    return this.#body.length;
   }
 
   /** Blocks of the body. */
@@ -78,6 +96,7 @@ export class SelectiveSender {
     if (this.#isComplete || this.#withLink) return null;
     const num = this.#choose();
     if (num === undefined) return null;
+    const isAgain = num < this.#next;
     this.#lost.delete(num);
     this.#next = Math.max(this.#next, num + 1);
     this.#order++;
@@ -95,6 +114,7 @@ export class SelectiveSender {
       block: { num, more: num + 1 < this.#count, size: this.#size },
       payload: this.#body.subarray(start, start + this.#size),
       checkpoint: isCheckpoint ? this.#order : null,
+      isAgain,
       isLast: this.#lost.size === 0 && this.#next === this.#count,
     };
   }
@@ -145,6 +165,7 @@ export class SelectiveSender {
 
   /** Whether the block that goes now has to be one. */
   #isCheckpoint(): boolean {
+    if (this.#asksFirst && this.#order === 1) return true;
     if (this.#sinceCheckpoint >= this.#window.interval || this.#waiting() === undefined) return true;
     return this.#hasLost && this.#lost.size + this.#count - this.#next < LAST_CHECKPOINTS;
   }

@@ -3,6 +3,7 @@ import type { Millis } from '../base/time.ts';
 import { blockOption } from './block.ts';
 import { codeLabel, EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
+import type { CoapResponse } from './endpoint.ts';
 import type { Message } from './message.ts';
 import { decodeMissing } from './missing_blocks.ts';
 import { OPTION, type Option } from './options.ts';
@@ -41,14 +42,37 @@ export class SelectiveTransfers {
     this.#transmitter = transmitter;
   }
 
-  /** Begins, or goes on with what its sender has to send next. */
-  start(
-    details: Omit<BodyTransfer, 'messages' | 'inLink' | 'isOver'>,
-    now: Millis,
-  ): BodyTransfer {
-    const transfer: BodyTransfer = { ...details, messages: new Set(), inLink: null, isOver: false };
-    this.#pump(transfer, now);
-    return transfer;
+  /** A body of which nothing has been sent yet. */
+  create(details: Omit<BodyTransfer, 'messages' | 'inLink' | 'isOver'>): BodyTransfer {
+    this.#core.counters.selectiveTransfers++;
+    return { ...details, messages: new Set(), inLink: null, isOver: false };
+  }
+
+  /** The first block, for a message that goes anyway: it counts as sent. */
+  first(transfer: BodyTransfer): CoapResponse {
+    const first = transfer.sender.next()!;
+    transfer.sender.left();
+    this.#core.counters.blocksOut++;
+    return draftOf(transfer, first);
+  }
+
+  /** Sends the next block, if there is one to send now. */
+  send(transfer: BodyTransfer, now: Millis): void {
+    if (transfer.isOver || transfer.inLink !== null || now >= transfer.deadline) return;
+    const next = transfer.sender.next();
+    if (next === null) return;
+    const { peer, priority, deadline } = transfer;
+    const { checkpoint, isLast, isAgain } = next;
+    const details = {
+      ...{ priority, deadline, label: labelOfBlock(transfer, next), request: null },
+      confirmable: checkpoint !== null,
+      block: { transfer, checkpoint, isLast },
+    };
+    this.#core.counters.blocksOut++;
+    if (isAgain) this.#core.counters.blocksAgain++;
+    const transmission = this.#transmitter.submit(peer, draftOf(transfer, next), details, now);
+    transfer.messages.add(transmission);
+    transfer.inLink = transmission;
   }
 
   /** A copy of a block's message has left. */
@@ -58,7 +82,7 @@ export class SelectiveTransfers {
     if (transfer.inLink !== transmission) return;
     transfer.inLink = null;
     transfer.sender.left();
-    this.#pump(transfer, now);
+    this.send(transfer, now);
   }
 
   /**
@@ -79,17 +103,19 @@ export class SelectiveTransfers {
     if (!missing.ok) return 'bad';
     const progress = transfer.sender.acknowledged(checkpoint!, missing.value);
     if (progress.kind === 'bad') return 'bad';
-    const superseded = progress.kind === 'ignored' ? [] : progress.superseded;
+    const superseded = 'superseded' in progress ? progress.superseded : [];
     for (const message of [...transfer.messages]) {
       const other = message.block!.checkpoint;
-      if (message === transmission || (other !== null && superseded.includes(other))) this.#stop(message, now);
+      if (message === transmission || (other !== null && superseded.includes(other)))
+        this.#stop(message, now);
     }
-    if (transfer.request === null) transfer.deadline = now + this.#core.timing(transfer.peer.name).exchangeLifetime;
+    const { exchangeLifetime } = this.#core.timing(transfer.peer.name);
+    if (transfer.request === null) transfer.deadline = now + exchangeLifetime;
     if (progress.kind === 'complete') {
       this.end(transfer, now);
       return 'complete';
     }
-    this.#pump(transfer, now);
+    this.send(transfer, now);
     return 'going_on';
   }
 
@@ -98,7 +124,7 @@ export class SelectiveTransfers {
     const { transfer, checkpoint } = transmission.block!;
     if (checkpoint !== null) transfer.sender.givenUp(checkpoint);
     this.#stop(transmission, now);
-    this.#pump(transfer, now);
+    this.send(transfer, now);
   }
 
   /** Sends nothing more of it. */
@@ -115,23 +141,6 @@ export class SelectiveTransfers {
       transfer.sender.left();
     }
     this.#transmitter.stop(transmission, now);
-  }
-
-  #pump(transfer: BodyTransfer, now: Millis): void {
-    if (transfer.isOver || now >= transfer.deadline) return;
-    const next = transfer.sender.next();
-    if (next === null) return;
-    const { peer, priority, deadline } = transfer;
-    const { checkpoint, isLast } = next;
-    const details = {
-      ...{ priority, deadline, label: labelOfBlock(transfer, next), request: null },
-      confirmable: checkpoint !== null,
-      block: { transfer, checkpoint, isLast },
-    };
-    this.#core.counters.blocksOut++;
-    const transmission = this.#transmitter.submit(peer, draftOf(transfer, next), details, now);
-    transfer.messages.add(transmission);
-    transfer.inLink = transmission;
   }
 }
 

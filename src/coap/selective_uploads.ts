@@ -1,7 +1,9 @@
 import type { Millis } from '../base/time.ts';
+import { nameOf } from './assembly.ts';
 import type { Block } from './block.ts';
 import { code } from './codes.ts';
 import type { Core, Peer } from './core.ts';
+import type { Remembered } from './memory.ts';
 import type { MissingBlocks } from './missing_blocks.ts';
 import type { Option } from './options.ts';
 import { type BlockProgress, SelectiveReceiver } from './selective_receiver.ts';
@@ -11,6 +13,8 @@ interface Upload {
   readonly receiver: SelectiveReceiver;
   /** The code that it was refused with. */
   readonly refusal: number | null;
+  /** The message that has completed it. */
+  entry: Remembered | null;
   readonly expiresAt: Millis;
 }
 
@@ -56,20 +60,35 @@ export class SelectiveUploads {
     block: Block,
     { options, payload }: { readonly options: readonly Option[]; readonly payload: Uint8Array },
     now: Millis,
-  ): { readonly progress: BlockProgress; readonly missing: MissingBlocks } {
-    const name = `${token}\n${peer.name}`;
+  ): {
+    readonly progress: BlockProgress;
+    readonly missing: MissingBlocks;
+    /** The message that has completed the body before; null where none has. */
+    readonly entry: Remembered | null;
+  } {
+    const name = nameOf(peer, token);
     const over = this.#over.get(name);
-    if (over !== undefined) return { progress: lateProgress(over), missing: over.receiver.missing };
+    if (over !== undefined) {
+      return { progress: lateProgress(over), missing: over.receiver.missing, entry: over.entry };
+    }
     const receiver = this.#open.get(name)?.receiver ?? this.#begin(peer);
-    if (receiver === undefined) return { progress: { kind: 'refused', code: code(5, 3) }, missing: NOTHING };
+    if (receiver === undefined) {
+      return { progress: { kind: 'refused', code: code(5, 3) }, missing: NOTHING, entry: null };
+    }
     const progress = receiver.add(block, options, payload);
     const refusal = progress.kind === 'refused' ? progress.code : null;
     const expiresAt = now + this.#core.timing(peer.name).exchangeLifetime;
-    const upload = { peer, receiver, refusal, expiresAt };
+    const upload = { peer, receiver, refusal, entry: null, expiresAt };
     this.#open.delete(name);
     if (progress.kind === 'complete' || progress.kind === 'refused') this.#finish(name, upload);
     else this.#open.set(name, upload);
-    return { progress, missing: receiver.missing };
+    return { progress, missing: receiver.missing, entry: null };
+  }
+
+  /** Remembers which message has completed a body: what it is replied with is the reply to late checkpoints as well. */
+  completed(peer: Peer, token: string, entry: Remembered): void {
+    const upload = this.#over.get(nameOf(peer, token));
+    if (upload !== undefined) upload.entry = entry;
   }
 
   expire(now: Millis): void {

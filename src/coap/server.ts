@@ -1,16 +1,28 @@
 import { assert } from '../base/assert.ts';
-import { utf8 } from '../base/bytes.ts';
+import { hex, utf8 } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import { blockOf, operationKey, TRANSFER_OPTIONS } from './block.ts';
+import { type Block, blockOf, operationKey, selectiveBlockOf, TRANSFER_OPTIONS } from './block.ts';
 import { code, codeClass, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { Challenges } from './echo.ts';
 import type { CoapResponse } from './endpoint.ts';
 import type { Memory, Remembered } from './memory.ts';
 import { encode, type Message, type MessageType } from './message.ts';
+import { encodeMissing } from './missing_blocks.ts';
 import { OBSERVE, type Observer, type Observers, observeOf } from './observe_server.ts';
-import { firstOption, firstUint, OPTION, type Option, recognised, withoutOptions } from './options.ts';
+import {
+  firstOption,
+  firstUint,
+  OPTION,
+  type Option,
+  recognised,
+  uintOption,
+  withoutOptions,
+} from './options.ts';
+import type { SelectiveResponses } from './selective_responses.ts';
+import type { SelectiveTransfers } from './selective_transfers.ts';
+import type { SelectiveUploads } from './selective_uploads.ts';
 import { type Asked, askedOf, hasReservedBlock, plain, type Transfers } from './transfers.ts';
 import { type Draft, emptyMessage, type Transmitter } from './transmitter.ts';
 
@@ -28,6 +40,8 @@ export interface Incoming extends Asked {
   readonly unwanted: number;
   /** Whether it may be accepted as a registration (RFC 7641, section 3.1). */
   observe: boolean;
+  /** Whether a large response may go by selective repeat. */
+  readonly selective: boolean;
   /** Whether the peer has got an empty acknowledgement, so that the response goes separately. */
   acknowledged: boolean;
 }
@@ -52,6 +66,10 @@ const OWN_OPTIONS: ReadonlySet<number> = new Set([
   OPTION.noResponse,
 ]);
 
+const CONTINUE = code(2, 31);
+const TOO_LARGE = code(4, 13);
+const Q_BLOCK1: ReadonlySet<number> = new Set([OPTION.qBlock1]);
+
 /** RFC 8974, section 2.2.2: a token that is too long to be kept is told by 4.00, with the token. */
 const LONGEST_KEPT_TOKEN = 64;
 
@@ -59,6 +77,11 @@ interface Parts {
   readonly transmitter: Transmitter;
   readonly memory: Memory;
   readonly transfers: Transfers;
+  readonly selective: {
+    readonly transfers: SelectiveTransfers;
+    readonly uploads: SelectiveUploads;
+    readonly responses: SelectiveResponses;
+  };
   readonly observers: Observers;
   readonly challenges: Challenges;
   /** The next number of an exchange. */
@@ -84,15 +107,74 @@ export class Server {
 
   /**
    * A request that has not been here before.
+   * @param entry null for a block in a non-confirmable message, of which copies are harmless.
    * @param bytes the length of its message.
    */
-  received(peer: Peer, message: Message, entry: Remembered, bytes: number, now: Millis): void {
+  received(peer: Peer, message: Message, entry: Remembered | null, bytes: number, now: Millis): void {
+    const block = this.#core.selective ? selectiveBlockOf(message.options, OPTION.qBlock1) : undefined;
+    if (block !== undefined && message.token.length <= LONGEST_KEPT_TOKEN) {
+      this.#blockArrived(peer, message, block, entry, bytes, now);
+    } else if (entry !== null) this.#wholeArrived(peer, message, entry, bytes, now);
+  }
+
+  /** A block of a body that comes by selective repeat. */
+  #blockArrived(
+    peer: Peer,
+    message: Message,
+    block: Block,
+    entry: Remembered | null,
+    bytes: number,
+    now: Millis,
+  ): void {
+    const { uploads } = this.#parts.selective;
+    const token = hex(message.token);
+    const options = withoutOptions(message.options, Q_BLOCK1);
+    this.#core.counters.blocksIn++;
+    const { payload } = message;
+    const {
+      progress,
+      missing,
+      entry: completing,
+    } = uploads.add(peer, token, block, { options, payload }, now);
+    if (progress.kind === 'complete') {
+      const whole = { ...message, options: progress.options, payload: progress.body };
+      const completedBy = entry ?? unremembered(message);
+      uploads.completed(peer, token, completedBy);
+      this.#wholeArrived(peer, whole, completedBy, bytes, now);
+    } else if (entry === null) return;
+    else if (completing !== null) this.#replyAsTo(completing, peer, entry);
+    else if (progress.kind === 'refused') {
+      const size = progress.code === TOO_LARGE ? [uintOption(OPTION.size1, this.#core.limits.bodyBytes)] : [];
+      this.#reply(peer, message, entry, { ...plain(progress.code), options: size });
+    } else this.#reply(peer, message, entry, { ...plain(CONTINUE), payload: encodeMissing(missing) });
+  }
+
+  /**
+   * A checkpoint of a body that is complete: it gets the reply of the message that has completed it. The client may not
+   * have got that, and sends no copies of that message any more once this one is acknowledged.
+   */
+  #replyAsTo(completing: Remembered, peer: Peer, entry: Remembered): void {
+    if (completing.exchange !== null) this.#acknowledged(completing.exchange);
+    const { reply, label } = completing;
+    if (reply === null) entry.shed = true;
+    else this.#parts.memory.keep(entry, withId(reply, entry.id), label);
+    this.#repeat(peer, entry);
+  }
+
+  #reply(peer: Peer, { id, token }: Message, entry: Remembered, response: CoapResponse): void {
+    const bytes = encode({ type: 'ACK', id, token, ...response });
+    this.#parts.memory.keep(entry, bytes, `ACK ${codeLabel(response.code)}`);
+    this.#repeat(peer, entry);
+  }
+
+  #wholeArrived(peer: Peer, message: Message, entry: Remembered, bytes: number, now: Millis): void {
     const options = recognised(message.options, this.#understood, 'request');
     const known = options.ok ? options.value : [];
     const exchange: Incoming = {
       kind: 'exchange',
       handle: this.#parts.nextOrder(),
-      type: message.type,
+      // A body that a non-confirmable block has completed is a confirmable request that has been acknowledged.
+      type: isUnremembered(entry) ? 'CON' : message.type,
       id: message.id,
       token: message.token,
       entry,
@@ -100,7 +182,13 @@ export class Server {
       ...askedOf(peer, operationKey(message.code, message.options), message, known),
       unwanted: firstUint(known, OPTION.noResponse) ?? 0,
       observe: false,
-      acknowledged: false,
+      selective:
+        this.#core.selective &&
+        (message.type === 'CON' || isUnremembered(entry)) &&
+        [OPTION.observe, OPTION.block1, OPTION.block2, OPTION.size2].every(
+          (number) => firstOption(known, number) === undefined,
+        ),
+      acknowledged: isUnremembered(entry),
     };
     if (!options.ok && message.type === 'NON' && !isForProxy(message.options)) {
       // RFC 7252, section 5.4.1: a non-confirmable message is rejected, which may be done in silence.
@@ -152,6 +240,7 @@ export class Server {
     }
     this.#close(exchange);
     const observer = this.#parts.observers.answered(exchange, response, observe, now);
+    if (observer === null && this.#sendSelectively(exchange, response, priority, now)) return;
     const part = this.#parts.transfers.divided(exchange, handle, response, now);
     this.#send(exchange, part, observer, priority, now);
   }
@@ -165,10 +254,14 @@ export class Server {
       this.#send(exchange, this.#parts.challenges.challenge(peer, now), null, 1, now);
       return;
     }
+    this.#acknowledged(exchange);
+    this.#repeat(peer, entry);
+  }
+
+  #acknowledged(exchange: Incoming): void {
     exchange.acknowledged = true;
     this.#core.timers.clear(exchange);
     this.#keepEmptyAck(exchange);
-    this.#repeat(peer, entry);
   }
 
   /** A copy of a confirmable request: what it got before, or the first acknowledgement while the handler works. */
@@ -224,12 +317,32 @@ export class Server {
     this.#open.set(handle, exchange);
     peer.exchanges.add(exchange);
     entry.exchange = exchange;
-    if (exchange.type === 'CON') {
+    if (exchange.type === 'CON' && !exchange.acknowledged) {
       this.#core.timers.set(exchange, now + this.#core.timing(peer.name).separateAfter);
     }
     this.#core.counters.requestsIn++;
     const request = { code: method, options: withoutOptions(options, OWN_OPTIONS), payload };
     this.#core.events.push({ kind: 'request', exchange: handle, peer: peer.name, request, observe });
+  }
+
+  /** Sends a large response by selective repeat: its first block piggybacked, if that may be. False where it does not go so. */
+  #sendSelectively(exchange: Incoming, response: CoapResponse, priority: Priority, now: Millis): boolean {
+    const { peer, token, entry, id, acknowledged } = exchange;
+    const { memory, challenges } = this.#parts;
+    const { transfers, responses } = this.#parts.selective;
+    if (!exchange.selective || isUnwanted(exchange, response) || challenges.isUnproved(peer, now))
+      return false;
+    if (!responses.admits(peer, response)) return false;
+    const transfer = responses.start(peer, token, response, priority, now);
+    if (acknowledged) this.#core.counters.separateResponses++;
+    else {
+      const first = { type: 'ACK', id, token, ...transfers.first(transfer) } as const;
+      const label = `ACK ${codeLabel(response.code)} q-block2 1/${transfer.sender.count}`;
+      memory.keep(entry, encode(first), label);
+      this.#repeat(peer, entry);
+    }
+    transfers.send(transfer, now);
+    return true;
   }
 
   /**
@@ -284,6 +397,7 @@ export class Server {
   }
 
   #keepEmptyAck({ entry, id }: Incoming): void {
+    if (isUnremembered(entry)) return;
     this.#parts.memory.keep(entry, emptyMessage('ACK', id), 'ACK');
   }
 
@@ -293,6 +407,21 @@ export class Server {
     exchange.entry.exchange = null;
     this.#core.timers.clear(exchange);
   }
+}
+
+/** Stands for a message that is not remembered, since its copies are harmless. */
+const unremembered = ({ id, type }: Message): Remembered => ({
+  ...{ id, type, expiresAt: 0, exchange: null, shed: false },
+  ...{ reply: emptyMessage('ACK', id), label: 'ACK' },
+});
+
+const isUnremembered = ({ expiresAt }: Remembered): boolean => expiresAt === 0;
+
+/** A reply for another message. */
+function withId(reply: Uint8Array, id: number): Uint8Array {
+  const copy = reply.slice();
+  new DataView(copy.buffer).setUint16(2, id);
+  return copy;
 }
 
 const asksForLaterBlock = ({ block2 }: Incoming): boolean => (block2?.num ?? 0) > 0;

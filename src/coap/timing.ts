@@ -174,7 +174,7 @@ const LONGEST_PROCESSING: Millis = 8_000;
 /** Two retries at the modelled interval, then each 1.5 times longer. */
 export const STEADY_RETRIES = 2;
 const GROWTH = 1.5;
-const LONGEST_INTERVAL: Millis = 300_000;
+export const LONGEST_INTERVAL: Millis = 300_000;
 const SHORTEST_LIFETIME: Millis = 600_000;
 const LONGEST_LIFETIME: Millis = 7_200_000;
 /** Airtimes of a ping between two: with its answer it takes a tenth of the link at most. */
@@ -219,7 +219,10 @@ export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timin
     nstart,
     blockSize,
     undividedSize,
-    window: selectiveWindow(airtime(blockSize + BLOCK_HEAD_BYTES), 2 * delay + airtime(CHECKPOINT_REPLY_BYTES)),
+    window: selectiveWindow(
+      airtime(blockSize + BLOCK_HEAD_BYTES),
+      2 * delay + airtime(CHECKPOINT_REPLY_BYTES),
+    ),
     announceBlockSize: false,
     separateAfter,
     probeAfter: (probes) => doubling(shortestProbeAfter, probes),

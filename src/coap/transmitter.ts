@@ -203,6 +203,12 @@ export class Transmitter {
       this.stop(transmission, now);
       return transmission.block !== null;
     }
+    const { block } = transmission;
+    if (block !== null && !isStillAsking(block)) {
+      block.transfer.messages.delete(transmission);
+      this.stop(transmission, now);
+      return false;
+    }
     const timing = this.#core.timing(peer.name);
     if (repeatAt !== null && id !== null) {
       // The newest copy may yet be answered; those before it will not be.
@@ -217,10 +223,6 @@ export class Transmitter {
       if (retransmitAt <= deadline) this.#tellUnanswered(transmission, transmission.attempt + 1);
       const most = timing.maxRetransmit;
       const another = !transmission.skipped && (most === null || transmission.attempt < most);
-      if (transmission.block !== null && !isStillAsking(transmission.block)) {
-        this.stop(transmission, now);
-        return false;
-      }
       if (retransmitAt < deadline && another) {
         if (now <= transmission.copiesUntil!) this.#sendAgain(transmission, id, now);
         else this.#skip(transmission, now);
@@ -292,7 +294,12 @@ export class Transmitter {
     if (!empty && !equal(message.token, draft.token)) return;
     entry.repliedAt.push(now);
     timing.replied({
-      ...{ code: block === null ? draft.code : codeOfReplied(block, message), bytesSent: bytes.length, bytesReceived, empty },
+      ...{
+        code: block === null ? draft.code : codeOfReplied(block, message),
+        bytesSent: bytes.length,
+        bytesReceived,
+        empty,
+      },
       ...{ copies: attempt + 1, leftAt, repliedAt: entry.repliedAt },
     });
   }

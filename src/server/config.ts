@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { Ajv } from 'ajv';
+import { Ajv, type ErrorObject } from 'ajv';
 import { parse } from 'yaml';
 import { parsePeerAddress, serialLink } from '../federation/transports.ts';
 import { parseCallsign } from '../link/ax25.ts';
@@ -119,9 +119,13 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
     readFileSync(new URL('../../config/ravine.schema.json', import.meta.url), 'utf8'),
   ) as object;
   const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
-  if (!ajv.validate(schema, value))
-    throw new ConfigError(`${file}: ${ajv.errorsText(ajv.errors, { dataVar: '' })}`);
+  if (!ajv.validate(schema, value)) throw new ConfigError(`${file}: ${problemsOf(ajv.errors ?? [])}`);
   const merged = merge(DEFAULTS, value as PartialConfig);
+  const { rate, airtime_per_hour_s } = merged.coap.link;
+  if (airtime_per_hour_s !== null && rate === null)
+    throw new ConfigError(
+      `${file}: /coap/link/airtime_per_hour_s: airtime is known only where there is a rate`,
+    );
   const problem = serialProblem(merged.coap.serial, merged.federation.peers);
   if (problem !== undefined) throw new ConfigError(`${file}: ${problem}`);
   const absolute = (path: string): string => resolve(base, path);
@@ -141,6 +145,17 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
       certificate_authorities: merged.federation.certificate_authorities.map(absolute),
     },
   });
+}
+
+/** One text of what the validator has found; a key that is not known is named. */
+function problemsOf(errors: readonly ErrorObject[]): string {
+  return errors
+    .map(({ instancePath, keyword, message, params }) =>
+      keyword === 'additionalProperties'
+        ? `${instancePath}/${params.additionalProperty}: there is no such key`
+        : `${instancePath} ${message}`,
+    )
+    .join(', ');
 }
 
 /** What a schema cannot say of serial links and the peers on them; undefined where all is well. */

@@ -1,10 +1,13 @@
 import type { Random } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
+import { blockOption } from '../../src/coap/block.ts';
+import { isRequest } from '../../src/coap/codes.ts';
 import { type CoapLimits, DEFAULT_LIMITS } from '../../src/coap/core.ts';
 import { CoapEndpoint, type CoapEvent, type CoapResponse, type CoapStep } from '../../src/coap/endpoint.ts';
+import { decode, encode, type Message } from '../../src/coap/message.ts';
 import { OPTION, stringOf } from '../../src/coap/options.ts';
-import { rfc7252Timing } from '../../src/coap/timing.ts';
-import { Hostile } from './hostile.ts';
+import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
+import { Hostile, type Shot } from './hostile.ts';
 
 /** Small, so that all of them are reached soon. */
 export const TIGHT_LIMITS: CoapLimits = {
@@ -34,7 +37,10 @@ const BOUNDS: Readonly<Record<string, number>> = {
   observers: TIGHT_LIMITS.observers,
   // Our own: no more than are started here.
   observations: MOST_OBSERVATIONS,
-  uploads: TIGHT_LIMITS.assemblies,
+  // Block by block, and by selective repeat.
+  uploads: 2 * TIGHT_LIMITS.assemblies,
+  uploadsOver: 4_096,
+  responses: TIGHT_LIMITS.bodies,
   assembling: TIGHT_LIMITS.assemblyBytes,
   cachedBodyBytes: TIGHT_LIMITS.cachedBodyBytes,
   remembered: TIGHT_LIMITS.remembered,
@@ -42,6 +48,7 @@ const BOUNDS: Readonly<Record<string, number>> = {
 };
 
 const STRANGERS = 2_000;
+const MOST_ASKED = 16;
 const NOTHING = new Uint8Array(0);
 
 /** One endpoint that serves, asks and is shot at, while time passes. Fails by throwing. */
@@ -56,17 +63,24 @@ export class EndpointUnderFire {
   }[] = [];
   readonly #observers = new Set<number>();
   readonly #observations = new Set<number>();
+  readonly #selective: boolean;
+  /** Our own requests, the latest ones. */
+  readonly #asked: { readonly to: string; readonly message: Message }[] = [];
   #now: Millis = 0;
   #shots = 0;
   #delivered = 0;
   #started = 0;
   #ended = 0;
 
-  constructor(random: Random) {
+  /** @param selective whether it speaks selective repeat, and the shots do. */
+  constructor(random: Random, selective = false) {
+    this.#selective = selective;
     this.#random = random;
     this.#hostile = new Hostile(random, STRANGERS, (index) => `p${index}`);
-    const timing = rfc7252Timing({ nstart: 3, blockSize: 64 });
-    this.#endpoint = new CoapEndpoint({ random, timing: () => timing, limits: TIGHT_LIMITS });
+    const timing = selective
+      ? modelledTiming({ rate: 50_000, delay: 300, overhead: 62, mtu: 100 })
+      : rfc7252Timing({ nstart: 3, blockSize: 64 });
+    this.#endpoint = new CoapEndpoint({ random, timing: () => timing, limits: TIGHT_LIMITS, selective });
   }
 
   get counters(): CoapEndpoint['counters'] {
@@ -80,7 +94,7 @@ export class EndpointUnderFire {
   shoot(): void {
     const n = this.#shots++;
     this.#now += this.#random.integer(40);
-    const { from, bytes } = this.#hostile.next();
+    const { from, bytes } = this.#selective ? this.#selectiveShot() : this.#hostile.next();
     this.#apply(this.#endpoint.receive(from, bytes, this.#now));
     if (n % 8 === 0) this.#answer();
     if (n % 10 === 0) this.#apply(this.#endpoint.tick(this.#now));
@@ -90,6 +104,32 @@ export class EndpointUnderFire {
     if (n % 20_000 === 0) this.#apply(this.#endpoint.restarted(from, this.#now));
     if (n % 30_000 === 0) this.#apply(this.#endpoint.forget(from, this.#now));
     if (n % 200 === 0) this.#check();
+  }
+
+  /** Half of the blocks belong to selective transfers, and some shots are blocks of answers to what was asked. */
+  #selectiveShot(): Shot {
+    const aim = this.#asked[this.#random.integer(this.#asked.length + 1)];
+    if (aim !== undefined && this.#random.integer(4) === 0) {
+      const { to, message } = aim;
+      const block = { num: this.#random.integer(8), more: this.#random.integer(6) > 0, size: 16 } as const;
+      const type = (['ACK', 'CON', 'NON', 'NON'] as const)[this.#random.integer(4)]!;
+      const id = type === 'ACK' ? message.id : this.#random.integer(2 ** 16);
+      const options = [blockOption(OPTION.qBlock2, block)];
+      const payload = new Uint8Array(block.more ? 16 : this.#random.integer(17));
+      return { from: to, bytes: encode({ ...message, type, id, code: 0x45, options, payload }) };
+    }
+    const shot = this.#hostile.next();
+    const message = decode(shot.bytes.slice());
+    if (!message.ok || this.#random.integer(2) === 0) return shot;
+    const numbers = new Map<number, number>([
+      [OPTION.block1, OPTION.qBlock1],
+      [OPTION.block2, OPTION.qBlock2],
+    ]);
+    const options = message.value.options.map(({ number, value }) => ({
+      number: numbers.get(number) ?? number,
+      value,
+    }));
+    return { from: shot.from, bytes: encode({ ...message.value, options }) };
   }
 
   /** Answers what is open and lets everything expire. */
@@ -110,6 +150,11 @@ export class EndpointUnderFire {
   #apply(step: CoapStep): void {
     for (const { peer, bytes, receipt } of step.datagrams) {
       this.#hostile.observe(peer, bytes);
+      const message = decode(bytes);
+      if (message.ok && message.value.type === 'CON' && isRequest(message.value.code)) {
+        this.#asked.push({ to: peer, message: message.value });
+        if (this.#asked.length > MOST_ASKED) this.#asked.shift();
+      }
       if (receipt !== null && this.#random.integer(4) > 0)
         this.#apply(this.#endpoint.left(receipt, this.#now));
     }

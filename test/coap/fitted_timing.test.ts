@@ -203,6 +203,17 @@ describe('a fitted timer', () => {
     expect(interval(timing)).toBeGreaterThan(roundTrip({}, REQUEST, 4) + 2_000);
   });
 
+  it('never waits longer than 300 s or twice what the rate alone leads to, however late a peer has answered', () => {
+    const timing = new FittedTiming(SLOW);
+    for (let n = 0; n < 30; n++) {
+      const leftAt = [n * 10_000_000];
+      timing.replied(delivery({ leftAt, repliedAt: [leftAt[0]! + 1_200_000] }));
+    }
+    expect(interval(timing)).toBe(300_000);
+    const large = 100_000;
+    expect(interval(timing, large)).toBe(2 * modelledTiming(SLOW).retransmitAfter(0, large, 0));
+  });
+
   describe('with more than one copy', () => {
     const took = roundTrip({});
     const trained = (): FittedTiming => {

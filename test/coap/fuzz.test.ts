@@ -5,6 +5,7 @@ import { underFire } from './under_fire.ts';
 
 describe('an endpoint under fire', () => {
   underFire(100_000);
+  underFire(50_000, true);
 });
 
 describe('a socket under fire', () => {

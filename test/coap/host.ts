@@ -49,13 +49,16 @@ export class Host {
     random: Random,
     timing: Timing,
     handler: Host['handler'],
-    limits: Partial<CoapLimits> = {},
+    {
+      limits = {},
+      selective = false,
+    }: { readonly limits?: Partial<CoapLimits>; readonly selective?: boolean } = {},
   ) {
     this.#clock = clock;
     this.#link = link;
     this.handler = handler;
     this.#pacer = new Pacer(link.profile);
-    this.endpoint = new CoapEndpoint({ random, timing: () => timing, limits });
+    this.endpoint = new CoapEndpoint({ random, timing: () => timing, limits, selective });
     link.onReceive((from, bytes) => this.apply(this.endpoint.receive(from, bytes, clock.monotonic())));
   }
 
@@ -168,11 +171,13 @@ export const OVERHEAD = 62;
 export function pair(options: {
   readonly seed: number;
   readonly conditions?: Partial<Conditions>;
-  readonly timing?: Timing;
+  readonly timing?: Timing | (() => Timing);
   readonly handler?: Host['handler'];
   readonly limits?: Partial<CoapLimits>;
+  /** Whether large bodies go by selective repeat. */
+  readonly selective?: boolean;
 }): Pair {
-  const { seed, conditions = {}, limits } = options;
+  const { seed, conditions = {}, limits = {}, selective = false } = options;
   const clock = new VirtualClock();
   const seen: LinkObservation[] = [];
   const network = new SimulatedNetwork({
@@ -183,12 +188,16 @@ export function pair(options: {
   const rate = conditions.rate ?? null;
   const delay = conditions.latency ?? 0;
   const profile = { mtu: 1200, rate, delay, overhead: OVERHEAD };
-  const timing =
-    options.timing ??
+  const { timing: given } = options;
+  const timing = (): Timing =>
+    (typeof given === 'function' ? given() : given) ??
     (rate === null ? rfc7252Timing() : modelledTiming({ rate, delay, overhead: OVERHEAD, mtu: 1200 }));
   const handler = options.handler ?? echo;
   const host = (name: string, salt: number): Host =>
-    new Host(clock, network.join(name, profile), seededRandom(seed * 2 + salt), timing, handler, limits);
+    new Host(clock, network.join(name, profile), seededRandom(seed * 2 + salt), timing(), handler, {
+      limits,
+      selective,
+    });
   const [a, b] = [host('a', 1), host('b', 1_000_003)];
   network.connect('a', 'b', conditions);
   const run = (until: Millis): void => {

@@ -1,8 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fromUtf8, hex } from '../../src/base/bytes.ts';
 import type { Random } from '../../src/base/random.ts';
-import type { CoapRequest } from '../../src/coap/endpoint.ts';
+import { CoapEndpoint, type CoapRequest, type CoapStep } from '../../src/coap/endpoint.ts';
 import { encode } from '../../src/coap/message.ts';
+import { modelledTiming } from '../../src/coap/timing.ts';
 import { unpack } from '../../src/compact/container.ts';
 import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
@@ -82,6 +83,42 @@ const transport = (record: Uint8Array): string =>
     ...split(record.subarray(0, 10), ['first byte', 1], ['connection id', 1], ['packet number', 8]),
     ...split(record.subarray(10), ['ciphertext', record.length - 26], ['tag']),
   ]);
+
+const PAYLOAD_MARKER = 0xff;
+const REQUEST_BYTES = 1_200;
+const RESPONSE_BYTES = 600;
+
+/** A request and its answer, both in blocks of 256 bytes, of which one gets lost: each message up to the payload. */
+function largeBodies(): string {
+  const timing = modelledTiming({ rate: 100, delay: 1_000, overhead: 68, mtu: 1_200 });
+  const endpoint = (id: number): CoapEndpoint => {
+    const random = { bytes: () => Uint8Array.of(0x70, 0x71), integer: () => id, fraction: () => 0 };
+    return new CoapEndpoint({ random, timing: () => timing, tokenBytes: 2, selective: true });
+  };
+  const sides = [endpoint(0x4d31), endpoint(0x1f01)] as const;
+  const fields: [string, Uint8Array][] = [];
+  const lost = 'NON PUT q-block1 2/5';
+  const run = (side: 0 | 1, { datagrams, events }: CoapStep): void => {
+    for (const { bytes, label, receipt } of datagrams) {
+      const at = bytes.indexOf(PAYLOAD_MARKER) + 1;
+      const isBlock = label.includes('q-block');
+      const rest = isBlock ? `, ${bytes.length - at} bytes` : '';
+      const fate = label === lost ? ': lost' : '';
+      fields.push([`${'AB'[side]}: ${label}${rest}${fate}`, isBlock ? bytes.subarray(0, at) : bytes]);
+      const other = side === 0 ? 1 : 0;
+      if (label !== lost) run(other, sides[other].receive('peer', bytes, 0));
+      if (receipt !== null) run(side, sides[side].left(receipt, 0));
+    }
+    for (const event of events) {
+      if (event.kind !== 'request') continue;
+      const response = { code: 0x44, options: [], payload: new Uint8Array(RESPONSE_BYTES) };
+      run(side, sides[side].respond(event.exchange, response, 0));
+    }
+  };
+  const request = { code: 3, options: [], payload: new Uint8Array(REQUEST_BYTES) };
+  run(0, sides[0].request('peer', request, { deadline: 1_000_000, priority: 1 }, 0).step);
+  return block(fields);
+}
 
 /** A handshake, a request and its answer between two servers of which everything is known. */
 export function examples(): string {
@@ -206,6 +243,8 @@ export function examples(): string {
     coap(answered),
     `The record that carries it, ${answerRecord!.length} bytes:\n`,
     transport(answerRecord!),
+    `A request of A with a body of ${REQUEST_BYTES.toLocaleString('en')} bytes and the answer of B with one of ${RESPONSE_BYTES}, as CoAP messages up to the payload of a\nblock:\n`,
+    largeBodies(),
   ].join('\n');
 }
 

@@ -97,6 +97,18 @@ describe('the configuration', () => {
   });
 });
 
+describe('a configuration that is wrong', () => {
+  it('is refused with the name of a key that there is not', () => {
+    expect(() => completeConfig({ coap: { plan: 'off' } }, '/')).toThrow('/coap/plan: there is no such key');
+  });
+
+  it('is refused where it limits the airtime of a link whose rate nobody knows', () => {
+    const link = { airtime_per_hour_s: 36 };
+    expect(() => completeConfig({ coap: { link } }, '/')).toThrow('/coap/link/airtime_per_hour_s');
+    expect(completeConfig({ coap: { link: { ...link, rate: 1200 } } }, '/').coap.link.rate).toBe(1200);
+  });
+});
+
 describe('docker-compose.yml', () => {
   it('has configurations that are valid and meet at the link', () => {
     const compose = parse(readFileSync(resolve(root, 'docker-compose.yml'), 'utf8')) as {

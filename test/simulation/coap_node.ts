@@ -39,12 +39,14 @@ export class CoapNode {
     readonly link: Link;
     readonly random: Random;
     readonly timing: Timing;
+    /** Whether large bodies go by selective repeat. */
+    readonly selective: boolean;
     readonly onEvent: (event: CoapEvent, now: Millis) => void;
   }) {
-    const { clock, link, random, timing, onEvent } = parts;
+    const { clock, link, random, timing, selective, onEvent } = parts;
     this.#link = link;
     this.#onEvent = onEvent;
-    this.endpoint = new CoapEndpoint({ random, timing: () => timing, limits: LIMITS });
+    this.endpoint = new CoapEndpoint({ random, timing: () => timing, limits: LIMITS, selective });
     this.#pacer = new Pacer<Tag>(link.profile, PACER_LIMITS);
     this.#driver = new Driver(clock, {
       pacer: (now) => this.#paced(this.#pacer.tick(now), now),

@@ -49,6 +49,8 @@ export const NO_COUNTS = {
   blocksIn: 0,
   blocksOut: 0,
   transfersRestarted: 0,
+  selectiveTransfers: 0,
+  blocksAgain: 0,
   observed: 0,
   notificationsIn: 0,
   notificationsStale: 0,
@@ -122,6 +124,8 @@ export class CoapWorld {
   readonly #nameOption: number;
   /** Whether datagrams with a flipped bit arrive; UDP would not let them. */
   readonly #corrupted: boolean;
+  /** Whether large bodies go by selective repeat, as they do in a pipe. */
+  readonly #selective: boolean;
   readonly #links: Link[] = [];
   readonly #nodes: CoapNode[] = [];
   readonly #resources: Resource[] = [];
@@ -138,6 +142,7 @@ export class CoapWorld {
     this.#latency = 20 + random.integer(1_000);
     this.#nameOption = random.integer(2) === 0 ? OPTION.uriQuery : ALIKE;
     this.#corrupted = random.integer(10) === 0;
+    this.#selective = random.integer(2) === 0;
     const { rate } = this.#speed;
     const nstart = 1 + random.integer(4);
     const link = {
@@ -292,6 +297,7 @@ export class CoapWorld {
       link: this.#links[index]!,
       random: seededRandom(this.#random.integer(2 ** 32)),
       timing: this.#timing,
+      selective: this.#selective,
       onEvent: (event) => this.#onEvent(index, node, event),
     });
     this.#byHandle.set(node, new Map());
@@ -540,7 +546,8 @@ export class CoapWorld {
     for (const [name, bound] of [
       ['peers', LIMITS.peers],
       ['exchanges', LIMITS.exchanges],
-      ['uploads', LIMITS.assemblies],
+      ['uploads', 2 * LIMITS.assemblies],
+      ['responses', LIMITS.bodies],
       ['assembling', LIMITS.assemblyBytes],
       ['cachedBodyBytes', LIMITS.cachedBodyBytes],
       ['remembered', LIMITS.remembered],
@@ -558,6 +565,8 @@ export class CoapWorld {
     this.counts.blocksIn += counters.blocksIn;
     this.counts.blocksOut += counters.blocksOut;
     this.counts.transfersRestarted += counters.transfersRestarted;
+    this.counts.selectiveTransfers += counters.selectiveTransfers;
+    this.counts.blocksAgain += counters.blocksAgain;
     this.counts.notificationsIn += counters.notificationsIn;
     this.counts.notificationsStale += counters.notificationsStale;
   }

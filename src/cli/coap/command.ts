@@ -9,7 +9,7 @@ import { LINK_FORMAT, parseLinks } from '../../coap/link_format.ts';
 import { type Option as CoapOption, firstUint, OPTION, stringOf } from '../../coap/options.ts';
 import { ExchangeError } from '../../exchange/exchange_error.ts';
 import { integer } from '../arguments.ts';
-import { collectOption, contentFormat } from './options.ts';
+import { collectOption, contentFormat, methodCode } from './options.ts';
 import { codeText, forTerminal, linkTable, renderPayload } from './render.ts';
 import { DISCOVER, PING, type RequestInput, requestOf } from './request.ts';
 import { Trace } from './trace.ts';
@@ -46,6 +46,9 @@ Where to:
   coap://host[:port]/path?query           CoAP over UDP; the port is 5683 where it is left out
   coap+ws://host[:port]/path?query        over WebSocket (coaps+ws: with TLS)
   ravine://server.name@host:port/path     through a pipe, encrypted, to a Ravine server of that name
+
+Through a pipe both sides have to trust each other. A server whose federation.trust is "verified", the default, takes no
+pipe from here unless the identity of --identity is among its peers, pinned; -v prints its name and fingerprint.
 
 A token: "env" takes it from the environment variable RAVINE_TOKEN, "@file" from a file; written out it is seen by
 everybody who can list this machine's processes. It is sent only with this option, and never printed.
@@ -145,6 +148,7 @@ async function coap(method: string, target: string, options: Options): Promise<n
   });
   let way: Way | undefined;
   try {
+    if (isMethod(target)) throw new UsageError(`Say where to: ravine coap ${target} coap://host/path`);
     const uri = parseCoapUri(target);
     if (!uri.ok) throw new UsageError(uri.problem);
     const request = requestOf(method === PING ? 'get' : method, uri.value, options);
@@ -165,6 +169,9 @@ async function coap(method: string, target: string, options: Options): Promise<n
     await way?.close();
   }
 }
+
+const isMethod = (text: string): boolean =>
+  text === DISCOVER || text === PING || methodCode(text) !== undefined;
 
 function checkOptions({ scheme }: CoapUri, { code }: CoapRequest, options: Options): void {
   const { observe, count, for: time, delay, rate, non, option, hex } = options;

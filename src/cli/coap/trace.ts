@@ -7,6 +7,8 @@ import { describeDatagram, hexDump, isRecord } from './render.ts';
 
 /** Clears the line of a terminal that the cursor is in. */
 const CLEAR_LINE = '\r\x1b[K';
+/** How the label of a message ends that was sent before. */
+const COPY = /copy \d+$/;
 
 /** Tells on the terminal, beside the answer, what crosses the link: each message, or how far a long transfer is. */
 export class Trace {
@@ -67,14 +69,19 @@ export class Trace {
     this.#start ??= at;
     const seconds = ((at - this.#start) / 1000).toFixed(3).padStart(7);
     // A pipe's record says nothing of itself, but its sender does.
-    const told = isRecord(bytes) ? label : (/copy \d+$/.exec(label)?.[0] ?? '');
+    const told = isRecord(bytes) ? label : (COPY.exec(label)?.[0] ?? '');
     this.#write(
       `${direction === 'sent' ? '>' : '<'} ${seconds} s  ${describeDatagram(bytes)}${told && `, ${told}`}\n`,
     );
     if (this.#hex) this.#write(`${hexDump(bytes)}\n`);
   }
 
-  #transfer({ direction, bytes }: ExchangeObservation): void {
+  #transfer({ direction, bytes, label }: ExchangeObservation): void {
+    const copy = direction === 'sent' ? COPY.exec(label) : null;
+    if (copy !== null) {
+      this.#show(`no answer yet, ${copy[0]} sent`);
+      return;
+    }
     const decoded = decode(bytes);
     if (!decoded.ok) return;
     const { options, payload } = decoded.value;
@@ -85,7 +92,11 @@ export class Trace {
     if (total !== undefined || block.value.num === 0) this.#total = total;
     const done = block.value.num * block.value.size + payload.length;
     const of = this.#total === undefined ? '' : ` of ${this.#total}`;
-    this.#write(`${CLEAR_LINE}${sent ? 'sent' : 'received'} ${done}${of} bytes`);
+    this.#show(`${sent ? 'sent' : 'received'} ${done}${of} bytes`);
+  }
+
+  #show(text: string): void {
+    this.#write(`${CLEAR_LINE}${text}`);
     this.#shown = true;
   }
 }

@@ -20,7 +20,12 @@ import { coapOverWebSocket } from '../../exchange/websocket_coap.ts';
 import { fingerprint, matchesPin } from '../../federation/peers.ts';
 import type { Address, Link, LinkProfile } from '../../link/link.ts';
 import { openUdpLink } from '../../link/udp.ts';
-import { dialWebSocket, type MessageSocket, openWebSocketLink, WEBSOCKET_PATH } from '../../link/websocket.ts';
+import {
+  dialWebSocket,
+  type MessageSocket,
+  openWebSocketLink,
+  WEBSOCKET_PATH,
+} from '../../link/websocket.ts';
 import { parseServerName, type ServerName } from '../../matrix/ids.ts';
 import { createIdentity, isServerName, keyVersionOf, type LocalIdentity } from '../../pipe/identity.ts';
 import { lookupAddress } from '../../server/lookup.ts';
@@ -186,9 +191,7 @@ async function openPipe(uri: CoapUri, options: WayOptions): Promise<Way> {
   const socket = new ExchangeSocket({ link, clock: systemClock, random: systemRandom, ...own });
   return {
     request: (request, details) =>
-      deadEnd.during((signal) =>
-        throughPipe(socket, serverName.value, to, request, { ...details, signal }),
-      ),
+      deadEnd.during((signal) => throughPipe(socket, serverName.value, to, request, { ...details, signal })),
     ping: undefined,
     observe: undefined,
     close: () => socket.close(),

@@ -203,6 +203,14 @@ describe.concurrent('ravine coap', () => {
     });
   });
 
+  it('fails at once where no WebSocket can be opened', async () => {
+    const port = await freePort('tcp');
+    expect(await run(`coap+ws://127.0.0.1:${port}/x`)).toMatchObject({
+      code: 3,
+      errors: `ravine coap: No WebSocket for CoAP can be opened at ws://127.0.0.1:${port}/.well-known/coap.\n`,
+    });
+  });
+
   it('fails with 2 and a sentence where the command is wrong', async () => {
     const wrong: [string[], string][] = [
       [['http://a/'], 'is not a URI for CoAP'],
@@ -212,6 +220,8 @@ describe.concurrent('ravine coap', () => {
       [['--block-size', '100', 'coap://a/'], '16, 32, 64'],
       [['ravine://a/'], '--trust-any'],
       [['--nonsense', 'coap://a/'], 'unknown option'],
+      [['-O', 'If-Match,0x1', 'coap://a/'], 'hexadecimal digits, two for each byte'],
+      [['get'], 'Say where to: ravine coap get coap://host/path'],
     ];
     const ended = await Promise.all(wrong.map(([args]) => run(...args)));
     for (const [i, { code, errors }] of ended.entries()) {
@@ -364,6 +374,8 @@ describe('ravine coap and ravine serve', () => {
       expect(JSON.parse(text)).toMatchObject({ server: { name: 'Ravine' } });
       expect(code).toBe(0);
     }
+    const { server_name: asking } = JSON.parse(readFileSync(identity, 'utf8')) as { server_name: string };
+    expect(kept.errors).toMatch(new RegExp(`who asks is ${asking}, fingerprint [0-9a-f]{64}\\n`));
     expect(kept.errors).toContain(`here.test has the fingerprint ${fingerprint}, which was not checked`);
     expect(statSync(identity).mode & 0o077).toBe(0);
     expect(refused).toMatchObject({ code: 3, text: '' });

@@ -111,10 +111,16 @@ export const CLAUSES: readonly Clause[] = [
     ['diagnostic', '5.5.2', 'the diagnostic payload of an error is UTF-8'],
     ['not-supported', '5.7.2', 'a request to a proxy is answered 5.05'],
     ['method', '5.8', 'an unknown method is answered 4.05, piggybacked'],
+    ['dots', '5.10.1', 'no Uri-Path is "." or ".."'],
     ['proxy-uri', '5.10.2', 'Proxy-Uri is answered 5.05'],
     ['proxy-uri-first', '5.10.2', 'Proxy-Uri counts for more than the Uri options beside it'],
     ['etag-opaque', '5.10.6', 'an entity-tag is compared byte by byte and means nothing'],
     ['etag-once', '5.10.6.1', 'a response has at most one entity-tag'],
+    [
+      'reserved-location',
+      '5.10.7',
+      'reserved Location options beside those that are known are an unsupported option',
+    ],
     ['condition', '5.10.8', 'a method is not performed where nobody looks at its condition'],
   ]),
   ...excluded(APPLICATION, 7252, [
@@ -123,7 +129,6 @@ export const CLAUSES: readonly Clause[] = [
     ['payload', '5.5', 'a method or a code that has no payload is sent without one, and one is ignored'],
     ['valid-etag', '5.9.1.3', '2.03 has an entity-tag'],
     ['valid-payload', '5.9.1.3', '2.03 has no payload'],
-    ['dots', '5.10.1', 'no Uri-Path is "." or ".."'],
     ['not-acceptable', '5.10.4', 'a format that is not to be had is answered 4.06'],
     ['location-dots', '5.10.7', 'no Location-Path is "." or ".."'],
     ['precondition-failed', '5.10.8', 'a condition that is not fulfilled is answered 4.12'],
@@ -152,7 +157,6 @@ export const CLAUSES: readonly Clause[] = [
     ['translated', '5.7.2', 'a forwarded request is translated into the options of its destination'],
     ['own-names', '5.10.2', 'a proxy knows its own names'],
     ['not-both', '5.10.2', 'Proxy-Uri and Uri options do not go together'],
-    ['reserved-location', '5.10.7', 'reserved Location options lead to 4.02'],
   ]),
   ...tested(BLOCKS, 7959, [
     ['processed', '2.1', 'a Block option is acted on, or its message is rejected'],
@@ -162,6 +166,8 @@ export const CLAUSES: readonly Clause[] = [
     ['more-sent', '2.2', 'a Block2 option in a request has M zero'],
     ['more-received', '2.2', 'M of a Block2 option in a request is ignored'],
     ['full', '2.3', 'a block with M set is exactly as large as its option says'],
+    ['content-format', '2.3', 'every message with a block has the Content-Format of the whole body'],
+    ['mismatched', '2.3', 'blocks of a request that differ in their Content-Format are not put together'],
     ['down', '2.3', 'a client moves down to the block size of the response'],
     ['no-larger', '2.4', 'a server uses the block size that is asked for, or a smaller one'],
     ['actual-size', '2.4', 'a client goes on with the block size that the server used, late negotiation too'],
@@ -214,13 +220,25 @@ export const CLAUSES: readonly Clause[] = [
   ...excluded(APPLICATION, 7641, [
     ['aggregated', '3.1', 'observations of one resource are shared'],
     ['once', '3.1', 'a client registers once for one resource'],
+    ['target', '3.1', 'what one resource is for that is told by the options of the cache-key'],
     ['format', '4.2', 'every notification has the Content-Format of the first response'],
     ['age', '4.3.1', 'the server says up to which age a state is usable'],
+    [
+      'stored',
+      '4.3.2',
+      'a client is taken to have nothing but what its newest registration has named by entity-tags',
+    ],
   ]),
   ...excluded(NO_CACHE, 7641, [
     ['option-removed', '2', 'a stored notification answers a request without its Observe option'],
   ]),
-  ...excluded(NO_PROXY, 7641, [['loops', '7', 'notifications do not go round between intermediaries']]),
+  ...excluded(NO_PROXY, 7641, [
+    ['hops', '5', 'each hop decides for itself how many notifications it sends, and of which type'],
+    ['own-numbers', '5', 'each hop numbers its notifications itself'],
+    ['own-age', '5', 'each hop says how old its own representation may get'],
+    ['fan-out', '5', 'an intermediary registers once for all of its clients'],
+    ['loops', '7', 'notifications do not go round between intermediaries'],
+  ]),
 ];
 
 /** What one test file has to test: gives each of its tests its name, and knows which are missing. */

@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { fromUtf8, hex, utf8 } from '../../../src/base/bytes.ts';
+import { parseCoapUri } from '../../../src/cli/coap/uri.ts';
 import { type BlockSize, blockOption } from '../../../src/coap/block.ts';
+import { code } from '../../../src/coap/codes.ts';
 import type { CoapEndpoint, CoapStep } from '../../../src/coap/endpoint.ts';
 import { NO_BYTES } from '../../../src/coap/message.ts';
-import { OPTION, type Option, stringOption, uintOption } from '../../../src/coap/options.ts';
+import { OPTION, type Option, stringOf, stringOption, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';
+import { plainCodec } from '../../../src/exchange/plain_codec.ts';
 import { Checklist, REQUESTS } from './clauses.ts';
 import { Plugtest } from './plugtest.ts';
 import { large } from './plugtest_server.ts';
@@ -33,6 +36,8 @@ import {
 } from './raw.ts';
 
 const clauses = new Checklist(REQUESTS);
+
+const CREATED = code(2, 1);
 
 /** Unknown numbers: critical where odd. */
 const CRITICAL: Option = { number: 65_001, value: Uint8Array.of(1) };
@@ -418,6 +423,22 @@ describe('RFC 7252, requests and responses', () => {
     }
   });
 
+  it(clauses.name('7252/5.10.1/dots'), () => {
+    const pathOf = (options: readonly Option[]): (string | undefined)[] =>
+      options.filter(({ number }) => number === OPTION.uriPath).map(stringOf);
+    for (const path of ['/a/../b', '/./b', '/a/..', '/%2e%2E/b', '/a/.%2e/b']) {
+      // Where paths are made into options: Matrix's requests, and URIs.
+      expect(plainCodec.encodeRequest({ method: 'GET', path, query: '' }), path).toMatchObject({ ok: false });
+      const uri = parseCoapUri(`coap://192.0.2.1${path}`);
+      expect(uri.ok && pathOf(uri.value.options).some((part) => part === '.' || part === '..')).toBe(false);
+    }
+    // And where they come out of them.
+    for (const dots of ['.', '..']) {
+      const request = { code: GET, options: [PATH, stringOption(OPTION.uriPath, dots)], payload: NO_BYTES };
+      expect(plainCodec.decodeRequest(request)).toMatchObject({ ok: false, problem: { status: 400 } });
+    }
+  });
+
   it(clauses.name('7252/5.10.2/proxy-uri'), () => {
     const options = [stringOption(OPTION.proxyUri, 'coap://elsewhere/x')];
     const step = endpointWith().receive('client', bytesOf('CON', GET, 1, { options }), 0);
@@ -471,6 +492,27 @@ describe('RFC 7252, requests and responses', () => {
     const { messages } = twoWay(256).wire;
     const tags = messages.map(({ options }) => options.filter(({ number }) => number === OPTION.eTag).length);
     expect(Math.max(...tags)).toBe(1);
+  });
+
+  it(clauses.name('7252/5.10.7/reserved-location'), () => {
+    const outcome = (options: readonly Option[]): CoapStep => {
+      const client = endpointWith();
+      const { message } = ask(client, 0, {}, { ...get, code: POST });
+      client.receive('server', bytesOf('ACK', 0, message.id), 1);
+      return client.receive('server', bytesOf('CON', CREATED, 9, { token: message.token, options }), 2);
+    };
+    const location = [stringOption(OPTION.locationPath, 'here'), stringOption(OPTION.locationQuery, 'a=b')];
+    expect(summary(outcome(location))).toEqual(['ACK 0.00']);
+    for (const reserved of [128, 132, 136, 140]) {
+      const unknown = stringOption(reserved, 'x');
+      for (const known of location) {
+        const step = outcome([known, unknown]);
+        expect(summary(step), `${reserved} beside ${known.number}`).toEqual(['RST 0.00']);
+        expect(step.events).toMatchObject([{ kind: 'failed', reason: 'bad_response' }]);
+      }
+      // Alone it is an option like any other that is elective.
+      expect(summary(outcome([unknown]))).toEqual(['ACK 0.00']);
+    }
   });
 
   it(clauses.name('7252/5.10.8/condition'), () => {

@@ -3,7 +3,7 @@ import { BLOCK_SIZES, type Block, type BlockSize, blockOf, blockOption } from '.
 import { code } from '../../../src/coap/codes.ts';
 import type { CoapEndpoint, CoapStep } from '../../../src/coap/endpoint.ts';
 import type { Message } from '../../../src/coap/message.ts';
-import { OPTION, type Option, uintOption } from '../../../src/coap/options.ts';
+import { firstUint, OPTION, type Option, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';
 import { BLOCKS, Checklist } from './clauses.ts';
 import { Plugtest } from './plugtest.ts';
@@ -169,6 +169,59 @@ describe('RFC 7959', () => {
     );
     expect(partial.length).toBeGreaterThan(100);
     for (const one of partial) expect(one.length).toBe(one.block?.size);
+  });
+
+  it(clauses.name('7959/2.3/content-format'), () => {
+    const format = uintOption(OPTION.contentFormat, 60);
+    const formatsOf = (messages: readonly Message[], which: 1 | 2): (number | undefined)[] =>
+      messages
+        .filter((message) => blockIn(message, which) !== undefined)
+        .map(({ options }) => firstUint(options, OPTION.contentFormat));
+    const requests: Message[] = [];
+    const client = endpointWith({ timing: () => rfc7252Timing({ blockSize: 16 }) });
+    let { message } = ask(client, 0, {}, { code: PUT, options: [PATH, format], payload: new Uint8Array(48) });
+    for (let num = 0; num < 2; num++) {
+      requests.push(message);
+      const { id, token } = message;
+      const options = [block(1, num, true, 16)];
+      const step = client.receive('server', bytesOf('ACK', code(2, 31), id, { token, options }), num + 1);
+      message = sent(step)[0]!;
+    }
+    expect(formatsOf([...requests, message], 1)).toEqual([60, 60, 60]);
+
+    const server = endpointWith({ timing: () => rfc7252Timing({ blockSize: 16 }) });
+    const responses = [0, 1, 2].map((num) => {
+      const options = num === 0 ? [PATH] : [PATH, block(2, num, false, 16)];
+      const step = server.receive('client', bytesOf('CON', GET, num, { options }), num);
+      if (num > 0) return sent(step)[0]!;
+      return sent(server.respond(requestIn(step).exchange, content(new Uint8Array(48), [format]), num))[0]!;
+    });
+    expect(formatsOf(responses, 2)).toEqual([60, 60, 60]);
+  });
+
+  it(clauses.name('7959/2.3/mismatched'), () => {
+    const format = (value: number): Option => uintOption(OPTION.contentFormat, value);
+    const formats: readonly (readonly [Option | null, Option | null])[] = [
+      [format(50), format(60)],
+      [format(50), null],
+      [null, format(60)],
+      [format(0), null],
+    ];
+    for (const [one, other] of formats) {
+      const server = endpointWith();
+      const put = (num: number, more: boolean, option: Option | null): CoapStep => {
+        const options = [PATH, ...(option === null ? [] : [option]), block(1, num, more, 16)];
+        return server.receive(
+          'client',
+          bytesOf('CON', PUT, num, { options, payload: new Uint8Array(16) }),
+          num,
+        );
+      };
+      expect(summary(put(0, true, one))).toEqual(['ACK 2.31']);
+      const mismatched = put(1, false, other);
+      expect(summary(mismatched)).toEqual(['ACK 4.08']);
+      expect(mismatched.events).toEqual([]);
+    }
   });
 
   it(clauses.name('7959/2.3/down'), () => {
