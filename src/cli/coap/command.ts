@@ -299,7 +299,8 @@ function locationOf(options: readonly CoapOption[]): string {
 
 function sentenceOf(error: unknown): string {
   if (!(error instanceof ExchangeError)) return error instanceof Error ? error.message : String(error);
-  return `There is no answer: ${error.message}.`;
+  const what = error.reason === 'refused' ? 'The pipe was refused' : 'There is no answer';
+  return `${what}: ${error.message}.`;
 }
 
 function statusOf(error: unknown): number {
