@@ -19,6 +19,8 @@ export interface BodyCodec {
 }
 
 const CBOR = 'application/cbor';
+/** What tools say of their own accord, curl among them: it tells nothing of the body. */
+const UNINTENDED = /^(?:application\/x-www-form-urlencoded|text\/plain)\b/i;
 
 /** Takes JSON, also where the client did not say that it is, and CBOR; answers in what the client accepts. */
 export function addBodies(app: FastifyInstance, cbor: BodyCodec | undefined): void {
@@ -29,8 +31,9 @@ export function addBodies(app: FastifyInstance, cbor: BodyCodec | undefined): vo
   );
   // Also what has no type: "Clients should supply a Content-Type header [...], but this is not required".
   app.addContentTypeParser('*', options, async (request: FastifyRequest, bytes: Buffer) => {
-    if (request.headers['content-type'] === undefined) return parseJson(bytes);
-    throw new MatrixError(415, 'M_NOT_JSON', 'The body has a type that is not taken here.');
+    const type = request.headers['content-type'];
+    if (type === undefined || UNINTENDED.test(type)) return parseJson(bytes);
+    throw new MatrixError(415, 'M_NOT_JSON', 'Send JSON, with Content-Type: application/json.');
   });
   if (cbor === undefined) return;
 

@@ -31,7 +31,7 @@ function fromFastify(error: unknown, request: FastifyRequest): MatrixError | und
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new MatrixError(413, 'M_TOO_LARGE', 'The body is too large.');
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new MatrixError(415, 'M_NOT_JSON', 'The body has a type that is not taken here.');
+      return new MatrixError(415, 'M_NOT_JSON', 'Send JSON, with Content-Type: application/json.');
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return new MatrixError(414, 'M_TOO_LARGE', 'A part of the path is too long.');
     case 'FST_ERR_BAD_URL':

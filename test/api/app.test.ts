@@ -111,7 +111,8 @@ describe('errors', () => {
       400,
       'M_BAD_JSON',
     ],
-    ['a form', 'name=x', 'application/x-www-form-urlencoded', 415, 'M_NOT_JSON'],
+    ['a form', 'name=x', 'application/x-www-form-urlencoded', 400, 'M_NOT_JSON'],
+    ['a picture', 'GIF89a', 'image/gif', 415, 'M_NOT_JSON'],
     ['a type that is no type', '{"name":"x"}', 'json!', 415, 'M_NOT_JSON'],
     ['broken CBOR', 'oops', 'application/cbor', 400, 'M_NOT_JSON'],
     ['too many bytes', ' '.repeat(CLIENT_BODY_LIMIT + 1), 'application/json', 413, 'M_TOO_LARGE'],
@@ -158,10 +159,13 @@ describe('bodies', () => {
     return app.inject({ method: 'POST', url: '/_matrix/client/v3/name', payload, headers });
   };
 
-  test('JSON without a content type is taken', async () => {
-    const response = await post('{"name":"x"}', {});
-    expect(response.json()).toEqual({ got: { name: 'x' } });
-  });
+  test.each([undefined, 'application/x-www-form-urlencoded', 'text/plain;charset=UTF-8'])(
+    'JSON is taken where the type is %s',
+    async (type) => {
+      const response = await post('{"name":"x"}', type === undefined ? {} : { 'content-type': type });
+      expect(response.json()).toEqual({ got: { name: 'x' } });
+    },
+  );
 
   test('nothing in them is coerced, filled in or removed', async () => {
     const payload = '{"name":"x","extra":{"n":9007199254740991,"__proto__":{"a":1}}}';
