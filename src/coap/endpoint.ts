@@ -165,8 +165,8 @@ const SWEEP_INTERVAL: Millis = 60_000;
 
 /**
  * CoAP for any number of peers: messages (RFC 7252), made reliable, deduplicated, transferred in blocks where they are
- * large (RFC 7959, RFC 9175), and sent again when what they say changes (RFC 7641). Client and server at once. Pure: every input returns what has to happen, and `now` is
- * monotonic milliseconds.
+ * large (RFC 7959, RFC 9175; among ourselves by selective repeat), and sent again when what they say changes (RFC 7641).
+ * Client and server at once. Pure: every input returns what has to happen, and `now` is monotonic milliseconds.
  */
 export class CoapEndpoint {
   readonly #core: Core;
