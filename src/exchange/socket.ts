@@ -72,6 +72,7 @@ export class ExchangeSocket {
   readonly #trust: TrustPolicy;
   readonly #plain: PlainPolicy;
   readonly #log: ExchangeLog | undefined;
+  readonly #onRefused: ExchangeOptions['onRefused'];
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #pipe: PipeEndpoint;
   readonly #coap: Readonly<Record<Layer, CoapEndpoint>>;
@@ -96,12 +97,14 @@ export class ExchangeSocket {
     fits,
     limits,
     log,
+    onRefused,
     observer,
   }: ExchangeOptions) {
     this.#link = link;
     this.#trust = trust;
     this.#plain = plain;
     this.#log = log;
+    this.#onRefused = onRefused;
     this.#observer = observer;
     const { profile } = link;
     this.#timings = new PeerTimings({
@@ -329,6 +332,7 @@ export class ExchangeSocket {
       case 'refused':
         this.#log?.warn({ peer: event.peer, by: event.by, reason: event.reason }, 'pipe refused');
         this.counters.refused++;
+        this.#onRefused?.(event);
         if (event.peer !== null) this.#open.refused(event.peer, event.reason);
         break;
       case 'unreachable':

@@ -49,6 +49,8 @@ export interface ExchangeOptions {
     readonly pacer?: Partial<PacerLimits>;
   };
   readonly log?: ExchangeLog;
+  /** Told where one side does not trust the other. Requests go on until their deadline: another answer may be genuine. */
+  readonly onRefused?: (refusal: { readonly by: 'us' | 'peer'; readonly reason: string }) => void;
   readonly observer?: (observation: ExchangeObservation) => void;
 }
 

@@ -187,8 +187,17 @@ async function openPipe(uri: CoapUri, options: WayOptions): Promise<Way> {
   options.note(`who asks is ${identity.serverName}, fingerprint ${fingerprint(identity.signingPublic)}`);
   const { link, to } = await openUdp(uri, options);
   const { observer } = options;
-  const own = { identity, trust, plain: 'off', observer } as const;
-  const socket = new ExchangeSocket({ link, clock: systemClock, random: systemRandom, ...own });
+  const socket = new ExchangeSocket({
+    link,
+    clock: systemClock,
+    random: systemRandom,
+    identity,
+    trust,
+    plain: 'off',
+    onRefused: ({ by, reason }) =>
+      deadEnd.found(`The pipe was refused${by === 'peer' ? ` by ${uri.serverName}` : ''}: ${reason}.`),
+    observer,
+  });
   return {
     request: (request, details) =>
       deadEnd.during((signal) => throughPipe(socket, serverName.value, to, request, { ...details, signal })),

@@ -383,12 +383,12 @@ describe('ravine coap and ravine serve', () => {
     expect(existsSync(identity)).toBe(true);
     const [again, misnamed, socket] = await Promise.all([
       run('--fingerprint', fingerprint, '--identity', identity, pipe),
-      run('--timeout', '2', '--trust-any', `ravine://other.test@${udp}/_matrix/federation/v1/version`),
+      run('--trust-any', `ravine://other.test@${udp}/_matrix/federation/v1/version`),
       run('--no-pretty', `coap+ws://${http}/_matrix/client/versions`),
     ]);
     expect(again.code).toBe(0);
     expect(misnamed.code).toBe(3);
-    expect(misnamed.errors).toContain('The pipe was refused: other.test: the answer came from here.test.');
+    expect(misnamed.errors).toContain('The pipe was refused: the answer came from here.test.');
     expect(socket).toMatchObject({ code: 0, errors: '' });
     expect(socket.text).toContain('"v1.1"');
   });
