@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 import { VERSION } from '../server/version.ts';
 import { demoCommand } from './demo.ts';
+import { keysCommand } from './keys.ts';
 import { linkCommand } from './link.ts';
+import { peersCommand } from './peers.ts';
 import { serveCommand } from './serve.ts';
 
 const program = new Command('ravine')
@@ -11,13 +13,17 @@ const program = new Command('ravine')
   .addCommand(serveCommand())
   .addCommand(demoCommand())
   .addCommand(linkCommand())
+  .addCommand(peersCommand())
+  .addCommand(keysCommand())
   .addHelpText(
     'after',
     `
 Examples:
   ravine serve                          start with the defaults, data in ./data
   ravine serve --config ravine.yaml     start as the file says
-  ravine demo                           two servers, a 100 bit/s link, one message`,
+  ravine demo                           two servers, a 100 bit/s link, one message
+  ravine peers                          the servers behind pipes, and their keys
+  ravine keys                           this server's fingerprint, for others to compare`,
   );
 
 try {

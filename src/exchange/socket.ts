@@ -7,7 +7,7 @@ import type { ServerName } from '../matrix/ids.ts';
 import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { RECORD_BYTES, timingOf } from './link_timing.ts';
+import { NO_RECORD, PIPE_RECORD, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -16,6 +16,7 @@ import { isAllowed, type PlainPolicy, refusal } from './plain_policy.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
 import { type RequestHandler, Serving } from './serving.ts';
+import { SessionKeeper } from './session_keeper.ts';
 import type {
   ExchangeCounters,
   ExchangeHeld,
@@ -40,6 +41,9 @@ const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
+
+/** Inputs that wait while sessions are loaded, at most, where more datagrams come. */
+const MAX_WAITING_INPUTS = 1_024;
 
 /** Which of the two CoAP endpoints: the one inside the pipe, or the one for everybody's CoAP. */
 type Layer = 'pipe' | 'plain';
@@ -67,6 +71,9 @@ export class ExchangeSocket {
   readonly #clock: Clock;
   readonly #trust: TrustPolicy;
   readonly #plain: PlainPolicy;
+  /** Marks what everybody can read: in callers, and in every line of the log about a pipe. */
+  readonly #mode: { readonly mode?: 'authenticated-only' };
+  readonly #keeper: SessionKeeper | undefined;
   readonly #log: ExchangeLog | undefined;
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #pipe: PipeEndpoint;
@@ -98,6 +105,8 @@ export class ExchangeSocket {
     identity,
     trust,
     plain,
+    store,
+    network,
     timing,
     limits,
     log,
@@ -107,15 +116,23 @@ export class ExchangeSocket {
     this.#clock = clock;
     this.#trust = trust;
     this.#plain = plain;
+    this.#mode = network?.mode === 'authenticated-only' ? { mode: network.mode } : {};
+    this.#keeper = store && new SessionKeeper(store, clock, (token) => this.#stored(token), log);
     this.#log = log;
     this.#observer = observer;
     this.#latest = clock.monotonic();
     const { profile } = link;
-    const timings = timing ?? { pipe: timingOf(profile, RECORD_BYTES), plain: timingOf(profile, 0) };
+    const timings = timing ?? {
+      pipe: timingOf(profile, PIPE_RECORD),
+      plain: timingOf(profile, NO_RECORD),
+    };
     this.#pipe = new PipeEndpoint({
       identity,
       random,
       handshakeTiming: () => profile,
+      ...(network === undefined ? {} : { network }),
+      isPersistent: store !== undefined,
+      wallOrigin: clock.wall() - this.#latest,
       ...(limits?.pipe === undefined ? {} : { limits: limits.pipe }),
     });
     const coapOptions = { random, ...(limits?.coap === undefined ? {} : { limits: limits.coap }) };
@@ -146,13 +163,35 @@ export class ExchangeSocket {
         plainRefused: 0,
         dropped: 0,
       },
-      ...{ established: 0, restarts: 0, refused: 0, unreachable: 0 },
+      ...{ established: 0, resumed: 0, restarts: 0, refused: 0, unreachable: 0 },
       ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0 },
       inPipe: this.#coap.pipe.counters,
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
     };
-    link.onReceive((from, bytes) => this.#enter((now) => this.#received(from, bytes, now)));
+    link.onReceive((from, bytes) => {
+      // What finds no room while sessions are loaded is lost, as on any link.
+      if (this.#inbox.length < MAX_WAITING_INPUTS) this.#enter((now) => this.#received(from, bytes, now));
+    });
+    if (this.#keeper !== undefined) this.#resume(this.#keeper);
+  }
+
+  /** Loads the sessions of the last process. Everything else waits: a peer's record must not meet a stranger. */
+  #resume(keeper: SessionKeeper): void {
+    this.#busy = true;
+    keeper.load().then((rows) => {
+      this.#busy = false;
+      if (this.#closed) return;
+      this.counters.resumed = rows.length;
+      this.#inbox.unshift((now) => this.#applyPipe(this.#pipe.restored(rows, now), now));
+      this.#work();
+    });
+  }
+
+  #stored(token: number): void {
+    this.#enter((now) => {
+      if (!this.#closed) this.#applyPipe(this.#pipe.stored(token, now), now);
+    });
   }
 
   /** Sets the one handler of requests; until then, and without one, every request gets 503. */
@@ -210,12 +249,16 @@ export class ExchangeSocket {
     const served = this.#serving.close();
     await this.#link.close();
     await served;
+    await this.#keeper?.close();
   }
 
   /** Works on one input after another, although working on one may bring the next, and then sets the timer. */
   #enter(input: (now: Millis) => void): void {
     this.#inbox.push(input);
-    if (this.#busy) return;
+    if (!this.#busy) this.#work();
+  }
+
+  #work(): void {
     this.#busy = true;
     try {
       for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {
@@ -266,6 +309,8 @@ export class ExchangeSocket {
 
   #applyPipe(step: PipeStep, now: Millis): void {
     this.#deadlines.pipe = step.deadline;
+    // The endpoint uses nothing that a crash would repeat before it is told that this is on the disk.
+    this.#keeper?.keep(step.writes);
     for (const { to, bytes, priority, receipt, handshake, label } of step.datagrams) {
       const tag = {
         label,
@@ -313,20 +358,31 @@ export class ExchangeSocket {
         this.#decide(event);
         break;
       case 'established':
-        this.#log?.debug({ peer: event.peer, restarted: event.restarted }, 'pipe established');
+        this.#log?.debug({ ...this.#mode, peer: event.peer, restarted: event.restarted }, 'pipe established');
         this.counters.established++;
         this.#open.established(event.peer);
         if (!event.restarted) break;
         this.counters.restarts++;
         this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
         break;
+      case 'restarted':
+        this.#log?.debug({ ...this.#mode, peer: event.peer }, 'the peer of a pipe has restarted');
+        this.counters.restarts++;
+        this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
+        break;
       case 'refused':
-        this.#log?.warn({ peer: event.peer, by: event.by, reason: event.reason }, 'pipe refused');
+        this.#log?.warn(
+          { ...this.#mode, peer: event.peer, by: event.by, reason: event.reason },
+          'pipe refused',
+        );
         this.counters.refused++;
         if (event.peer !== null) this.#open.refused(event.peer, event.reason);
         break;
       case 'unreachable':
-        this.#log?.debug({ peer: event.peer, attempts: event.attempts }, 'no answer to a handshake');
+        this.#log?.debug(
+          { ...this.#mode, peer: event.peer, attempts: event.attempts },
+          'no answer to a handshake',
+        );
         this.counters.unreachable++;
         break;
       case 'dropped':
@@ -339,7 +395,7 @@ export class ExchangeSocket {
     this.#trust
       .decide(claim)
       .catch((error: unknown) => {
-        this.#log?.error({ err: error, peer: claim.serverName }, 'trust could not be decided');
+        this.#log?.error({ ...this.#mode, err: error, peer: claim.serverName }, 'trust could not be decided');
         return { trusted: false, reason: 'trust could not be decided' } as const;
       })
       .then((verdict) => {
@@ -393,7 +449,7 @@ export class ExchangeSocket {
       // The name is the one that the trust policy has accepted.
       const caller: Caller =
         layer === 'pipe'
-          ? { kind: 'server', name: event.peer as ServerName }
+          ? { kind: 'server', name: event.peer as ServerName, ...this.#mode }
           : { kind: 'plain', address: event.peer };
       this.#serving.run(this.#handle, caller, request.value).then((response) => {
         this.#enter((then) => respond(response, then));

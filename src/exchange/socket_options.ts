@@ -8,6 +8,8 @@ import type { PacerLimits } from '../link/pacer.ts';
 import type { PipeEndpoint, PipeStatistics } from '../pipe/endpoint.ts';
 import type { LocalIdentity } from '../pipe/identity.ts';
 import type { PipeLimits } from '../pipe/limits.ts';
+import type { NetworkConfig } from '../pipe/network.ts';
+import type { PipeStore } from '../pipe/resumption.ts';
 import type { PlainPolicy } from './plain_policy.ts';
 import type { TrustPolicy } from './trust.ts';
 
@@ -37,6 +39,10 @@ export interface ExchangeOptions {
   readonly identity: LocalIdentity;
   readonly trust: TrustPolicy;
   readonly plain: PlainPolicy;
+  /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
+  readonly network?: NetworkConfig;
+  /** Where sessions are kept, so that a restart goes on with them. Left out: they live in memory. */
+  readonly store?: PipeStore;
   /** Instead of what the link's profile leads to. */
   readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
   readonly limits?: {
@@ -62,6 +68,9 @@ export interface ExchangeCounters {
   dropped: number;
   /** Handshakes that ended in a session, and those that ended in distrust. */
   established: number;
+  /** Sessions that have gone on after this side's last start. */
+  resumed: number;
+  /** Starts of peers that were noticed, with a handshake or without. */
   restarts: number;
   refused: number;
   unreachable: number;

@@ -15,6 +15,12 @@ export interface Config {
     readonly port: number;
     readonly plain: 'loopback' | 'trusted' | 'off';
     readonly link: { readonly rate: number | null; readonly delay_ms: number; readonly mtu: number };
+    readonly pipe: {
+      readonly mode: 'encrypted' | 'authenticated-only';
+      /** Base64 of 32 bytes. */
+      readonly psk: string | null;
+      readonly station: string | null;
+    };
   };
   readonly federation: {
     readonly trust: 'verified' | 'tofu';
@@ -59,6 +65,7 @@ const DEFAULTS: Config = {
     port: 5683,
     plain: 'loopback',
     link: { rate: null, delay_ms: 0, mtu: 1200 },
+    pipe: { mode: 'encrypted', psk: null, station: null },
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },

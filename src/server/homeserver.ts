@@ -53,11 +53,15 @@ import { Profiles } from '../homeserver/profiles.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import type { Link } from '../link/link.ts';
-import { parseServerName, type ServerName } from '../matrix/ids.ts';
+import { type KeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
 import { type SigningKey, signingKey } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
+import type { RetiredKey } from '../storage/own_keys.ts';
+import { pipeSessionStore } from '../storage/pipe_sessions.ts';
+import type { StoredKey } from '../storage/server_keys.ts';
 import { type Config, ConfigError } from './config.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
+import { pipeNetwork } from './pipe_network.ts';
 
 export interface HomeserverOptions {
   readonly config: Config;
@@ -206,6 +210,8 @@ function createFederation(
           log,
           identity: identity.pipe,
           plain: config.coap.plain,
+          network: pipeNetwork(config.coap.pipe),
+          store: pipeSessionStore(database),
           trust: { decide: (claim) => trust.decide(claim) },
           ...(options.observer && { observer: options.observer }),
         });
@@ -217,7 +223,7 @@ function createFederation(
       pipe: new PipeTransport({ socket, profile: link!.profile, addresses: pipeAddresses(peers) }),
     }),
   });
-  const keys = new KeyRing({ ...common, transports });
+  const keys = new KeyRing({ ...common, transports, retiredKeys: identity.retired.map(storedKey) });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys, log });
   const remoteRooms = new FederationRemoteRooms({
@@ -284,8 +290,16 @@ function addClientRoutes(
   syncRoutes(app, services);
 }
 
-/** @throws ConfigError */
-function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {
+const storedKey = ({ keyId, publicKey, expired }: RetiredKey): StoredKey => ({
+  keyId: keyId as KeyId,
+  publicKey,
+  validUntil: expired,
+  retired: true,
+  confirmedUntil: 0,
+});
+
+/** What a configuration says of one other server. @throws ConfigError */
+export function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {
   const serverName = parseServerName(server_name);
   if (!serverName.ok) throw new ConfigError(`federation.peers: ${server_name}: ${serverName.problem}`);
   return { serverName: serverName.value, address, ...(trust !== undefined && { trust }) };
