@@ -6,6 +6,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import('./serve.ts')).serveCommand(),
   demo: async () => (await import('./demo.ts')).demoCommand(),
   link: async () => (await import('./link.ts')).linkCommand(),
+  peers: async () => (await import('./peers.ts')).peersCommand(),
+  keys: async () => (await import('./keys.ts')).keysCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
 };
 
@@ -20,6 +22,8 @@ Examples:
   ravine serve                          start with the defaults, data in ./data
   ravine serve --config ravine.yaml     start as the file says
   ravine demo                           two servers, a 100 bit/s link, one message
+  ravine peers                          the servers behind pipes, and their keys
+  ravine keys                           this server's fingerprint, for others to compare
   ravine coap discover coap://localhost what a CoAP server has`,
   );
 

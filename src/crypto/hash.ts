@@ -9,8 +9,8 @@ export interface Hash {
   /** Length of a digest in bytes. */
   readonly length: number;
   digest(message: Uint8Array): Uint8Array;
-  /** HKDF (RFC 5869) with empty info: `length` bytes. */
-  hkdf(salt: Uint8Array, material: Uint8Array, length: number): Uint8Array;
+  /** HKDF (RFC 5869): `length` bytes. `info` is empty where it is left out. */
+  hkdf(salt: Uint8Array, material: Uint8Array, length: number, info?: Uint8Array): Uint8Array;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -19,7 +19,8 @@ function hash(noble: CHash, digest: (message: Uint8Array) => Uint8Array = noble)
   return {
     length: noble.outputLen,
     digest,
-    hkdf: (salt, material, length) => expand(noble, extract(noble, material, salt), EMPTY, length),
+    hkdf: (salt, material, length, info = EMPTY) =>
+      expand(noble, extract(noble, material, salt), info, length),
   };
 }
 

@@ -9,10 +9,20 @@ import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
 import type { JsonValue } from '../matrix/json.ts';
+import { isSecret } from './secret_routes.ts';
 
 /** Requests that are being answered at a time; long polls are among them. */
 const MAX_REQUESTS = 256;
 const BUSY: ExchangeResponse = { status: 503, headers: { 'retry-after': '10' } };
+
+const READABLE: ExchangeResponse = {
+  status: 403,
+  headers: {},
+  body: {
+    kind: 'json',
+    value: { errcode: 'M_FORBIDDEN', error: 'Everybody can read what passes here; this needs a private way' },
+  },
+};
 
 const CBOR = 'application/cbor';
 const JSON_TYPE = 'application/json';
@@ -36,7 +46,7 @@ interface RequestSource {
 /**
  * Lets requests that come through an exchange into the app: the same routes, hooks and errors as for HTTP, with CBOR
  * bodies so that no JSON text is made on the way. A server that the pipe has proved is the request's CALLER; whoever
- * speaks plain CoAP has only the token that he brings.
+ * speaks plain CoAP has only the token that he brings. Of a pipe that everybody can read no secrets are accepted.
  * @param cbor the codec that the app was given as well
  */
 export async function openCoapDoor(
@@ -49,6 +59,8 @@ export async function openCoapDoor(
   source.onRequest(async (caller, request, signal) => {
     if (request.path === CORE_PATH && request.method === 'GET') return coreResponse(LINKS, request.query);
     if (open >= MAX_REQUESTS) return BUSY;
+    if (caller.kind === 'server' && caller.mode === 'authenticated-only' && isSecret(request))
+      return READABLE;
     open++;
     try {
       return toExchange(await dispatch(app, cbor, caller, request, signal), cbor);

@@ -19,7 +19,7 @@ import type { Address, Link } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError, type ExchangeFailure } from './exchange_error.ts';
-import { timingOf } from './link_timing.ts';
+import { NO_RECORD, timingOf } from './link_timing.ts';
 import { ObservedResource } from './observed_resource.ts';
 import { SENTENCES } from './open_requests.ts';
 import type { ExchangeLog, ExchangeObservation } from './socket_options.ts';
@@ -134,7 +134,7 @@ export class CoapSocket {
     this.#link = link;
     this.#log = log;
     this.#observer = observer;
-    const one = typeof timing === 'function' ? undefined : (timing ?? timingOf(link.profile, 0));
+    const one = typeof timing === 'function' ? undefined : (timing ?? timingOf(link.profile, NO_RECORD));
     this.#coap = new CoapEndpoint({
       random,
       timing: one === undefined ? (timing as (peer: Address) => Timing) : () => one,

@@ -31,10 +31,29 @@ export class Driver<Machine extends string> {
     return this.#latest;
   }
 
+  /** Inputs that wait. */
+  get waiting(): number {
+    return this.#inbox.length;
+  }
+
+  /** From now on what comes in waits. */
+  pause(): void {
+    this.#busy = true;
+  }
+
+  /** Works on `first`, and then on everything that has waited. */
+  resume(first: (now: Millis) => void): void {
+    this.#inbox.unshift(first);
+    this.#work();
+  }
+
   /** Works on an input: at once, or after the one that is being worked on. `now` never goes back. */
   enter(input: (now: Millis) => void): void {
     this.#inbox.push(input);
-    if (this.#busy) return;
+    if (!this.#busy) this.#work();
+  }
+
+  #work(): void {
     this.#busy = true;
     try {
       for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {

@@ -6,8 +6,16 @@ import { type LinkModel, modelledTiming, rfc7252Timing, type Timing } from '../c
 import type { LinkProfile } from '../link/link.ts';
 import type { ExchangeLog } from './socket_options.ts';
 
-/** What a data record adds to a message: flags, connection id of one byte, packet number and tag (docs/protocol.md). */
-export const RECORD_BYTES = 1 + 1 + 8 + 16;
+/** What a record adds to a message (docs/protocol.md). */
+export interface RecordCost {
+  /** Flags, connection id of one byte, packet number of one and tag. */
+  readonly usual: number;
+  /** A connection id of four bytes, a salt and a number of four, and what has been seen in front of the message. */
+  readonly most: number;
+}
+
+export const PIPE_RECORD: RecordCost = { usual: 1 + 1 + 1 + 16, most: 1 + 4 + 8 + 4 + 1 + 8 + 16 };
+export const NO_RECORD: RecordCost = { usual: 0, most: 0 };
 
 /** What a message has beside a block: header, token, options of a long path. */
 const MESSAGE_HEAD_BYTES = 128;
@@ -28,19 +36,19 @@ export interface LinkFits {
 
 /**
  * When messages are sent again on a link, and how large their blocks are.
- * @param recordBytes what a pipe adds to a message; 0 for plain CoAP
+ * @param record what a pipe adds to a message
  */
-export function timingOf(profile: LinkProfile, recordBytes: number): Timing {
-  const model = modelOf(profile, recordBytes);
+export function timingOf(profile: LinkProfile, record: RecordCost): Timing {
+  const model = modelOf(profile, record);
   if (model !== null) return modelledTiming(model);
-  const room = profile.mtu - recordBytes - MESSAGE_HEAD_BYTES;
+  const room = profile.mtu - record.most - MESSAGE_HEAD_BYTES;
   const blockSize = BLOCK_SIZES.findLast((size) => size <= room) ?? BLOCK_SIZES[0];
   return rfc7252Timing({ blockSize });
 }
 
 /** Null where the rate is not known. */
-function modelOf({ rate, delay, overhead, mtu }: LinkProfile, recordBytes: number): LinkModel | null {
-  return rate === null ? null : { rate, delay, overhead: overhead + recordBytes, mtu: mtu - recordBytes };
+function modelOf({ rate, delay, overhead, mtu }: LinkProfile, { usual, most }: RecordCost): LinkModel | null {
+  return rate === null ? null : { rate, delay, overhead: overhead + usual, mtu: mtu - most };
 }
 
 /**
@@ -65,8 +73,8 @@ export class PeerTimings {
     readonly fits?: LinkFits | undefined;
     readonly log?: ExchangeLog | undefined;
   }) {
-    this.#model = modelOf(parts.profile, RECORD_BYTES);
-    this.#common = timingOf(parts.profile, RECORD_BYTES);
+    this.#model = modelOf(parts.profile, PIPE_RECORD);
+    this.#common = timingOf(parts.profile, PIPE_RECORD);
     this.#idle = parts.idle;
     this.#fits = parts.fits;
     this.#log = parts.log;

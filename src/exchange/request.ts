@@ -20,9 +20,12 @@ export interface ExchangeRequest {
   readonly body?: Body;
 }
 
-/** Who makes a request: a server that the pipe has proved, or somebody who speaks plain CoAP from an address. */
+/**
+ * Who makes a request: a server that the pipe has proved, or somebody who speaks plain CoAP from an address. `mode` is
+ * there where everybody can read what passes through the pipe: then what is secret has to be refused.
+ */
 export type Caller =
-  | { readonly kind: 'server'; readonly name: ServerName }
+  | { readonly kind: 'server'; readonly name: ServerName; readonly mode?: 'authenticated-only' }
   | { readonly kind: 'plain'; readonly address: Address };
 
 /** CoAP's request codes (RFC 7252, section 12.1.1; PATCH: RFC 8132, section 4) of HTTP's methods. */

@@ -9,7 +9,7 @@ import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { PeerTimings, timingOf } from './link_timing.ts';
+import { NO_RECORD, PeerTimings, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -18,6 +18,7 @@ import { isAllowed, mustProve, type PlainPolicy, refusal } from './plain_policy.
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
 import { type RequestHandler, Serving } from './serving.ts';
+import { SessionKeeper } from './session_keeper.ts';
 import type {
   ExchangeCounters,
   ExchangeHeld,
@@ -46,6 +47,9 @@ const PLAIN_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
 
+/** Inputs that wait while sessions are loaded, at most, where more datagrams come. */
+const MAX_WAITING_INPUTS = 1_024;
+
 /** Which of the two CoAP endpoints: the one inside the pipe, or the one for everybody's CoAP. */
 type Layer = 'pipe' | 'plain';
 
@@ -71,6 +75,9 @@ export class ExchangeSocket {
   readonly #link: Link;
   readonly #trust: TrustPolicy;
   readonly #plain: PlainPolicy;
+  /** Marks what everybody can read: in callers, and in every line of the log about a pipe. */
+  readonly #mode: { readonly mode?: 'authenticated-only' };
+  readonly #keeper: SessionKeeper | undefined;
   readonly #log: ExchangeLog | undefined;
   readonly #onRefused: ExchangeOptions['onRefused'];
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
@@ -93,6 +100,8 @@ export class ExchangeSocket {
     identity,
     trust,
     plain,
+    store,
+    network,
     timing,
     fits,
     limits,
@@ -103,6 +112,8 @@ export class ExchangeSocket {
     this.#link = link;
     this.#trust = trust;
     this.#plain = plain;
+    this.#mode = network?.mode === 'authenticated-only' ? { mode: network.mode } : {};
+    this.#keeper = store && new SessionKeeper(store, clock, (token) => this.#stored(token), log);
     this.#log = log;
     this.#onRefused = onRefused;
     this.#observer = observer;
@@ -113,11 +124,14 @@ export class ExchangeSocket {
       fits,
       log,
     });
-    const plainTiming = timing?.plain ?? timingOf(profile, 0);
+    const plainTiming = timing?.plain ?? timingOf(profile, NO_RECORD);
     this.#pipe = new PipeEndpoint({
       identity,
       random,
       handshakeTiming: () => profile,
+      ...(network === undefined ? {} : { network }),
+      isPersistent: store !== undefined,
+      wallOrigin: clock.wall() - clock.monotonic(),
       ...(limits?.pipe === undefined ? {} : { limits: limits.pipe }),
     });
     const pipeTiming = (peer: string): Timing => timing?.pipe ?? this.#timings.of(peer);
@@ -169,13 +183,34 @@ export class ExchangeSocket {
         plainRefused: 0,
         dropped: 0,
       },
-      ...{ established: 0, restarts: 0, refused: 0, unreachable: 0 },
+      ...{ established: 0, resumed: 0, restarts: 0, refused: 0, unreachable: 0 },
       ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0 },
       inPipe: this.#coap.pipe.counters,
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
     };
-    link.onReceive((from, bytes) => this.#driver.enter((now) => this.#received(from, bytes, now)));
+    link.onReceive((from, bytes) => {
+      // What finds no room while sessions are loaded is lost, as on any link.
+      if (this.#driver.waiting < MAX_WAITING_INPUTS)
+        this.#driver.enter((now) => this.#received(from, bytes, now));
+    });
+    if (this.#keeper !== undefined) this.#resume(this.#keeper);
+  }
+
+  /** Loads the sessions of the last process. Everything else waits: a peer's record must not meet a stranger. */
+  #resume(keeper: SessionKeeper): void {
+    this.#driver.pause();
+    keeper.load().then((rows) => {
+      if (this.#driver.closed) return;
+      this.counters.resumed = rows.length;
+      this.#driver.resume((now) => this.#applyPipe(this.#pipe.restored(rows, now), now));
+    });
+  }
+
+  #stored(token: number): void {
+    this.#driver.enter((now) => {
+      if (!this.#driver.closed) this.#applyPipe(this.#pipe.stored(token, now), now);
+    });
   }
 
   /** Sets the one handler of requests; until then, and without one, every request gets 503. */
@@ -234,6 +269,7 @@ export class ExchangeSocket {
     await this.#link.close();
     await served;
     await saved;
+    await this.#keeper?.close();
   }
 
   #received(from: Address, bytes: Uint8Array, now: Millis): void {
@@ -275,6 +311,8 @@ export class ExchangeSocket {
 
   #applyPipe(step: PipeStep, now: Millis): void {
     this.#driver.setDeadline('pipe', step.deadline);
+    // The endpoint uses nothing that a crash would repeat before it is told that this is on the disk.
+    this.#keeper?.keep(step.writes);
     for (const { to, bytes, priority, receipt, handshake, label } of step.datagrams) {
       const tag = {
         label,
@@ -322,21 +360,32 @@ export class ExchangeSocket {
         this.#decide(event);
         break;
       case 'established':
-        this.#log?.debug({ peer: event.peer, restarted: event.restarted }, 'pipe established');
+        this.#log?.debug({ ...this.#mode, peer: event.peer, restarted: event.restarted }, 'pipe established');
         this.counters.established++;
         this.#open.established(event.peer);
         if (!event.restarted) break;
         this.counters.restarts++;
         this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
         break;
+      case 'restarted':
+        this.#log?.debug({ ...this.#mode, peer: event.peer }, 'the peer of a pipe has restarted');
+        this.counters.restarts++;
+        this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
+        break;
       case 'refused':
-        this.#log?.warn({ peer: event.peer, by: event.by, reason: event.reason }, 'pipe refused');
+        this.#log?.warn(
+          { ...this.#mode, peer: event.peer, by: event.by, reason: event.reason },
+          'pipe refused',
+        );
         this.counters.refused++;
         this.#onRefused?.(event);
         if (event.peer !== null) this.#open.refused(event.peer, event.reason);
         break;
       case 'unreachable':
-        this.#log?.debug({ peer: event.peer, attempts: event.attempts }, 'no answer to a handshake');
+        this.#log?.debug(
+          { ...this.#mode, peer: event.peer, attempts: event.attempts },
+          'no answer to a handshake',
+        );
         this.counters.unreachable++;
         break;
       case 'dropped':
@@ -349,7 +398,7 @@ export class ExchangeSocket {
     this.#trust
       .decide(claim)
       .catch((error: unknown) => {
-        this.#log?.error({ err: error, peer: claim.serverName }, 'trust could not be decided');
+        this.#log?.error({ ...this.#mode, err: error, peer: claim.serverName }, 'trust could not be decided');
         return { trusted: false, reason: 'trust could not be decided' } as const;
       })
       .then((verdict) => {
@@ -403,7 +452,7 @@ export class ExchangeSocket {
       // The name is the one that the trust policy has accepted.
       const caller: Caller =
         layer === 'pipe'
-          ? { kind: 'server', name: event.peer as ServerName }
+          ? { kind: 'server', name: event.peer as ServerName, ...this.#mode }
           : { kind: 'plain', address: event.peer };
       this.#serving.run(this.#handle, caller, request.value).then((response) => {
         this.#driver.enter((then) => respond(response, then));

@@ -9,6 +9,8 @@ import type { PacerLimits } from '../link/pacer.ts';
 import type { PipeEndpoint, PipeStatistics } from '../pipe/endpoint.ts';
 import type { LocalIdentity } from '../pipe/identity.ts';
 import type { PipeLimits } from '../pipe/limits.ts';
+import type { NetworkConfig } from '../pipe/network.ts';
+import type { PipeStore } from '../pipe/resumption.ts';
 import type { LinkFits } from './link_timing.ts';
 import type { PlainPolicy } from './plain_policy.ts';
 import type { TrustPolicy } from './trust.ts';
@@ -39,6 +41,10 @@ export interface ExchangeOptions {
   readonly identity: LocalIdentity;
   readonly trust: TrustPolicy;
   readonly plain: PlainPolicy;
+  /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
+  readonly network?: NetworkConfig;
+  /** Where sessions are kept, so that a restart goes on with them. Left out: they live in memory. */
+  readonly store?: PipeStore;
   /** Instead of what the link's profile leads to. */
   readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
   /** Where the timers that were fitted to the link are kept; without it they are learned again at each start. */
@@ -81,6 +87,9 @@ export interface ExchangeCounters {
   dropped: number;
   /** Handshakes that ended in a session, and those that ended in distrust. */
   established: number;
+  /** Sessions that have gone on after this side's last start. */
+  resumed: number;
+  /** Starts of peers that were noticed, with a handshake or without. */
   restarts: number;
   refused: number;
   unreachable: number;

@@ -6,28 +6,58 @@ import { type KeyId, parseKeyId, type ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import { type SigningKey, signJson, verifyJson } from '../matrix/signing.ts';
 import type { StoredKey } from '../storage/server_keys.ts';
+import type { FederationCall, FederationTransport } from './transport.ts';
 
 /** The specification's: a key is believed for no longer than seven days without asking again. */
 export const MAX_KEY_VALIDITY_MS: Millis = 7 * 24 * 60 * 60 * 1000;
 
 /** How long others may use what we publish before they ask again: as long as they may at all, since asking costs. */
 const OWN_KEY_VALIDITY_MS = MAX_KEY_VALIDITY_MS;
+const KEY_PATH = '/_matrix/key/v2/server';
+const FETCH_TIMEOUT_MS: Millis = 30_000;
 /** Keys in one document, of either kind. */
 const MAX_KEYS = 64;
 const ED25519_KEY_BYTES = 32;
 
-/** This server's answer to `GET /_matrix/key/v2/server` (server-server API, "Publishing Keys"). */
-export function ownKeyDocument(serverName: ServerName, key: SigningKey, now: Millis): JsonObject {
+/**
+ * This server's answer to `GET /_matrix/key/v2/server` (server-server API, "Publishing Keys").
+ * @param retired keys that it used to have
+ */
+export function ownKeyDocument(
+  serverName: ServerName,
+  key: SigningKey,
+  now: Millis,
+  retired: readonly StoredKey[] = [],
+): JsonObject {
   return signJson(
     {
       server_name: serverName,
       valid_until_ts: now + OWN_KEY_VALIDITY_MS,
       verify_keys: { [key.keyId]: { key: base64(key.publicKey) } },
-      old_verify_keys: {},
+      old_verify_keys: Object.fromEntries(
+        retired.map(({ keyId, publicKey, validUntil }) => [
+          keyId,
+          { key: publicKey, expired_ts: validUntil },
+        ]),
+      ),
     },
     serverName,
     key,
   );
+}
+
+/**
+ * Asks a server for its keys and checks the answer.
+ * @param request sends a call to that server
+ * @throws FederationError where it does not answer
+ */
+export async function requestKeys(
+  request: (call: FederationCall) => ReturnType<FederationTransport['request']>,
+  server: ServerName,
+  now: () => Millis,
+): Promise<Result<readonly StoredKey[]>> {
+  const { body } = await request({ method: 'GET', path: KEY_PATH, timeoutMs: FETCH_TIMEOUT_MS, priority: 2 });
+  return parseKeyDocument(body, server, now());
 }
 
 /**

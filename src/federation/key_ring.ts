@@ -16,9 +16,9 @@ import {
 } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
 import { pipePeer } from '../storage/pipe_peers.ts';
-import { keysOf, putKey, type StoredKey } from '../storage/server_keys.ts';
+import { keysOf, putKey, type StoredKey, unconfirmKeys } from '../storage/server_keys.ts';
 import { BoundedMap, Slots } from './bounded.ts';
-import { MAX_KEY_VALIDITY_MS, ownKeyDocument, parseKeyDocument } from './key_document.ts';
+import { MAX_KEY_VALIDITY_MS, ownKeyDocument, requestKeys } from './key_document.ts';
 import type { Log } from './log.ts';
 import type { TransportKind, Transports } from './transports.ts';
 import type { RequestKeys } from './x_matrix.ts';
@@ -29,8 +29,6 @@ export interface VerificationProblem {
   readonly reason: string;
 }
 
-const KEY_PATH = '/_matrix/key/v2/server';
-const FETCH_TIMEOUT_MS: Millis = 30_000;
 /** Fetches at a time, for servers that we know and for strangers: anybody can name any number of those. */
 const MAX_FETCHES = 16;
 const MAX_WAITING_FETCHES = 1000;
@@ -68,8 +66,8 @@ export class KeyRing implements EventVerifier, RequestKeys {
 
   /** What this server publishes (`GET /_matrix/key/v2/server`). */
   ownKeys(): JsonObject {
-    const { serverName, signingKey, clock } = this.#options;
-    return ownKeyDocument(serverName, signingKey, clock.wall());
+    const { serverName, signingKey, clock, retiredKeys } = this.#options;
+    return ownKeyDocument(serverName, signingKey, clock.wall(), retiredKeys);
   }
 
   async requestKey(server: ServerName, keyId: KeyId, at: Millis): Promise<Uint8Array | undefined> {
@@ -179,13 +177,11 @@ export class KeyRing implements EventVerifier, RequestKeys {
     keyId: KeyId,
     at: Millis,
   ): Promise<{ readonly key: StoredKey | undefined; readonly failed: boolean }> {
-    const { serverName, signingKey, clock } = this.#options;
-    if (server === serverName) {
-      const key = keyId === signingKey.keyId ? ownStoredKey(signingKey) : undefined;
-      return { key, failed: false };
-    }
+    const { serverName, signingKey, clock, retiredKeys = [] } = this.#options;
     const validThen = (keys: readonly StoredKey[]): StoredKey | undefined =>
       keys.find((key) => key.keyId === keyId && key.validUntil >= at);
+    if (server === serverName)
+      return { key: validThen([ownStoredKey(signingKey), ...retiredKeys]), failed: false };
     const known = await this.#stored(server);
     const key = validThen(known);
     if (key !== undefined) return { key, failed: false };
@@ -207,8 +203,10 @@ export class KeyRing implements EventVerifier, RequestKeys {
     return keys;
   }
 
-  async #store(server: ServerName, keys: readonly StoredKey[]): Promise<void> {
+  /** @param isConfirmation these are all that the key API confirms, so that what it told before counts no more */
+  async #store(server: ServerName, keys: readonly StoredKey[], isConfirmation = false): Promise<void> {
     await this.#options.database.transaction(async (tx) => {
+      if (isConfirmation) await unconfirmKeys(tx, server);
       for (const key of keys) await putKey(tx, server, key);
       tx.afterCommit(() => {
         this.#stores++;
@@ -240,10 +238,12 @@ export class KeyRing implements EventVerifier, RequestKeys {
   /** Fetches, checks and stores. Returns what went wrong, or nothing as an empty text. */
   async #fetchNow(server: ServerName, kind: TransportKind): Promise<string> {
     const { clock, database, transports } = this.#options;
-    const call = { method: 'GET', path: KEY_PATH, timeoutMs: FETCH_TIMEOUT_MS, priority: 2 } as const;
     try {
-      const { body } = await transports.request(server, call, kind);
-      const keys = parseKeyDocument(body, server, clock.wall());
+      const keys = await requestKeys(
+        (call) => transports.request(server, call, kind),
+        server,
+        () => clock.wall(),
+      );
       if (!keys.ok) return keys.problem;
       if (kind === 'pipe') {
         const peer = await pipePeer(database, server);
@@ -257,6 +257,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
         keys.value.map((key) =>
           kind === 'https' && !key.retired ? { ...key, confirmedUntil: key.validUntil } : key,
         ),
+        kind === 'https',
       );
       return '';
     } catch (error) {
@@ -280,6 +281,8 @@ export class KeyRing implements EventVerifier, RequestKeys {
 interface KeyRingOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
+  /** What this server signed with before. */
+  readonly retiredKeys?: readonly StoredKey[];
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;

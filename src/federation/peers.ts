@@ -1,9 +1,17 @@
-import { base64, equal, fromBase64, fromHex, hex } from '../base/bytes.ts';
+import { base64, fromBase64, hex } from '../base/bytes.ts';
 import type { Clock } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import { type KeyId, parseKeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
 import type { Database, Transaction } from '../storage/database.ts';
+import {
+  forgetWaitingKey,
+  isWorthNoting,
+  noteWaitingKey,
+  pipePin,
+  waitingKeys,
+} from '../storage/peer_trust.ts';
 import { type PipePeer, pipePeer, putPipePeer, type TrustKind } from '../storage/pipe_peers.ts';
+import { parseFingerprint } from './fingerprints.ts';
 import type { Log } from './log.ts';
 import type { PeerEntry, PeerTrust } from './transports.ts';
 
@@ -32,6 +40,7 @@ interface Claim {
   readonly keyId: KeyId;
   readonly signingPublic: Uint8Array;
   readonly signingKey: string;
+  readonly fingerprint: string;
   readonly noiseKey: string;
   readonly serial: number;
 }
@@ -43,14 +52,15 @@ const TRUSTED: Verdict = { trusted: true };
  * Decides whose identity in the pipe is accepted (TrustPolicy of the exchange socket).
  *
  * Two questions: is the signing key that of the server, and is the Noise key the one that this signing key speaks for
- * now? The first is answered as the configuration says for the peer, `verified` where it says nothing; a key that
- * differs from the one accepted before, or from what the key API told over HTTPS, always needs the key API. The second
- * by the serial: another Noise key under the same signing key needs a higher one, so that an old identity that leaked
- * or was restored from a backup cannot take the place of its successor.
+ * now? The first is answered by the fingerprint that the configuration pins, else by the one that the operator has pinned
+ * by command, else as the configuration says for the peer, `verified` where it says nothing. A key that differs from the
+ * one accepted before is stopped, and waits for the operator: only under `verified`, where the key API has the last word
+ * in any case, its confirmation is enough. The second by the serial: another Noise key under the same signing key needs
+ * a higher one, so that an old identity that leaked or was restored from a backup cannot take the place of its successor.
  */
 export class Peers {
   readonly #serverName: ServerName;
-  readonly #trust: ReadonlyMap<ServerName, PeerTrust>;
+  readonly #trust: ReadonlyMap<ServerName, PeerTrust | undefined>;
   readonly #defaultTrust: 'verified' | 'tofu';
   readonly #keys: KeyAuthority;
   readonly #database: Database;
@@ -75,9 +85,7 @@ export class Peers {
     readonly log: Log;
   }) {
     this.#serverName = serverName;
-    this.#trust = new Map(
-      peers.flatMap((peer) => (peer.trust === undefined ? [] : [[peer.serverName, peer.trust]])),
-    );
+    this.#trust = new Map(peers.map((peer) => [peer.serverName, peer.trust]));
     this.#defaultTrust = defaultTrust;
     this.#keys = keys;
     this.#database = database;
@@ -96,35 +104,38 @@ export class Peers {
       keyId: keyId.value,
       signingPublic: claim.signingPublic,
       signingKey: base64(claim.signingPublic),
+      fingerprint: fingerprint(claim.signingPublic),
       noiseKey: base64(claim.noisePublic),
       serial: claim.serial,
     };
-    const verdict = await this.#judge(parsed);
-    if (!verdict.trusted) {
-      this.#log.warn(
-        {
-          server: parsed.server,
-          keyId: parsed.keyId,
-          fingerprint: fingerprint(parsed.signingPublic),
-          reason: verdict.reason,
-        },
-        'the identity of a pipe was refused',
-      );
-    }
-    return verdict;
+    return this.#judge(parsed);
   }
 
   async #judge(claim: Claim): Promise<Verdict> {
-    const trust = this.#trust.get(claim.server) ?? this.#defaultTrust;
+    const trust = await this.#trustOf(claim.server);
     const known = await pipePeer(this.#database, claim.server);
     const refusal = await this.#refusalOfSigningKey(claim, trust, known);
-    if (refusal !== undefined) return refuse(refusal);
+    if (refusal !== undefined) {
+      await this.#stop(claim, known, refusal);
+      return refuse(refusal);
+    }
     const kind = typeof trust === 'string' ? trust : 'pinned';
     const stored = await this.#database.transaction((tx) => this.#accept(tx, claim, kind, known));
-    if (!stored.trusted) return stored;
+    if (!stored.trusted) {
+      this.#log.warn({ ...fieldsOf(claim), reason: stored.reason }, 'the identity of a pipe was refused');
+      return stored;
+    }
     if (kind !== 'verified')
       await this.#keys.acceptClaimedKey(claim.server, claim.keyId, claim.signingPublic);
     return TRUSTED;
+  }
+
+  /** What the configuration pins goes before what was pinned by command, and that before everything else. */
+  async #trustOf(server: ServerName): Promise<PeerTrust> {
+    const configured = this.#trust.get(server);
+    if (typeof configured === 'object') return configured;
+    const pin = await pipePin(this.#database, server);
+    return pin === undefined ? (configured ?? this.#defaultTrust) : { pinned: pin.fingerprint };
   }
 
   async #refusalOfSigningKey(
@@ -137,14 +148,40 @@ export class Peers {
         ? undefined
         : 'the signing key is not the pinned one';
     }
-    if (trust === 'tofu') {
-      const isFirst = known === undefined && !(await this.#keys.hasConfirmedKeys(claim.server));
-      if (isFirst || (known !== undefined && hasSigningKey(known, claim))) return undefined;
-    }
+    if (trust === 'tofu' && known !== undefined)
+      return hasSigningKey(known, claim) ? undefined : 'the signing key is another than before';
+    if (trust === 'tofu' && !(await this.#keys.hasConfirmedKeys(claim.server))) return undefined;
     if (await this.#keys.isConfirmed(claim.server, claim.keyId, claim.signingPublic)) return undefined;
-    return trust === 'tofu'
-      ? 'the signing key is another than before and the key API does not confirm it'
-      : 'the key API does not confirm the signing key';
+    return 'the key API does not confirm the signing key';
+  }
+
+  /**
+   * Tells the operator of a signing key that was not accepted. That of a server which has to do with this one waits for
+   * his decision; strangers could fill the disk.
+   */
+  async #stop(claim: Claim, known: PipePeer | undefined, reason: string): Promise<void> {
+    const isNew = known !== undefined && !hasSigningKey(known, claim);
+    const fields = { ...fieldsOf(claim), reason, ...(isNew && knownFields(known)) };
+    this.#log.warn(
+      fields,
+      isNew
+        ? 'a new signing key was stopped: it is a new key of that server or somebody else; the operator decides (ravine peers)'
+        : 'the identity of a pipe was refused',
+    );
+    const now = this.#clock.wall();
+    const isExpected = known !== undefined || this.#trust.has(claim.server);
+    if (!isExpected && (await pipePin(this.#database, claim.server)) === undefined) return;
+    const waiting = await waitingKeys(this.#database, claim.server);
+    if (!isWorthNoting(waiting, claim.fingerprint, now)) return;
+    await this.#database.transaction((tx) =>
+      noteWaitingKey(tx, {
+        serverName: claim.server,
+        fingerprint: claim.fingerprint,
+        signingKeyId: claim.keyId,
+        reason,
+        lastSeen: now,
+      }),
+    );
   }
 
   /** The check of the Noise key, in the transaction that stores it: two claims at once cannot both be the first. */
@@ -174,12 +211,12 @@ export class Peers {
       firstSeen: now,
       lastSeen: now,
     });
+    await forgetWaitingKey(tx, claim.server, claim.fingerprint);
     if (known === undefined || rotated || !sameSigner) {
       const fields = {
-        server: claim.server,
+        ...fieldsOf(claim),
         trust,
-        keyId: claim.keyId,
-        fingerprint: fingerprint(claim.signingPublic),
+        ...(known !== undefined && !sameSigner && knownFields(known)),
       };
       const what =
         known === undefined ? 'a new pipe peer' : sameSigner ? 'a new Noise key' : 'a new signing key';
@@ -195,13 +232,17 @@ export const fingerprint = (signingPublic: Uint8Array): string => hex(sha256(sig
 
 /** Whether a pin (see PeerTrust) names this key. */
 export function matchesPin(pin: string, signingPublic: Uint8Array): boolean {
-  if (pin.startsWith('ed25519:')) {
-    const key = fromBase64(pin.slice('ed25519:'.length));
-    return key !== undefined && equal(key, signingPublic);
-  }
-  const digest = sha256(signingPublic);
-  return [fromHex(pin), fromBase64(pin)].some((pinned) => pinned !== undefined && equal(pinned, digest));
+  const pinned = parseFingerprint(pin);
+  return pinned.ok && pinned.value === fingerprint(signingPublic);
 }
 
 const hasSigningKey = (peer: PipePeer, claim: Claim): boolean =>
   peer.signingKeyId === claim.keyId && peer.signingKey === claim.signingKey;
+
+const fieldsOf = ({ server, keyId, fingerprint }: Claim) => ({ server, keyId, fingerprint });
+
+/** The two keys are compared by whoever reads the log. */
+const knownFields = ({ signingKeyId, signingKey }: PipePeer) => ({
+  knownKeyId: signingKeyId,
+  knownFingerprint: fingerprint(fromBase64(signingKey) ?? new Uint8Array()),
+});

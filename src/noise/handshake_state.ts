@@ -50,6 +50,12 @@ export interface TransportKeys {
   readonly receive: CipherState;
 }
 
+/** The same keys as bytes, 32 each. */
+export interface TransportSecrets {
+  readonly send: Uint8Array;
+  readonly receive: Uint8Array;
+}
+
 /**
  * A handshake (Noise revision 34, section 5.3). A message that cannot be read leaves the state as it was, so that
  * the genuine one can still follow.
@@ -177,6 +183,15 @@ export class HandshakeState {
     this.#keys = keys;
     this.#position++;
     return ok(payload);
+  }
+
+  /** What `split` puts into its ciphers, for a protocol that derives its keys from these; only once, instead of it. */
+  splitKeys(): TransportSecrets {
+    assert(this.finished, 'the handshake is finished');
+    const [first, second] = this.#symmetric.splitKeys();
+    return this.#options.role === 'initiator'
+      ? { send: first, receive: second }
+      : { send: second, receive: first };
   }
 
   /** The keys for records; only once, after the last message (section 5.2, `Split`). */

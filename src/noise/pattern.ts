@@ -63,5 +63,8 @@ export function withPsk(pattern: Pattern, ...places: readonly number[]): Pattern
       ...(places.includes(index + 1) ? (['psk'] as const) : []),
     ],
   }));
-  return { ...pattern, name: pattern.name + places.map((place) => `psk${place}`).join('+'), messages };
+  const modifiers = places.map((place) => `psk${place}`).join('+');
+  // A modifier behind another one is set apart from it (section 8); a pattern's own name is in capitals.
+  const isModified = pattern.name !== pattern.name.toUpperCase();
+  return { ...pattern, name: `${pattern.name}${isModified ? '+' : ''}${modifiers}`, messages };
 }

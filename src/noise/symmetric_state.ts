@@ -71,13 +71,16 @@ export class SymmetricState {
     return plaintext;
   }
 
-  /** The two transport ciphers: the initiator sends with the first, the responder with the second. */
-  split(): readonly [CipherState, CipherState] {
+  /** The two transport keys: the initiator sends with the first, the responder with the second. */
+  splitKeys(): readonly [Uint8Array, Uint8Array] {
     const [first, second] = this.#hkdf(EMPTY, 2);
-    return [
-      new CipherState(this.#suite.cipher, first!.subarray(0, KEY_BYTES)),
-      new CipherState(this.#suite.cipher, second!.subarray(0, KEY_BYTES)),
-    ];
+    return [first!.subarray(0, KEY_BYTES), second!.subarray(0, KEY_BYTES)];
+  }
+
+  /** The two transport ciphers, in the same order. */
+  split(): readonly [CipherState, CipherState] {
+    const [first, second] = this.splitKeys();
+    return [new CipherState(this.#suite.cipher, first), new CipherState(this.#suite.cipher, second)];
   }
 
   /** HKDF(chaining key, material) with `count` outputs of the hash's length (section 4.3). */

@@ -2,19 +2,23 @@ import { assert } from '../base/assert.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
-import { decodeControl } from './control.ts';
+import { CONFIRMATION, decodeControl, encodeResponse } from './control.ts';
 import type { PipeConfig, PipeStatistics, PipeStep, Verdict } from './events.ts';
 import { Initiator } from './initiator.ts';
+import { CHALLENGE_BYTES } from './path.ts';
 import {
   type ConnectionId,
   decodeRecord,
   encodeHint,
   MAX_PLAINTEXT_BYTES,
   type PipeRecord,
+  type TruncatedNumber,
 } from './record.ts';
 import { Responder } from './responder.ts';
+import type { StoredSession } from './resumption.ts';
+import { beginsLikeSeen } from './seen.ts';
 import type { Outgoing } from './send_queue.ts';
-import type { Session, TransportRecord } from './session.ts';
+import { MAX_FORGERIES, type Session, type TransportRecord } from './session.ts';
 import { PipeState } from './state.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -84,6 +88,7 @@ export class PipeEndpoint {
     now: Millis,
   ): PipeStep {
     assert(bytes.length <= MAX_PLAINTEXT_BYTES, 'a record has at most 65,000 bytes');
+    assert(!beginsLikeSeen(bytes), 'a payload does not begin like a number in front of one');
     const known = this.#state.peer(peer);
     const item: Outgoing = { bytes, ...options };
     const session = this.#state.current(known);
@@ -91,9 +96,27 @@ export class PipeEndpoint {
       this.#state.dropped(known.queue.add(item, now));
       this.#initiator.open(known, now);
     } else {
-      this.#state.sendOn(session, item);
+      // Behind what waits already, such as for a number that may be used.
+      this.#state.dropped(known.queue.add(item, now));
+      this.#state.flush(known, now);
       if (this.#initiator.isDue(session, now)) this.#initiator.renew(known, now);
     }
+    return this.#state.step();
+  }
+
+  /**
+   * Goes on with the sessions of an earlier process, before anything else. Nothing is sent on them before the step's writes
+   * have been stored.
+   * @param rows in the order in which they were written
+   */
+  restored(rows: readonly StoredSession[], now: Millis): PipeStep {
+    for (const row of rows) this.#state.restore(row, now);
+    return this.#state.step();
+  }
+
+  /** All writes up to the one with this `token` are on the disk. */
+  stored(token: number, now: Millis): PipeStep {
+    this.#state.stored(token, now);
     return this.#state.step();
   }
 
@@ -101,26 +124,59 @@ export class PipeEndpoint {
   receive(from: Address, bytes: Uint8Array, now: Millis): PipeStep {
     const record = decodeRecord(bytes);
     if (!record.ok) this.#state.statistics.malformed++;
-    else if (record.value.kind === 'XX1') this.#responder.first(from, bytes, record.value, now);
-    else if (record.value.kind === 'XX2') this.#initiator.second(from, bytes, record.value, now);
-    else if (record.value.kind === 'XX3') this.#responder.third(from, bytes, record.value, now);
-    else if (record.value.kind === 'hint') this.#hinted(from, record.value, now);
-    else this.#transport(from, record.value, now);
+    else this.#received(from, bytes, record.value, now);
     return this.#state.step();
+  }
+
+  #received(from: Address, bytes: Uint8Array, record: PipeRecord, now: Millis): void {
+    switch (record.kind) {
+      case 'XX1':
+      case 'IK1':
+        this.#responder.first(from, record, now);
+        break;
+      case 'XX2':
+      case 'IK2':
+        this.#initiator.second(from, bytes, { ...record, kind: record.kind }, now);
+        break;
+      case 'XX3':
+        this.#responder.third(from, bytes, record, now);
+        break;
+      case 'cookie':
+        this.#initiator.cookie(from, record, now);
+        break;
+      case 'versions':
+        this.#initiator.versions(from, record, now);
+        break;
+      case 'hint':
+        this.#hinted(from, record, now);
+        break;
+      default:
+        this.#transport(from, record, now);
+    }
   }
 
   /** The driver's answer to an `identity` event. One about a session that is gone changes nothing. */
   decide(session: number, verdict: Verdict, now: Millis): PipeStep {
     const waiting = this.#state.undecided.get(session);
     this.#state.undecided.delete(session);
-    if (waiting?.kind === 'candidate') {
+    if (waiting !== undefined && waiting.kind !== 'session') {
       const { opening } = waiting;
       opening.undecided = opening.undecided.filter((candidate) => candidate !== waiting);
       if (verdict.trusted) this.#initiator.accept(waiting, now);
       else this.#initiator.refuseCandidate(waiting, verdict.reason, now);
     } else if (waiting?.kind === 'session') {
-      if (verdict.trusted) this.#state.establish(waiting, now);
-      else this.#responder.refuseSession(waiting, verdict.reason, now);
+      if (verdict.trusted) {
+        this.#state.establish(waiting, now);
+        if (waiting.isAsked) this.#responder.asked(waiting, now);
+      } else {
+        this.#responder.refuseSession(waiting, verdict.reason, now);
+      }
+    }
+    const resumed = this.#state.resumed.get(session);
+    this.#state.resumed.delete(session);
+    if (resumed !== undefined && !verdict.trusted) {
+      this.#state.discard(resumed);
+      this.#responder.refuseSession(resumed, verdict.reason, now);
     }
     return this.#state.step();
   }
@@ -157,19 +213,52 @@ export class PipeEndpoint {
   }
 
   #transport(from: Address, record: TransportRecord, now: Millis): void {
-    const session = this.#state.connections.get(record.destination);
-    if (session === undefined) {
-      this.#hint(from, record.destination, record.number, now);
+    const owner = this.#state.connections.get(record.destination);
+    if (owner === undefined) {
+      this.#hint(from, record.destination, record.clear, now);
       return;
     }
-    if (session.kind !== 'session') return;
-    const opened = session.open(record, from, now);
-    if (opened.kind === 'forged') this.#state.statistics.unauthenticated++;
-    else if (opened.kind === 'replayed') this.#state.statistics.replayed++;
-    else this.#opened(session, record.kind, opened.plaintext, now);
+    const session = owner.kind === 'answer' ? owner.tentative : owner;
+    if (session?.kind !== 'session') return;
+    const { statistics, random } = this.#state;
+    const opened = session.open(record, from, now, () => random.bytes(CHALLENGE_BYTES));
+    if (opened.kind === 'forged') {
+      statistics.unauthenticated++;
+      this.#forged(session, now);
+      return;
+    }
+    if (opened.kind === 'replayed') {
+      statistics.replayed++;
+      return;
+    }
+    if (owner.kind === 'answer') this.#responder.begun(owner, from);
+    if (opened.newSalt !== undefined) this.#state.startedAnew(session, opened.newSalt, now);
+    if (opened.kind === 'malformed') {
+      statistics.malformed++;
+    } else if (opened.kind === 'stale') {
+      statistics.stale++;
+      // It carries this start's salt, so the peer sends again what it had sent for the one before.
+      if (session.state === 'established') this.#state.answerOn(session, CONFIRMATION, 'started anew', now);
+    } else {
+      this.#opened(session, record.kind, opened.plaintext, from, now);
+      this.#state.save(session, now);
+    }
   }
 
-  #opened(session: Session, kind: TransportRecord['kind'], plaintext: Uint8Array, now: Millis): void {
+  /** Too many forgeries under a key bring a new session about; the old one is kept until then. */
+  #forged(session: Session, now: Millis): void {
+    if (session.state !== 'established' || session.forgeries % MAX_FORGERIES !== 0) return;
+    const peer = this.#state.peer(session.terms.claim.serverName);
+    if (session.forgeries > 0 && this.#state.current(peer) === session) this.#initiator.renew(peer, now);
+  }
+
+  #opened(
+    session: Session,
+    kind: TransportRecord['kind'],
+    plaintext: Uint8Array,
+    from: Address,
+    now: Millis,
+  ): void {
     if (session.state === 'refused') {
       this.#responder.closeAgain(session, now);
       return;
@@ -182,7 +271,12 @@ export class PipeEndpoint {
         this.#closed(session, control.reason, now);
         return;
       }
+      if (control.kind === 'ask') this.#responder.asked(session, now);
+      if (control.kind === 'response') session.path.answered(from, control.bytes);
+      if (control.kind === 'challenge' && session.state === 'established')
+        this.#state.sendControl(session, encodeResponse(control.bytes), 'response', now);
     }
+    if (session.state === 'established') this.#state.challenge(session, now);
     if (session.state === 'undecided') {
       if (kind === 'data') this.#hold(session, plaintext);
       return;
@@ -212,13 +306,15 @@ export class PipeEndpoint {
     this.#state.refused('peer', session.state === 'established' ? serverName : null, reason);
     if (!wasCurrent) return;
     const peer = this.#state.peer(serverName);
+    // The peer may have forgotten who this side is: it is told again.
+    peer.known = undefined;
     const pause = Math.min(REFUSED_PAUSE_MS * 2 ** peer.refusals, MAX_REFUSED_PAUSE_MS);
     peer.refusals++;
     peer.openNotBefore = now + pause;
   }
 
   /** Says that a connection is not known, as after a restart. Never longer than what it answers, and rationed. */
-  #hint(to: Address, destination: ConnectionId, number: number, now: Millis): void {
+  #hint(to: Address, destination: ConnectionId, number: TruncatedNumber, now: Millis): void {
     const hint = encodeHint(destination, number);
     if (!this.#hintBucket.take(now) || !this.#state.mayAnswer(to, hint.length, now)) return;
     this.#state.statistics.hintsSent++;
@@ -228,8 +324,8 @@ export class PipeEndpoint {
   /** Anybody can have sent this: it brings a handshake forward and does nothing else. */
   #hinted(from: Address, hint: Extract<PipeRecord, { kind: 'hint' }>, now: Millis): void {
     for (const session of this.#state.established) {
-      if (session.terms.remote !== hint.destination || session.address !== from) continue;
-      if (!session.mayHaveSent(hint.number)) continue;
+      if (session.terms.remote !== hint.destination || !session.path.includes(from)) continue;
+      if (!session.mayHaveSent(hint)) continue;
       const peer = this.#state.peer(session.terms.claim.serverName);
       if (this.#state.current(peer) === session) this.#initiator.renew(peer, now);
       return;

@@ -1,9 +1,12 @@
 import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Step } from '../base/step.ts';
+import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
 import type { IdentityClaim, LocalIdentity } from './identity.ts';
 import type { PipeLimits } from './limits.ts';
+import type { NetworkConfig, PipeMode } from './network.ts';
+import type { PipeWrite } from './resumption.ts';
 import type { HandshakeTiming } from './timing.ts';
 
 export interface PipeDatagram {
@@ -19,7 +22,10 @@ export interface PipeDatagram {
 }
 
 export type PipeEvent =
-  /** The driver answers with `decide`. Until then nothing is sent on the session and what comes on it is held. */
+  /**
+   * The driver answers with `decide`. Until then nothing is sent on the session and what comes on it is held; but one
+   * that goes on after a restart was trusted before, and is used until the driver decides against it.
+   */
   | {
       readonly kind: 'identity';
       readonly session: number;
@@ -32,8 +38,11 @@ export type PipeEvent =
       readonly session: number;
       readonly peer: string;
       readonly claim: IdentityClaim;
+      readonly mode: PipeMode;
       readonly restarted: boolean;
     }
+  /** The same, of a peer that goes on with the session that there is. */
+  | { readonly kind: 'restarted'; readonly peer: string }
   | { readonly kind: 'payload'; readonly peer: string; readonly bytes: Uint8Array }
   /**
    * One side does not trust the other, or an answer came from somebody else than was called. `peer` is the name that
@@ -50,7 +59,7 @@ export type PipeEvent =
   /** A record that waited for a session was given up. */
   | { readonly kind: 'dropped'; readonly receipt: number };
 
-export type PipeStep = Step<never, PipeDatagram, PipeEvent>;
+export type PipeStep = Step<PipeWrite, PipeDatagram, PipeEvent>;
 
 export type Verdict = { readonly trusted: true } | { readonly trusted: false; readonly reason: string };
 
@@ -59,6 +68,14 @@ export interface PipeConfig {
   readonly random: Random;
   readonly limits?: Partial<PipeLimits>;
   readonly handshakeTiming: (address: Address) => HandshakeTiming;
+  /** Mode and pre-shared key; left out: encrypted, and open to everybody whom the driver trusts. */
+  readonly network?: NetworkConfig;
+  /** Versions and suites that this side has, best first; left out: this version's. */
+  readonly versions?: readonly number[];
+  /** Whether the driver commits the writes of each step and calls `stored`; else there are none. */
+  readonly isPersistent?: boolean;
+  /** Unix time at the origin of the times that the endpoint gets: for the age of sessions across restarts. */
+  readonly wallOrigin?: Millis;
 }
 
 /** What the endpoint has dropped, for diagnosis: nothing in the protocol depends on it. */
@@ -66,7 +83,11 @@ export interface PipeStatistics {
   malformed: number;
   unauthenticated: number;
   replayed: number;
+  /** Genuine records that were sealed before their sender knew of this side's start. */
+  stale: number;
   throttled: number;
   notHeld: number;
   hintsSent: number;
+  cookiesSent: number;
+  versionsSent: number;
 }

@@ -3,6 +3,7 @@ import { bad, ok, type Result } from '../base/result.ts';
 import { TAG_BYTES } from '../crypto/aead.ts';
 import { X25519_BYTES } from '../crypto/x25519.ts';
 import {
+  CHECK_BYTES,
   encodeSerial,
   isServerName,
   keyIdOf,
@@ -11,11 +12,12 @@ import {
   MAX_KEY_VERSION_BYTES,
   SERIAL_BYTES,
 } from './identity.ts';
+import { type Network, readableBytes } from './network.ts';
 import { type ConnectionId, connectionIdLength, decodeConnectionId, encodeConnectionId } from './record.ts';
 
 // docs/protocol.md, "Handshake payloads".
 export const BOOT_ID_BYTES = 8;
-const GENERATION_BYTES = 4;
+const GENERATION_BYTES = 6;
 const SIGNING_KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const FLAG_OPENING = 0x01;
@@ -30,15 +32,27 @@ export interface SentIdentity {
   readonly serverName: string;
 }
 
-/** What only a responder says: its connection id, and whether it was opening a session itself to the same address. */
+/** What only a responder says: its connection id, and whether it was opening a session to the same peer itself. */
 export interface Answered {
   readonly connectionId: ConnectionId;
   readonly opening: boolean;
 }
 
-/** What only an initiator says: the number of the session in the order of sessions between the two. */
+/** What only an initiator says: the number of the session in the order of sessions between the two, below 2^48. */
 export interface Confirmed {
   readonly generation: number;
+}
+
+/** What IK1 says. Who it is from is known by its static key; `check` shows whether that is still so. */
+export interface Resumed extends Confirmed {
+  /** The start of the digest of the initiator's identity. */
+  readonly check: Uint8Array;
+  readonly bootId: Uint8Array;
+}
+
+/** What IK2 says. */
+export interface Accepted extends Answered {
+  readonly bootId: Uint8Array;
 }
 
 const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array => {
@@ -56,38 +70,69 @@ const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array 
   );
 };
 
+/** Flags stand at the end and are left out where there are none. */
+const encodeFlags = ({ opening }: Answered): Uint8Array =>
+  opening ? Uint8Array.of(FLAG_OPENING) : new Uint8Array(0);
+
+const isOpening = (bytes: Uint8Array, at: number): boolean => ((bytes[at] ?? 0) & FLAG_OPENING) !== 0;
+
 /** The payload of XX2. */
 export function encodeAnswered(identity: LocalIdentity, bootId: Uint8Array, said: Answered): Uint8Array {
-  const flags = Uint8Array.of(said.opening ? FLAG_OPENING : 0);
-  return concat(flags, encodeConnectionId(said.connectionId), identityBytes(identity, bootId));
+  return concat(encodeConnectionId(said.connectionId), identityBytes(identity, bootId), encodeFlags(said));
 }
 
 /** The payload of XX3. */
 export function encodeConfirmed(identity: LocalIdentity, bootId: Uint8Array, said: Confirmed): Uint8Array {
-  const generation = new Uint8Array(GENERATION_BYTES);
-  new DataView(generation.buffer).setUint32(0, said.generation);
-  return concat(Uint8Array.of(0), generation, identityBytes(identity, bootId));
+  return concat(encodeSerial(said.generation), identityBytes(identity, bootId));
+}
+
+/** The payload of IK1 without padding. */
+export const encodeResumed = ({ generation, check, bootId }: Resumed): Uint8Array =>
+  concat(encodeSerial(generation), check, bootId);
+
+export function decodeResumed(bytes: Uint8Array): Result<Resumed> {
+  const checkAt = GENERATION_BYTES;
+  const bootAt = checkAt + CHECK_BYTES;
+  const end = bootAt + BOOT_ID_BYTES;
+  if (bytes.length < end) return bad('too short');
+  return ok({
+    generation: decodeSerial(bytes, 0),
+    check: bytes.slice(checkAt, bootAt),
+    bootId: bytes.slice(bootAt, end),
+  });
+}
+
+/** The payload of IK2. */
+export const encodeAccepted = (said: Accepted): Uint8Array =>
+  concat(encodeConnectionId(said.connectionId), said.bootId, encodeFlags(said));
+
+export function decodeAccepted(bytes: Uint8Array): Result<Accepted> {
+  const connectionId = decodeConnectionId(bytes, 0);
+  if (connectionId === undefined) return bad('too short');
+  const bootAt = connectionIdLength(connectionId);
+  const end = bootAt + BOOT_ID_BYTES;
+  if (bytes.length < end) return bad('too short');
+  return ok({ connectionId, bootId: bytes.slice(bootAt, end), opening: isOpening(bytes, end) });
 }
 
 export function decodeAnswered(bytes: Uint8Array): Result<Answered & SentIdentity> {
-  const flags = bytes[0];
-  const connectionId = decodeConnectionId(bytes, 1);
-  if (flags === undefined || connectionId === undefined) return bad('too short');
-  const identity = decodeIdentity(bytes.subarray(1 + connectionIdLength(connectionId)));
-  return identity.ok
-    ? ok({ connectionId, opening: (flags & FLAG_OPENING) !== 0, ...identity.value })
-    : identity;
+  const connectionId = decodeConnectionId(bytes, 0);
+  if (connectionId === undefined) return bad('too short');
+  const identity = decodeIdentity(bytes, connectionIdLength(connectionId));
+  if (!identity.ok) return identity;
+  return ok({ connectionId, opening: isOpening(bytes, identity.value.end), ...identity.value.said });
 }
 
 export function decodeConfirmed(bytes: Uint8Array): Result<Confirmed & SentIdentity> {
-  if (bytes.length < 1 + GENERATION_BYTES) return bad('too short');
-  const generation = new DataView(bytes.buffer, bytes.byteOffset).getUint32(1);
-  const identity = decodeIdentity(bytes.subarray(1 + GENERATION_BYTES));
-  return identity.ok ? ok({ generation, ...identity.value }) : identity;
+  if (bytes.length < GENERATION_BYTES) return bad('too short');
+  const generation = decodeSerial(bytes, 0);
+  const identity = decodeIdentity(bytes, GENERATION_BYTES);
+  return identity.ok ? ok({ generation, ...identity.value.said }) : identity;
 }
 
-function decodeIdentity(bytes: Uint8Array): Result<SentIdentity> {
-  let at = 0;
+/** What follows at `end` are flags, and what belongs to later versions. */
+function decodeIdentity(bytes: Uint8Array, from: number): Result<{ said: SentIdentity; end: number }> {
+  let at = from;
   const take = (length: number): Uint8Array => {
     at += length;
     return bytes.slice(at - length, at);
@@ -98,18 +143,22 @@ function decodeIdentity(bytes: Uint8Array): Result<SentIdentity> {
   const binding = take(SIGNATURE_BYTES);
   const version = take(take(1)[0] ?? 0);
   const name = take(take(1)[0] ?? 0);
-  // What follows the name belongs to later versions.
   if (at > bytes.length) return bad('too short');
   const signingKeyId = keyIdOf(fromUtf8(version) ?? '');
   const serverName = fromUtf8(name) ?? '';
   if (signingKeyId === undefined || !isServerName(serverName)) return bad('not a name');
-  const view = new DataView(serialBytes.buffer);
-  const serial = view.getUint16(0) * 2 ** 32 + view.getUint32(2);
-  return ok({ bootId, serial, signingPublic, binding, signingKeyId, serverName });
+  const serial = decodeSerial(serialBytes, 0);
+  return ok({ said: { bootId, serial, signingPublic, binding, signingKeyId, serverName }, end: at });
+}
+
+/** A number of six bytes. */
+function decodeSerial(bytes: Uint8Array, at: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at);
+  return view.getUint16(0) * 2 ** 32 + view.getUint32(2);
 }
 
 /** How long an XX2 is whose responder has a name of `nameLength` bytes; at most, where the rest is not known. */
-export function longestSecond(nameLength: number): number {
+export function longestSecond(nameLength: number, network: Network): number {
   const longestId = 4;
   const payload =
     1 +
@@ -121,5 +170,5 @@ export function longestSecond(nameLength: number): number {
     2 +
     MAX_KEY_VERSION_BYTES +
     nameLength;
-  return 1 + longestId + 2 * X25519_BYTES + TAG_BYTES + payload + TAG_BYTES;
+  return 1 + longestId + 2 * X25519_BYTES + TAG_BYTES + payload + TAG_BYTES + readableBytes(network);
 }

@@ -1,11 +1,14 @@
 import { assert } from '../base/assert.ts';
 import { concat, utf8 } from '../base/bytes.ts';
 import { publicKeyOf, sign, verify } from '../crypto/ed25519.ts';
+import { sha256 } from '../crypto/sha256.ts';
 import { keyPairOf } from '../crypto/x25519.ts';
 
 // docs/protocol.md, "Identity".
 const CONTEXT = utf8('ravine pipe identity 1\0');
 export const SERIAL_BYTES = 6;
+/** How much of an identity's digest goes into IK1. */
+export const CHECK_BYTES = 6;
 export const MAX_KEY_VERSION_BYTES = 32;
 const ALGORITHM = 'ed25519:';
 const SERVER_NAME = /^[\x21-\x7e]{1,255}$/;
@@ -93,6 +96,14 @@ export function createIdentity(options: {
   const signingPublic = publicKeyOf(signingSecret);
   const binding = sign(signingSecret, signedBytes({ serverName, noisePublic, signingKeyId, serial }));
   return { serverName, noiseSecret, noisePublic, signingKeyId, signingPublic, binding, serial };
+}
+
+/**
+ * The digest of all that an identity says: where both sides have the same one, it need not be sent again.
+ * @returns 32 bytes
+ */
+export function identityDigest(claim: IdentityClaim): Uint8Array {
+  return sha256(concat(signedBytes(claim), claim.signingPublic));
 }
 
 /** Whether `binding` is the claimed signing key's signature over the rest of the claim. */

@@ -2,13 +2,13 @@ import { assert } from '../base/assert.ts';
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
-import { encodeClose } from './control.ts';
+import { ASK_FOR_CONFIRMATION, encodeClose } from './control.ts';
 import { longestSecond } from './handshake_payload.ts';
 import type { IdentityClaim } from './identity.ts';
 import { type Candidate, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
-import type { PipeRecord } from './record.ts';
-import { Session } from './session.ts';
+import type { ConnectionId, PipeRecord } from './record.ts';
+import { firstProgress, Session } from './session.ts';
 import type { PipeState } from './state.ts';
 import { MAX_INTERVAL_MS } from './timing.ts';
 import { TokenBucket } from './token_bucket.ts';
@@ -20,7 +20,7 @@ const UNREPORTED_MS = 2 * MAX_INTERVAL_MS;
 /** A responder leaves renewing by age to the initiator for so much longer. */
 const RESPONDER_PATIENCE = 1.01;
 
-/** Opens sessions: XX1 until an answer is trusted, XX3 until a record has come. */
+/** Opens sessions: XX1 or IK1 until an answer is trusted, XX3 or a question until a record has come. */
 export class Initiator {
   readonly #state: PipeState;
   readonly #bucket: TokenBucket;
@@ -34,7 +34,7 @@ export class Initiator {
   isDue(session: Session, now: Millis): boolean {
     const { initiator, createdAt } = session.terms;
     const age = this.#state.limits.renewAfterMs * (initiator ? 1 : RESPONDER_PATIENCE);
-    return session.recordsSent >= this.#state.limits.renewAfterRecords || now - createdAt >= age;
+    return session.nextNumber >= this.#state.limits.renewAfterRecords || now - createdAt >= age;
   }
 
   /** Begins a handshake beside the session that there is; at most once per handshake timer. */
@@ -42,7 +42,7 @@ export class Initiator {
     if (peer.opening !== undefined || peer.openAt !== undefined || now < peer.renewNotBefore) return;
     const address = this.#addressOf(peer, 0);
     if (address === undefined) return;
-    peer.renewNotBefore = now + this.#state.timeout(address, 0, [longestSecond(peer.name.length)]);
+    peer.renewNotBefore = now + this.#state.timeout(address, 0, [this.#longest(peer.name)]);
     this.open(peer, now);
   }
 
@@ -62,14 +62,23 @@ export class Initiator {
     this.#begin(peer, 0, now);
   }
 
+  /** The longest answer that the peer of that name can give. */
+  #longest(peer: string): number {
+    return longestSecond(peer.length, this.#state.network);
+  }
+
   /** Begins a handshake with a new ephemeral key. */
   #begin(peer: Peer, attempts: number, now: Millis): void {
+    const { versions, bootId } = this.#state;
+    const generation = peer.nextGeneration(this.#state.wallTime(now));
     const opening = new Opening({
       id: this.#state.nextNumber(),
       peer: peer.name,
       local: this.#state.connections.choose(),
-      identity: this.#state.identity,
-      random: this.#state.random,
+      party: this.#state,
+      version: versions[0]!,
+      // Whoever has not answered IK1 may have forgotten this side, or find the generation too low.
+      known: attempts === 0 && peer.known ? { claim: peer.known, generation, bootId } : undefined,
       now,
     });
     opening.attempts = attempts;
@@ -91,7 +100,7 @@ export class Initiator {
     opening.targets.add(opening.target);
     opening.copies++;
     opening.dueAt = now + UNREPORTED_MS;
-    this.#state.sendOwn(opening.target, opening.first, 'XX1', opening.id);
+    this.#state.sendOwn(opening.target, opening.first, opening.label, opening.id);
   }
 
   /** Repeats what has not been answered in time. */
@@ -116,8 +125,9 @@ export class Initiator {
       this.#state.cancel(opening);
       return;
     }
+    const { copiesPerKey, resumeAttempts } = this.#state.limits;
     const isStale =
-      opening.copies >= this.#state.limits.copiesPerKey ||
+      opening.copies >= (opening.label === 'IK1' ? resumeAttempts : copiesPerKey) ||
       now - opening.startedAt >= this.#state.limits.halfOpenMs / 2;
     if (isStale && opening.undecided.length === 0) {
       this.#state.cancel(opening);
@@ -127,8 +137,17 @@ export class Initiator {
     }
   }
 
-  /** XX2. */
-  second(from: Address, bytes: Uint8Array, record: Extract<PipeRecord, { kind: 'XX2' }>, now: Millis): void {
+  /** XX2 or IK2. */
+  second(
+    from: Address,
+    bytes: Uint8Array,
+    record: {
+      readonly kind: 'XX2' | 'IK2';
+      readonly destination: ConnectionId;
+      readonly message: Uint8Array;
+    },
+    now: Millis,
+  ): void {
     const owner = this.#state.connections.get(record.destination);
     if (owner === undefined || owner.kind === 'answer') return;
     if (!this.#bucket.take(now)) {
@@ -136,35 +155,59 @@ export class Initiator {
       return;
     }
     if (owner.kind === 'session') {
-      // The XX3 seems to have been lost: its XX2 comes again.
+      // What ended the handshake seems to have been lost: what it answered comes again.
       const { unconfirmed } = owner;
       if (!unconfirmed || !equal(unconfirmed.second, bytes)) return;
-      if (this.#state.mayAnswer(owner.address, unconfirmed.third.length, now))
-        this.#state.sendOwn(owner.address, unconfirmed.third, 'XX3');
+      const { third } = unconfirmed;
+      if (third === undefined) this.#state.answerOn(owner, ASK_FOR_CONFIRMATION, 'ask', now);
+      else if (this.#state.mayAnswer(owner.address, third.length, now))
+        this.#state.sendOwn(owner.address, third, 'XX3');
       return;
     }
-    if (owner.undecided.length >= this.#state.limits.candidates) {
+    if (owner.undecided.length >= this.#state.limits.candidates || owner.isFull) {
       this.#state.statistics.throttled++;
       return;
     }
-    const number = this.#state.nextNumber();
-    const read = owner.read(from, bytes, record.message, number, now);
-    if (read.kind === 'known') return;
-    if (read.kind === 'unbound') {
-      this.#state.refused('us', owner.peer, 'the identity is not signed');
+    const read = owner.read(from, bytes, record, this.#state.nextNumber(), now);
+    if (read.ok) this.#offered(owner, read.value, from);
+    else if (read.problem === 'unbound') this.#state.refused('us', owner.peer, 'the identity is not signed');
+    else if (read.problem !== 'known') this.#state.statistics.unauthenticated++;
+  }
+
+  #offered(opening: Opening, candidate: Candidate, from: Address): void {
+    if (candidate.claim.serverName !== opening.peer) {
+      this.#state.refused('us', opening.peer, `the answer came from ${candidate.claim.serverName}`);
       return;
     }
-    if (read.kind !== 'candidate') {
-      this.#state.statistics.unauthenticated++;
-      return;
-    }
-    const { candidate } = read;
-    if (candidate.claim.serverName !== owner.peer) {
-      this.#state.refused('us', owner.peer, `the answer came from ${candidate.claim.serverName}`);
-      return;
-    }
-    owner.undecided.push(candidate);
+    opening.undecided.push(candidate);
     this.#state.ask(candidate, candidate.claim, from);
+  }
+
+  /** Under load the peer wants to see that somebody is at this address. Nobody knows who has sent this: no timer changes. */
+  cookie(from: Address, { destination, cookie }: Extract<PipeRecord, { kind: 'cookie' }>, now: Millis): void {
+    const opening = this.#openingOf(from, destination);
+    if (opening?.setCookie(cookie)) this.#sendAgain(opening, now);
+  }
+
+  /** The peer, or somebody in its name, has not got the version that was offered. */
+  versions(
+    from: Address,
+    { destination, versions }: Extract<PipeRecord, { kind: 'versions' }>,
+    now: Millis,
+  ): void {
+    const opening = this.#openingOf(from, destination);
+    const shared = this.#state.versions.find((version) => versions.includes(version));
+    if (shared !== undefined && opening?.offer(shared)) this.#sendAgain(opening, now);
+  }
+
+  #openingOf(from: Address, id: ConnectionId): Opening | undefined {
+    const owner = this.#state.connections.get(id);
+    return owner?.kind === 'opening' && owner.targets.has(from) ? owner : undefined;
+  }
+
+  #sendAgain(opening: Opening, now: Millis): void {
+    const { first, target, label } = opening;
+    if (this.#state.mayAnswer(target!, first.length, now)) this.#state.sendOwn(target!, first, label);
   }
 
   /** The driver trusts the one who has answered. */
@@ -172,7 +215,7 @@ export class Initiator {
     const { opening, claim, said } = candidate;
     const peerGoesFirst = hex(claim.noisePublic) < hex(this.#state.identity.noisePublic);
     if (peerGoesFirst && said.opening && this.#isBeingOpenedBy(opening, claim)) {
-      const longest = longestSecond(opening.peer.length);
+      const longest = this.#longest(opening.peer);
       opening.deferred = candidate;
       opening.dueAt = now + this.#state.timeout(opening.target!, 0, [longest, longest]);
       return;
@@ -182,7 +225,7 @@ export class Initiator {
 
   /** Whether the peer's own opening, of which its answer has told, has come this far as well. */
   #isBeingOpenedBy(opening: Opening, claim: IdentityClaim): boolean {
-    if (this.#state.answers.isWaiting(opening.target!)) return true;
+    if (this.#state.answers.isWaiting(opening.target!, claim.noisePublic)) return true;
     for (const waiting of this.#state.undecided.values()) {
       if (waiting.kind === 'session' && equal(waiting.terms.claim.noisePublic, claim.noisePublic))
         return true;
@@ -191,22 +234,32 @@ export class Initiator {
   }
 
   /** Makes a session of an answer. Uses up the candidate's handshake. */
-  #sessionOf(candidate: Candidate, address: Address, now: Millis): { session: Session; third: Uint8Array } {
-    const { opening, said, claim, handshake, number } = candidate;
-    const generation = this.#state.peer(opening.peer).nextGeneration;
-    const third = opening.confirm(candidate, this.#state.bootId, generation);
-    const session = new Session({
-      number,
-      initiator: true,
-      local: opening.local,
-      remote: said.connectionId,
-      keys: handshake.split(),
-      claim,
-      bootId: said.bootId,
-      generation,
-      address,
-      createdAt: now,
-    });
+  #sessionOf(
+    candidate: Candidate,
+    address: Address,
+    now: Millis,
+  ): { session: Session; third: Uint8Array | undefined } {
+    const { kind, opening, known, said, claim, handshake, number } = candidate;
+    const isKnown = kind === 'IK2' && known !== undefined;
+    const generation = isKnown
+      ? known.generation
+      : this.#state.peer(opening.peer).nextGeneration(this.#state.wallTime(now));
+    const third = isKnown ? undefined : opening.confirm(candidate, this.#state.bootId, generation);
+    const session = new Session(
+      {
+        number,
+        initiator: true,
+        local: opening.local,
+        remote: said.connectionId,
+        claim,
+        network: this.#state.network,
+        bootId: said.bootId,
+        generation,
+        address,
+        createdAt: now,
+      },
+      firstProgress(handshake.splitKeys()),
+    );
     return { session, third };
   }
 
@@ -218,14 +271,20 @@ export class Initiator {
     this.#state.unconfirmed.set(id, session);
     this.#state.connections.set(opening.local, session);
     this.#state.cancel(opening);
-    this.#state.sendOwn(session.address, third, 'XX3', id);
+    if (third !== undefined) this.#state.sendOwn(session.address, third, 'XX3', id);
     this.#state.establish(session, now);
+    // What has been sent just now shows the peer as much as a question would.
+    if (third === undefined && session.nextNumber === 0) this.#confirm(session, now);
+    else if (third === undefined) this.#awaitConfirmation(session, now);
   }
 
   /** Tells the one who has answered; the opening goes on, as the right one may still answer. */
   refuseCandidate(candidate: Candidate, reason: string, now: Millis): void {
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
-    if (this.#state.mayAnswer(session.address, third.length, now)) {
+    if (third === undefined) {
+      this.#state.peer(candidate.opening.peer).known = undefined;
+      this.#state.answerOn(session, encodeClose(reason), 'close', now);
+    } else if (this.#state.mayAnswer(session.address, third.length, now)) {
       this.#state.sendOwn(session.address, third, 'XX3');
       this.#state.answerOn(session, encodeClose(reason), 'close', now);
     }
@@ -243,21 +302,31 @@ export class Initiator {
       return;
     }
     unconfirmed.dueAt = now + UNREPORTED_MS;
-    this.#state.sendOwn(session.address, unconfirmed.third, 'XX3', unconfirmed.id);
+    this.#confirm(session, now);
   }
 
-  /** The last bit of XX1 or XX3 has left: its timer starts here. */
+  /** Says what is to be confirmed. */
+  #confirm(session: Session, now: Millis): void {
+    const { third, id } = session.unconfirmed!;
+    if (third === undefined) this.#state.sendControl(session, ASK_FOR_CONFIRMATION, 'ask', now, id);
+    else this.#state.sendOwn(session.address, third, 'XX3', id);
+  }
+
+  #awaitConfirmation(session: Session, now: Millis): void {
+    const { unconfirmed } = session;
+    if (unconfirmed === undefined) return;
+    const awaited = [unconfirmed.carried, FIRST_ANSWER_BYTES];
+    unconfirmed.dueAt = now + this.#state.timeout(session.address, unconfirmed.attempts, awaited);
+  }
+
+  /** The last bit of a message that is repeated by a timer has left: the timer starts here. */
   left(handshake: number, now: Millis): void {
     const opening = this.#state.openings.get(handshake);
     if (opening?.deferred === undefined && opening?.target !== undefined) {
       opening.dueAt =
-        now + this.#state.timeout(opening.target, opening.attempts, [longestSecond(opening.peer.length)]);
+        now + this.#state.timeout(opening.target, opening.attempts, [this.#longest(opening.peer)]);
     }
     const session = this.#state.unconfirmed.get(handshake);
-    if (session?.unconfirmed !== undefined) {
-      const { unconfirmed } = session;
-      const awaited = [unconfirmed.carried, FIRST_ANSWER_BYTES];
-      unconfirmed.dueAt = now + this.#state.timeout(session.address, unconfirmed.attempts, awaited);
-    }
+    if (session !== undefined) this.#awaitConfirmation(session, now);
   }
 }

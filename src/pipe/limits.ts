@@ -39,6 +39,11 @@ export interface PipeLimits {
   /** Answers to own handshakes, and repetitions asked for: a rate per second and what may come at once. */
   readonly readsPerSecond: number;
   readonly readsBurst: number;
+  /** Cookies, where first messages come faster than they are answered, and lists of versions: a rate and a burst. */
+  readonly cookiesPerSecond: number;
+  readonly cookiesBurst: number;
+  /** Unanswered copies of IK1 after which it is XX1's turn. */
+  readonly resumeAttempts: number;
   /** Hints "unknown connection": a rate per second and what may come at once. */
   readonly hintsPerSecond: number;
   readonly hintsBurst: number;
@@ -74,9 +79,12 @@ export const DEFAULT_LIMITS: PipeLimits = {
   answersShare: 0.1,
   readsPerSecond: 200,
   readsBurst: 200,
+  cookiesPerSecond: 10_000,
+  cookiesBurst: 10_000,
+  resumeAttempts: 3,
   hintsPerSecond: 1,
   hintsBurst: 4,
   lingerMs: 2 * MINUTE,
   renewAfterMs: 7 * DAY,
-  renewAfterRecords: 2 ** 31,
+  renewAfterRecords: 2 ** 47,
 };

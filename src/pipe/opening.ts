@@ -1,67 +1,50 @@
-import { assert } from '../base/assert.ts';
 import { concat, equal } from '../base/bytes.ts';
-import type { Random } from '../base/random.ts';
+import { bad, ok, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
-import { generateKeyPair, X25519_BYTES } from '../crypto/x25519.ts';
 import type { Address } from '../link/link.ts';
-import { HandshakeState } from '../noise/handshake_state.ts';
-import { XX } from '../noise/pattern.ts';
-import {
-  type Answered,
-  decodeAnswered,
-  encodeConfirmed,
-  longestSecond,
-  type SentIdentity,
-} from './handshake_payload.ts';
-import { type IdentityClaim, isBound, type LocalIdentity } from './identity.ts';
-import { prologue, SUITE } from './prologue.ts';
-import { type ConnectionId, firstHeader, handshakeHeader } from './record.ts';
+import { ephemeralOf, type Party, writeMessage } from './handshake_message.ts';
+import { encodeConfirmed } from './handshake_payload.ts';
+import { type AnswerProblem, type Known, Offer, type ReadAnswer } from './offer.ts';
+import { type ConnectionId, handshakeHeader, MAX_REFUSED_OFFERS } from './record.ts';
 
-/** Rule 5 of the wire: an unverified address gets at most so many times what it has sent. */
-export const MAX_AMPLIFICATION = 3;
-/** Answers that were refused, remembered so that their repetitions are not looked at again. */
-const REMEMBERED_ANSWERS = 64;
+/** Authentic answers that one opening reads; then it takes a new ephemeral key. */
+const MAX_ANSWERS = 64;
 
-/** One answer to an XX1: authentic for whoever has sent it, which may be an attacker. */
-export interface Candidate {
-  readonly kind: 'candidate';
+/** One answer to an opening: authentic for whoever has sent it, which may be an attacker. */
+export interface Candidate extends ReadAnswer {
   /** Names it, and the session that it may become, to the driver. */
   readonly number: number;
   readonly opening: Opening;
-  readonly handshake: HandshakeState;
-  readonly said: Answered & SentIdentity;
-  readonly claim: IdentityClaim;
+  /** Of the first message that it answers. */
+  readonly known: Known | undefined;
+  /** The whole datagram. */
   readonly second: Uint8Array;
-  /** Where XX3 goes: the source of XX2 is believed only where an XX1 went to. */
+  /** Where the session goes: the source of the answer is believed only where the first message went to. */
   readonly address: Address;
   readonly createdAt: Millis;
 }
 
-export type ReadAnswer =
-  | { readonly kind: 'candidate'; readonly candidate: Candidate }
-  | { readonly kind: 'known' | 'forged' | 'malformed' | 'unbound' };
-
-/** The initiator's side of XX for one peer, from XX1 to the answer that the driver trusts. */
+/** The initiator's side of a handshake with one peer, from the first message to the answer that the driver trusts. */
 export class Opening {
   readonly kind = 'opening';
   readonly id: number;
   readonly peer: string;
   readonly local: ConnectionId;
-  /** The whole XX1. */
-  readonly first: Uint8Array;
   readonly startedAt: Millis;
-  readonly #handshake: HandshakeState;
-  readonly #identity: LocalIdentity;
+  readonly #party: Party;
+  /** Each with an older version than the one before. Answers to all of them are read. */
+  readonly #offers: Offer[];
   /** The ephemeral keys of the answers that were authentic. */
   readonly #answers: Uint8Array[] = [];
+  #cookie: Uint8Array | undefined;
 
   /** Timers that have fired without an answer. */
   attempts = 0;
   copies = 0;
   dueAt: Millis;
-  /** Where the last XX1 went. */
+  /** Where the last first message went. */
   target: Address | undefined;
-  /** Everywhere that XX1 went. */
+  /** Everywhere that it went. */
   readonly targets = new Set<Address>();
   /** Answers that the driver has not decided about. */
   undecided: Candidate[] = [];
@@ -72,73 +55,92 @@ export class Opening {
     readonly id: number;
     readonly peer: string;
     readonly local: ConnectionId;
-    readonly identity: LocalIdentity;
-    readonly random: Random;
+    readonly party: Party;
+    readonly version: number;
+    readonly known: Known | undefined;
     readonly now: Millis;
   }) {
-    const { id, peer, local, identity, random, now } = options;
+    const { id, peer, local, party, version, known, now } = options;
     this.id = id;
     this.peer = peer;
     this.local = local;
     this.startedAt = now;
     this.dueAt = now;
-    this.#identity = identity;
-    const header = firstHeader(local);
-    this.#handshake = new HandshakeState({
-      pattern: XX,
-      suite: SUITE,
-      role: 'initiator',
-      prologue: prologue(header),
-      static: { secret: identity.noiseSecret, public: identity.noisePublic },
-      generate: () => generateKeyPair(random),
-    });
-    const needed = Math.ceil(longestSecond(peer.length) / MAX_AMPLIFICATION);
-    const padding = new Uint8Array(Math.max(0, needed - header.length - X25519_BYTES));
-    this.first = concat(header, this.#handshake.writeMessage(padding));
+    this.#party = party;
+    this.#offers = [new Offer({ party, local, peer, version, refused: [], known })];
   }
 
-  /** Reads the Noise message of an XX2 whose datagram is `second`. The opening itself goes on as if it had not come. */
-  read(from: Address, second: Uint8Array, message: Uint8Array, number: number, now: Millis): ReadAnswer {
-    const ephemeral = message.slice(0, X25519_BYTES);
+  get #newest(): Offer {
+    return this.#offers.at(-1)!;
+  }
+
+  get label(): 'XX1' | 'IK1' {
+    return this.#newest.label;
+  }
+
+  /** The whole first message, as it is to be sent now. */
+  get first(): Uint8Array {
+    return this.#newest.datagram(this.#cookie);
+  }
+
+  get isFull(): boolean {
+    return this.#answers.length >= MAX_ANSWERS;
+  }
+
+  /** Sends this along from now on. Returns whether it is new. */
+  setCookie(cookie: Uint8Array): boolean {
+    if (this.#cookie !== undefined && equal(this.#cookie, cookie)) return false;
+    this.#cookie = cookie;
+    return true;
+  }
+
+  /**
+   * Offers an older version beside the others: whoever says that the peer has no newer one may lie, and is found out by
+   * a peer that sees what was refused. Returns whether that is possible.
+   */
+  offer(version: number): boolean {
+    const refused = this.#offers.map((offer) => offer.version);
+    if (refused.includes(version) || refused.length > MAX_REFUSED_OFFERS) return false;
+    const { local, peer } = this;
+    this.#offers.push(new Offer({ party: this.#party, local, peer, version, refused }));
+    this.#cookie = undefined;
+    return true;
+  }
+
+  /** Reads the Noise message of an answer whose datagram is `second`. The opening goes on as if it had not come. */
+  read(
+    from: Address,
+    second: Uint8Array,
+    { kind, message }: { readonly kind: 'XX2' | 'IK2'; readonly message: Uint8Array },
+    number: number,
+    now: Millis,
+  ): Result<Candidate, AnswerProblem | 'known'> {
+    const ephemeral = ephemeralOf(message, this.#party.network);
+    if (ephemeral === undefined) return bad('malformed');
     // One ephemeral key of a responder, one answer: a second text under it would make XX3 repeat a nonce.
-    if (this.#answers.some((known) => equal(known, ephemeral))) return { kind: 'known' };
-    const handshake = this.#handshake.fork();
-    const payload = handshake.readMessage(message);
-    if (!payload.ok) return { kind: payload.problem === 'forged' ? 'forged' : 'malformed' };
-    this.#answers.push(ephemeral);
-    if (this.#answers.length > REMEMBERED_ANSWERS) this.#answers.shift();
-    const said = decodeAnswered(payload.value);
-    if (!said.ok) return { kind: 'malformed' };
-    const claim = claimOf(said.value, handshake);
-    if (!isBound(claim, said.value.binding)) return { kind: 'unbound' };
-    const candidate: Candidate = {
-      kind: 'candidate',
-      number,
-      opening: this,
-      handshake,
-      said: said.value,
-      claim,
-      second,
-      address: this.targets.has(from) ? from : this.target!,
-      createdAt: now,
-    };
-    return { kind: 'candidate', candidate };
+    if (this.#answers.some((known) => equal(known, ephemeral))) return bad('known');
+    for (const offer of this.#offers) {
+      const read = offer.read(kind, message);
+      if (!read.ok && read.problem === 'forged') continue;
+      this.#answers.push(ephemeral);
+      if (!read.ok) return read;
+      return ok({
+        ...read.value,
+        number,
+        opening: this,
+        known: offer.known,
+        second,
+        address: this.targets.has(from) ? from : this.target!,
+        createdAt: now,
+      });
+    }
+    return bad('forged');
   }
 
-  /** The XX3 for `candidate`; once for each, as it uses up the handshake's last nonces. */
-  confirm(candidate: Candidate, bootId: Uint8Array, generation: number): Uint8Array {
-    const payload = encodeConfirmed(this.#identity, bootId, { generation });
-    return concat(
-      handshakeHeader('XX3', candidate.said.connectionId),
-      candidate.handshake.writeMessage(payload),
-    );
+  /** The XX3 for an XX2; once for each, as it uses up the handshake's last nonces. */
+  confirm({ said, handshake }: Candidate, bootId: Uint8Array, generation: number): Uint8Array {
+    const { identity, network } = this.#party;
+    const payload = encodeConfirmed(identity, bootId, { generation });
+    return concat(handshakeHeader('XX3', said.connectionId), writeMessage(handshake, payload, network));
   }
-}
-
-/** Joins what the peer has said with the Noise key that the handshake has proved. */
-export function claimOf(said: SentIdentity, handshake: HandshakeState): IdentityClaim {
-  const { serverName, signingKeyId, signingPublic, serial } = said;
-  const noisePublic = handshake.remoteStatic;
-  assert(noisePublic !== undefined, 'the message has carried a static key');
-  return { serverName, noisePublic, signingKeyId, signingPublic, serial };
 }

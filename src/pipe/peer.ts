@@ -1,13 +1,15 @@
+import { assert } from '../base/assert.ts';
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import type { IdentityClaim } from './identity.ts';
 import type { PipeLimits } from './limits.ts';
 import type { Opening } from './opening.ts';
 import { SendQueue } from './send_queue.ts';
 import type { Session } from './session.ts';
 
-/** Generations are 32 bits in the payload. */
-const LAST_GENERATION = 2 ** 32 - 1;
+/** Generations are 48 bits in the payload. */
+const LAST_GENERATION = 2 ** 48 - 1;
 
 /** A server by name, and everything between it and this side. */
 export class Peer {
@@ -27,7 +29,11 @@ export class Peer {
   refusals = 0;
   #bootId: Uint8Array | undefined;
   #boot = 0;
+  /** The identity of the newest session, which was trusted: with it a handshake need not begin from nothing. */
+  known: IdentityClaim | undefined;
   #generation = 0;
+  /** The highest generation of what has been removed, or was answered. */
+  #floor = -1;
 
   constructor(name: string, limits: PipeLimits) {
     this.name = name;
@@ -43,25 +49,60 @@ export class Peer {
     );
   }
 
-  /** The generation of a session that this side is about to confirm. */
-  get nextGeneration(): number {
-    return Math.min(this.#generation + 1, LAST_GENERATION);
+  /**
+   * The generation of a session that this side opens: higher than all that it knows of, and also than those that it has
+   * forgotten, as long as its clock goes on.
+   * @param wall Unix time in milliseconds
+   */
+  nextGeneration(wall: Millis): number {
+    return Math.min(Math.max(Math.floor(wall), this.#generation + 1), LAST_GENERATION);
+  }
+
+  /**
+   * The highest generation that the peer is known to know of: what it opens has a higher one, or it is a repetition of
+   * something old.
+   */
+  get floor(): number {
+    const shared = this.sessions.filter(({ isShared }) => isShared);
+    return Math.max(this.#floor, ...shared.map(({ terms }) => terms.generation));
+  }
+
+  /** An IK1 of the peer with this generation was accepted. */
+  accepted(generation: number): void {
+    this.#floor = Math.max(this.#floor, generation);
+  }
+
+  /** Names the newest start of the peer that this side knows of. */
+  get bootId(): Uint8Array {
+    assert(this.#bootId !== undefined, 'there has been a session with the peer');
+    return this.#bootId;
   }
 
   /** Adds an established session. Returns whether the peer has restarted since the last one. */
   add(session: Session): boolean {
-    const restarted = this.#bootId !== undefined && !equal(this.#bootId, session.terms.bootId);
-    if (restarted) this.#boot++;
-    this.#bootId = session.terms.bootId;
+    const restarted = this.startedAs(session.terms.bootId);
     session.boot = this.#boot;
     this.#generation = Math.max(this.#generation, session.terms.generation);
+    this.known = session.terms.claim;
     this.sessions.push(session);
+    return restarted;
+  }
+
+  /**
+   * The peer's newest start is that of `bootId`. Returns whether it was another before. Sessions that go on keep their
+   * place behind those that are made after it.
+   */
+  startedAs(bootId: Uint8Array): boolean {
+    const restarted = this.#bootId !== undefined && !equal(this.#bootId, bootId);
+    if (restarted) this.#boot++;
+    this.#bootId = bootId;
     return restarted;
   }
 
   remove(session: Session): void {
     const at = this.sessions.indexOf(session);
     if (at >= 0) this.sessions.splice(at, 1);
+    if (at >= 0 && session.isShared) this.accepted(session.terms.generation);
   }
 
   /**

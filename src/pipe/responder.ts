@@ -1,45 +1,120 @@
 import { equal } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
+import { X25519_BYTES } from '../crypto/x25519.ts';
 import type { Address } from '../link/link.ts';
-import type { Answer } from './answers.ts';
+import type { Accepted, Answer } from './answers.ts';
 import { CONFIRMATION, encodeClose } from './control.ts';
+import { Cookies } from './cookie.ts';
 import { longestSecond } from './handshake_payload.ts';
-import type { PipeRecord } from './record.ts';
-import { Session } from './session.ts';
+import { type ConnectionId, encodeCookie, encodeFirst, encodeVersions, type FirstRecord } from './record.ts';
+import { firstProgress, Session } from './session.ts';
 import type { PipeState } from './state.ts';
 import { TokenBucket } from './token_bucket.ts';
 
-/** Answers XX1 and XX3, and sends nothing by itself. */
+/** Answers first messages and XX3, and sends nothing by itself. */
 export class Responder {
   readonly #state: PipeState;
   readonly #repeatBucket: TokenBucket;
 
+  readonly #cookies: Cookies;
+
   constructor(state: PipeState) {
+    this.#cookies = new Cookies(state.random);
     const { readsPerSecond, readsBurst } = state.limits;
     this.#state = state;
     this.#repeatBucket = new TokenBucket(readsPerSecond, readsBurst);
   }
 
-  /** XX1: a new one gets an answer, a repeated one gets the same answer again. */
-  first(from: Address, bytes: Uint8Array, record: Extract<PipeRecord, { kind: 'XX1' }>, now: Millis): void {
-    if (!this.#state.mayAnswer(from, longestSecond(this.#state.identity.serverName.length), now)) return;
-    const known = this.#state.answers.find(bytes);
+  /** XX1 or IK1: a new one gets an answer, a repeated one the same answer again. */
+  first(from: Address, record: FirstRecord, now: Millis): void {
+    const { versions, network, identity, limits, answers, connections, statistics } = this.#state;
+    // In every version there is a key in it.
+    if (record.message.length < X25519_BYTES) {
+      statistics.malformed++;
+      return;
+    }
+    if (!versions.includes(record.version)) {
+      this.#refuseVersion(from, record, now);
+      return;
+    }
+    // Somebody has kept a better version from this side.
+    if (record.refused.some((version) => versions.includes(version))) {
+      statistics.unauthenticated++;
+      return;
+    }
+    const digest = sha256(encodeFirst(record.header, record.message));
+    const isProved = record.cookie !== undefined && this.#cookies.isGood(record.cookie, from, digest, now);
+    const longest = longestSecond(identity.serverName.length, network);
+    if (!this.#state.mayAnswer(from, longest, now, isProved)) {
+      if (!isProved) this.#challenge(from, record, digest, now);
+      return;
+    }
+    const known = answers.find(digest);
     if (known !== undefined) {
-      this.#state.sendOwn(from, known.second, 'XX2');
+      this.#state.sendOwn(from, known.second, known.label);
       return;
     }
-    while (this.#state.answers.size >= this.#state.limits.halfOpen)
-      this.#remove(this.#state.answers.makeRoom((address) => this.#state.isKnown(address)));
-    const local = this.#state.connections.choose();
-    const opening = [...this.#state.openings.values()].some(({ target }) => target === from);
-    const answer = this.#state.answers.create(bytes, record, { local, from, opening, now });
+    const local = connections.choose();
+    const answer = answers.create(record, {
+      local,
+      from,
+      now,
+      lookUp: (noisePublic) => {
+        const peer = this.#state.peerOf(noisePublic);
+        return peer?.known && { claim: peer.known, floor: peer.floor };
+      },
+      isOpening: (peer) => this.#isOpening(peer, from),
+      accept: (accepted) => this.#accept(accepted, { local, remote: record.source, from, now }),
+    });
     if (!answer.ok) {
-      this.#state.statistics.malformed++;
+      if (answer.problem === 'replayed') statistics.replayed++;
+      else statistics.malformed++;
       return;
     }
-    this.#state.connections.set(local, answer.value);
-    this.#state.sendOwn(from, answer.value.second, 'XX2');
+    while (answers.size > limits.halfOpen)
+      this.#remove(answers.makeRoom((address) => this.#state.isKnown(address), answer.value));
+    connections.set(local, answer.value);
+    this.#state.sendOwn(from, answer.value.second, answer.value.label);
+  }
+
+  #isOpening(peer: string | undefined, from: Address): boolean {
+    if (peer !== undefined) return this.#state.peer(peer).opening !== undefined;
+    return [...this.#state.openings.values()].some(({ target }) => target === from);
+  }
+
+  /** What an IK1 has agreed about. The old session stays until a record shows that the IK1 was new. */
+  #accept(
+    { said, claim, keys }: Accepted,
+    { local, remote, from, now }: { local: ConnectionId; remote: ConnectionId; from: Address; now: Millis },
+  ): Session {
+    const { bootId, generation } = said;
+    this.#state.peer(claim.serverName).accepted(generation);
+    const number = this.#state.nextNumber();
+    const { network } = this.#state;
+    return new Session(
+      {
+        ...{ number, initiator: false, local, remote, claim, network, bootId, generation },
+        address: from,
+        createdAt: now,
+      },
+      firstProgress(keys),
+    );
+  }
+
+  /** Has the sender of a first message show that he receives at that address. Nothing is kept of him. */
+  #challenge(from: Address, { source }: FirstRecord, digest: Uint8Array, now: Millis): void {
+    const cookie = encodeCookie(source, this.#cookies.make(from, digest, now));
+    if (!this.#state.mayAnswerShortly(from, cookie.length, now)) return;
+    this.#state.statistics.cookiesSent++;
+    this.#state.sendOwn(from, cookie, 'cookie');
+  }
+
+  #refuseVersion(from: Address, { source }: FirstRecord, now: Millis): void {
+    const answer = encodeVersions(source, this.#state.versions);
+    if (!this.#state.mayAnswerShortly(from, answer.length, now)) return;
+    this.#state.statistics.versionsSent++;
+    this.#state.sendOwn(from, answer, 'versions');
   }
 
   #remove(answer: Answer | undefined): void {
@@ -47,7 +122,12 @@ export class Responder {
   }
 
   /** XX3. */
-  third(from: Address, bytes: Uint8Array, record: Extract<PipeRecord, { kind: 'XX3' }>, now: Millis): void {
+  third(
+    from: Address,
+    bytes: Uint8Array,
+    record: { readonly destination: ConnectionId; readonly message: Uint8Array },
+    now: Millis,
+  ): void {
     const owner = this.#state.connections.get(record.destination);
     if (owner?.kind === 'session') {
       this.#thirdAgain(owner, bytes, now);
@@ -61,21 +141,43 @@ export class Responder {
       return;
     }
     const { said, claim, keys } = finished.value;
-    const session = new Session({
-      number: this.#state.nextNumber(),
-      initiator: false,
-      local: owner.local,
-      remote: owner.remote,
-      keys,
-      claim,
-      bootId: said.bootId,
-      generation: said.generation,
-      address: from,
-      createdAt: now,
-    });
+    const session = new Session(
+      {
+        number: this.#state.nextNumber(),
+        initiator: false,
+        local: owner.local,
+        remote: owner.remote,
+        claim,
+        network: this.#state.network,
+        bootId: said.bootId,
+        generation: said.generation,
+        address: from,
+        createdAt: now,
+      },
+      firstProgress(keys),
+    );
     session.thirdDigest = sha256(bytes);
     this.#state.connections.set(owner.local, session);
     this.#state.ask(session, claim, from);
+  }
+
+  /**
+   * A record on the session of an IK1: if it is genuine then the IK1 was new, since nobody else than its sender has the
+   * keys. The session is the driver's to decide about now.
+   */
+  begun(answer: Answer, from: Address): void {
+    const session = answer.tentative;
+    if (session === undefined) return;
+    answer.tentative = undefined;
+    this.#state.connections.set(answer.local, session);
+    this.#state.ask(session, session.terms.claim, from);
+  }
+
+  /** The initiator of a session without XX3 wants to know whether its records arrive. */
+  asked(session: Session, now: Millis): void {
+    if (session.terms.initiator) return;
+    if (session.state === 'undecided') session.isAsked = true;
+    else this.#state.answerOn(session, CONFIRMATION, 'confirm', now);
   }
 
   /** The initiator has not heard from this side yet. */

@@ -53,11 +53,13 @@ export class SendQueue {
     return old.map(({ item }) => item);
   }
 
-  /** Empties the queue, most urgent first and in order of arrival among equals. */
-  drain(): Outgoing[] {
-    const items = this.#waiting.map(({ item }) => item);
-    this.#waiting = [];
-    return items.sort((a, b) => a.priority - b.priority);
+  /** Removes and returns what is most urgent, and of that the first that came. */
+  take(): Outgoing | undefined {
+    let best = 0;
+    this.#waiting.forEach(({ item }, i) => {
+      if (item.priority < this.#waiting[best]!.item.priority) best = i;
+    });
+    return this.#waiting.splice(best, 1)[0]?.item;
   }
 
   #bytes(): number {

@@ -1,20 +1,25 @@
 import { assert } from '../base/assert.ts';
+import { equal } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
 import { Allowance } from './allowance.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Connections } from './connections.ts';
+import { encodeChallenge } from './control.ts';
 import type { PipeConfig, PipeDatagram, PipeEvent, PipeStatistics, PipeStep } from './events.ts';
 import { BOOT_ID_BYTES } from './handshake_payload.ts';
 import type { IdentityClaim, LocalIdentity } from './identity.ts';
 import { DEFAULT_LIMITS, type PipeLimits } from './limits.ts';
+import { type Network, networkOf, OPEN_NETWORK } from './network.ts';
 import type { Candidate, Opening } from './opening.ts';
 import { Peer } from './peer.ts';
-import { transportLength } from './record.ts';
+import { type ConnectionId, longestTransport, VERSION_AND_SUITE } from './record.ts';
+import type { PipeWrite, StoredSession } from './resumption.ts';
 import type { Outgoing } from './send_queue.ts';
-import type { Session } from './session.ts';
+import { Session, type SessionProgress } from './session.ts';
 import { type HandshakeTiming, handshakeTimeout } from './timing.ts';
+import { TokenBucket } from './token_bucket.ts';
 
 /**
  * What initiator, responder and records share: peers, sessions, and the step that is being made. Each input to the
@@ -25,12 +30,18 @@ export class PipeState {
     malformed: 0,
     unauthenticated: 0,
     replayed: 0,
+    stale: 0,
     throttled: 0,
     notHeld: 0,
     hintsSent: 0,
+    cookiesSent: 0,
+    versionsSent: 0,
   };
   readonly identity: LocalIdentity;
   readonly random: Random;
+  readonly network: Network;
+  /** Versions and suites that this side has, best first. */
+  readonly versions: readonly number[];
   readonly limits: PipeLimits;
   readonly timing: (address: Address) => HandshakeTiming;
   readonly bootId: Uint8Array;
@@ -46,28 +57,143 @@ export class PipeState {
   /** Peers whose next handshake waits for its time. */
   readonly postponed = new Set<Peer>();
   readonly peers = new Map<string, Peer>();
+  /** Sessions that have gone on after a restart and that the driver has not decided about, by number. */
+  readonly resumed = new Map<number, Session>();
   readonly #allowance: Allowance;
+  readonly #cookieBucket: TokenBucket;
+  readonly #isPersistent: boolean;
+  readonly #wallOrigin: Millis;
+  /** Snapshots that have been handed out and are not on the disk yet, in order; at most one of a session. */
+  #saving: { readonly token: number; readonly session: Session; readonly progress: SessionProgress }[] = [];
+  #lastToken = 0;
+  #writes: PipeWrite[] = [];
   datagrams: PipeDatagram[] = [];
   events: PipeEvent[] = [];
   #lastNumber = 0;
 
-  constructor({ identity, random, limits, handshakeTiming }: PipeConfig) {
+  constructor({
+    identity,
+    random,
+    limits,
+    handshakeTiming,
+    isPersistent = false,
+    wallOrigin = 0,
+    network = OPEN_NETWORK,
+    versions = [VERSION_AND_SUITE],
+  }: PipeConfig) {
     this.identity = identity;
     this.random = random;
+    this.network = networkOf(network);
+    this.versions = versions;
     this.limits = { ...DEFAULT_LIMITS, ...limits };
     this.timing = handshakeTiming;
+    this.#isPersistent = isPersistent;
+    this.#wallOrigin = wallOrigin;
     const { answersPerSecond, answersBurst, answersShare } = this.limits;
     this.#allowance = new Allowance(answersPerSecond, answersBurst, answersShare);
     this.bootId = random.bytes(BOOT_ID_BYTES);
     this.connections = new Connections(random);
-    this.answers = new Answers(identity, this.bootId, random, this.limits.halfOpenMs);
+    this.answers = new Answers(this, this.bootId, this.limits.halfOpenMs);
+    this.#cookieBucket = new TokenBucket(this.limits.cookiesPerSecond, this.limits.cookiesBurst);
+  }
+
+  /** Unix time in milliseconds, where the driver has said what it is. */
+  wallTime(now: Millis): Millis {
+    return now + this.#wallOrigin;
   }
 
   step(): PipeStep {
-    const step = { writes: [], datagrams: this.datagrams, events: this.events, deadline: this.#deadline() };
+    const step = {
+      writes: this.#writes,
+      datagrams: this.datagrams,
+      events: this.events,
+      deadline: this.#deadline(),
+    };
+    this.#writes = [];
     this.datagrams = [];
     this.events = [];
     return step;
+  }
+
+  /** Has a session stored as it is now, where that is due and it is one that a restart should go on with. */
+  save(session: Session, now: Millis): void {
+    // An initiator's session is worth nothing before XX3 has arrived.
+    const isDue = session.state === 'established' && session.isShared;
+    if (!isDue || !(session.wantsSaving || !session.isKept)) return;
+    if (this.#saving.some((saving) => saving.session === session)) return;
+    const progress = session.snapshot();
+    session.isKept = true;
+    if (!this.#isPersistent) {
+      session.saved(progress);
+      return;
+    }
+    const token = ++this.#lastToken;
+    this.#saving.push({ token, session, progress });
+    this.#writes.push({ token, kind: 'session', row: this.#rowOf(session, progress, now) });
+  }
+
+  /** All writes up to `token` are on the disk. */
+  stored(token: number, now: Millis): void {
+    const done = this.#saving.filter((saving) => saving.token <= token);
+    this.#saving = this.#saving.filter((saving) => saving.token > token);
+    for (const { session, progress } of done) {
+      if (!session.isKept) continue;
+      session.saved(progress);
+      this.save(session, now);
+      this.flush(this.peer(session.terms.claim.serverName), now);
+    }
+  }
+
+  #rowOf(session: Session, progress: SessionProgress, now: Millis): StoredSession {
+    const { local, remote, initiator, generation, claim, createdAt } = session.terms;
+    const peerBoot = this.peer(claim.serverName).bootId;
+    return {
+      ...{ local, remote, initiator, generation, claim, peerBoot, ...progress },
+      network: this.network.digest,
+      address: session.address,
+      createdAt: Math.round(createdAt + this.#wallOrigin),
+      savedAt: Math.round(Math.max(now, createdAt) + this.#wallOrigin),
+    };
+  }
+
+  /** A session of an earlier process goes on, unless it was agreed about under another configuration. */
+  restore(row: StoredSession, now: Millis): void {
+    if (!equal(row.network, this.network.digest)) {
+      this.#writes.push({ token: ++this.#lastToken, kind: 'forget', local: row.local });
+      return;
+    }
+    const { initiator, generation, claim, peerBoot, address } = row;
+    const [local, remote] = [row.local as ConnectionId, row.remote as ConnectionId];
+    // A clock that was set back makes no session younger than it was.
+    const age = Math.max(now + this.#wallOrigin, row.savedAt) - row.createdAt;
+    const number = this.nextNumber();
+    const session = new Session(
+      {
+        ...{ number, initiator, local, remote, claim, generation, address },
+        network: this.network,
+        bootId: peerBoot,
+        createdAt: now - age,
+      },
+      row,
+      this.bootId,
+    );
+    session.state = 'established';
+    session.heard = true;
+    session.isKept = true;
+    this.connections.set(local, session);
+    this.established.add(session);
+    this.peer(claim.serverName).add(session);
+    this.resumed.set(number, session);
+    this.events.push({ kind: 'identity', session: number, claim, address });
+    if (this.established.size > this.limits.sessions) this.forget(this.#quietestBut(session));
+    this.save(session, now);
+  }
+
+  /** The peer of a session has a new salt: it has started anew, which other sessions with it may know already. */
+  startedAnew(session: Session, salt: Uint8Array, now: Millis): void {
+    const peer = this.peer(session.terms.claim.serverName);
+    if (peer.startedAs(salt)) this.events.push({ kind: 'restarted', peer: peer.name });
+    this.save(session, now);
   }
 
   /** Names sessions, answers and handshakes to the driver. */
@@ -115,17 +241,38 @@ export class PipeState {
    * Whether so many bytes may go to somebody who has not proved who he is, or who repeats what anybody can have captured
    * (wire rule 5: at most a tenth of a link's airtime). What may not is counted, and is for the peer to ask again.
    */
-  mayAnswer(to: Address, bytes: number, now: Millis): boolean {
+  mayAnswer(to: Address, bytes: number, now: Millis, isProved?: boolean): boolean {
     const { rate, overhead } = this.timing(to);
-    const answer = { wireBytes: bytes + overhead, rate, isKnown: () => this.isKnown(to) };
+    const answer = {
+      wireBytes: bytes + overhead,
+      rate,
+      isKnown: () => this.isKnown(to),
+      ...(isProved === undefined ? {} : { isProved }),
+    };
     const may = this.#allowance.take(answer, now);
     if (!may) this.statistics.throttled++;
     return may;
   }
 
+  /** The same for a cookie or a list of versions: shorter than what it answers, and hardly any work. */
+  mayAnswerShortly(to: Address, bytes: number, now: Millis): boolean {
+    if (!this.#cookieBucket.take(now)) return false;
+    const { rate, overhead } = this.timing(to);
+    const answer = { wireBytes: bytes + overhead, rate, isKnown: () => this.isKnown(to) };
+    return this.#allowance.takeAirtime(answer, now);
+  }
+
+  /** The peer whose newest trusted identity has that Noise key. */
+  peerOf(noisePublic: Uint8Array): Peer | undefined {
+    for (const peer of this.peers.values()) {
+      if (peer.known !== undefined && equal(peer.known.noisePublic, noisePublic)) return peer;
+    }
+    return undefined;
+  }
+
   /** Whether a peer is at `address`, as far as the configuration and authenticated records tell. */
   isKnown(address: Address): boolean {
-    for (const session of this.established) if (session.address === address) return true;
+    for (const { path } of this.established) if (path.address === address) return true;
     for (const peer of this.peers.values()) if (peer.configured === address) return true;
     return false;
   }
@@ -141,17 +288,30 @@ export class PipeState {
     for (const { receipt } of items) if (receipt !== null) this.events.push({ kind: 'dropped', receipt });
   }
 
-  sendOn(session: Session, item: Outgoing): void {
+  /** Sends what waits for `peer`, as far as there is a session with numbers that may be used. */
+  flush(peer: Peer, now: Millis): void {
+    while (!peer.queue.isEmpty) {
+      const session = this.current(peer);
+      if (!session?.maySend) return;
+      this.sendOn(session, peer.queue.take()!, now);
+    }
+  }
+
+  sendOn(session: Session, item: Outgoing, now: Millis): void {
     const { unconfirmed } = session;
     const bytes = session.seal('data', item.bytes);
     if (unconfirmed !== undefined) unconfirmed.carried = Math.max(unconfirmed.carried, bytes.length);
-    this.datagrams.push({
-      to: session.address,
-      bytes,
-      priority: item.priority,
-      receipt: item.receipt,
-      handshake: null,
-      label: `data ${item.label}`,
+    const { priority, receipt, label } = item;
+    this.#sendTo(session, bytes, { priority, receipt, handshake: null, label: `data ${label}` });
+    this.save(session, now);
+  }
+
+  /** Sends one record, to each of the addresses where the peer may be. */
+  #sendTo(session: Session, bytes: Uint8Array, rest: Omit<PipeDatagram, 'to' | 'bytes'>): void {
+    const addresses = session.path.route(bytes.length);
+    addresses.forEach((to, i) => {
+      const receipt = i === addresses.length - 1 ? rest.receipt : null;
+      this.datagrams.push({ ...rest, to, bytes, receipt });
     });
   }
 
@@ -159,14 +319,35 @@ export class PipeState {
     this.datagrams.push({ to, bytes, priority: 0, receipt: null, handshake, label });
   }
 
-  sendControl(session: Session, plaintext: Uint8Array, label: string): void {
-    if (!session.usedUp) this.sendOwn(session.address, session.seal('control', plaintext), label);
+  /** A control record. It is not sent where no number may be used now: whoever waits for it asks again. */
+  sendControl(
+    session: Session,
+    plaintext: Uint8Array,
+    label: string,
+    now: Millis,
+    handshake: number | null = null,
+  ): void {
+    if (!session.maySend) return;
+    const bytes = session.seal('control', plaintext);
+    this.#sendTo(session, bytes, { priority: 0, receipt: null, handshake, label });
+    this.save(session, now);
   }
 
   /** A control record in answer to what anybody can have sent. */
   answerOn(session: Session, plaintext: Uint8Array, label: string, now: Millis): void {
-    const length = transportLength(session.terms.remote, plaintext.length);
-    if (this.mayAnswer(session.address, length, now)) this.sendControl(session, plaintext, label);
+    const length = longestTransport(session.terms.remote, plaintext.length);
+    if (this.mayAnswer(session.address, length, now)) this.sendControl(session, plaintext, label, now);
+  }
+
+  /** Asks at the address where the peer's newest record came from whether it is there. */
+  challenge(session: Session, now: Millis): void {
+    const { challenge } = session.path;
+    if (challenge === undefined || !session.maySend) return;
+    const plaintext = encodeChallenge(challenge);
+    const to = session.path.challengeTo(longestTransport(session.terms.remote, plaintext.length));
+    if (to === undefined) return;
+    this.sendOwn(to, session.seal('control', plaintext), 'challenge');
+    this.save(session, now);
   }
 
   timeout(address: Address, attempt: number, awaited: readonly number[]): Millis {
@@ -214,14 +395,16 @@ export class PipeState {
     const restarted = peer.add(session);
     this.established.add(session);
     if (this.established.size > this.limits.sessions) this.forget(this.#quietestBut(session));
-    this.events.push({ kind: 'established', session: number, peer: peer.name, claim, restarted });
+    const { mode } = this.network;
+    this.events.push({ kind: 'established', session: number, peer: peer.name, claim, mode, restarted });
     if (peer.opening !== undefined) this.cancel(peer.opening);
     this.postpone(peer, undefined);
     for (const bytes of session.held) this.events.push({ kind: 'payload', peer: peer.name, bytes });
     session.held = [];
     session.heldBytes = 0;
     this.retireReplaced(peer, now);
-    for (const item of peer.queue.drain()) this.sendOn(this.current(peer)!, item);
+    this.save(session, now);
+    this.flush(peer, now);
   }
 
   #quietestBut(kept: Session): Session {
@@ -250,6 +433,14 @@ export class PipeState {
     this.stopConfirming(session);
   }
 
+  /** No restart goes on with the session any more. */
+  discard(session: Session): void {
+    if (!session.isKept) return;
+    session.isKept = false;
+    if (this.#isPersistent)
+      this.#writes.push({ token: ++this.#lastToken, kind: 'forget', local: session.terms.local });
+  }
+
   stopConfirming(session: Session): void {
     if (session.unconfirmed) this.unconfirmed.delete(session.unconfirmed.id);
     session.unconfirmed = undefined;
@@ -257,6 +448,8 @@ export class PipeState {
 
   forget(session: Session): void {
     this.stopConfirming(session);
+    this.discard(session);
+    this.resumed.delete(session.terms.number);
     this.connections.delete(session.terms.local, session);
     this.undecided.delete(session.terms.number);
     this.established.delete(session);

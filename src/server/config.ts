@@ -25,6 +25,12 @@ export interface Config {
     };
     readonly websocket: boolean;
     readonly serial: readonly SerialConfig[];
+    readonly pipe: {
+      readonly mode: 'encrypted' | 'authenticated-only';
+      /** Base64 of 32 bytes. */
+      readonly psk: string | null;
+      readonly station: string | null;
+    };
   };
   readonly federation: {
     readonly trust: 'verified' | 'tofu';
@@ -86,6 +92,7 @@ const DEFAULTS: Config = {
     link: { rate: null, delay_ms: 0, mtu: 1200, airtime_per_hour_s: null },
     websocket: true,
     serial: [],
+    pipe: { mode: 'encrypted', psk: null, station: null },
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },

@@ -61,12 +61,16 @@ import { Profiles } from '../homeserver/profiles.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import type { Link } from '../link/link.ts';
-import { parseServerName, type ServerName } from '../matrix/ids.ts';
+import { type KeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
 import { type SigningKey, signingKey } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
+import type { RetiredKey } from '../storage/own_keys.ts';
+import { pipeSessionStore } from '../storage/pipe_sessions.ts';
+import type { StoredKey } from '../storage/server_keys.ts';
 import { type Config, ConfigError } from './config.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
 import { storedFits } from './link_fits.ts';
+import { pipeNetwork } from './pipe_network.ts';
 
 export interface HomeserverOptions {
   readonly config: Config;
@@ -225,6 +229,7 @@ function createFederation(
         ...(options.certificateAuthorities && { certificateAuthorities: options.certificateAuthorities }),
       })
     : undefined;
+  const network = pipeNetwork(config.coap.pipe);
   const links = new Map(
     linksOf(options).map(({ name, link, plain }) => {
       const socket = new ExchangeSocket({
@@ -234,6 +239,8 @@ function createFederation(
         log,
         identity: identity.pipe,
         plain,
+        network,
+        store: pipeSessionStore(database, name),
         fits: fits.get(name)!,
         trust: { decide: (claim) => trust.decide(claim) },
         ...(options.observer && { observer: options.observer }),
@@ -247,7 +254,7 @@ function createFederation(
     ...(https && { https }),
     ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses: pipeAddresses(peers) }) }),
   });
-  const keys = new KeyRing({ ...common, transports });
+  const keys = new KeyRing({ ...common, transports, retiredKeys: identity.retired.map(storedKey) });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys, log });
   const remoteRooms = new FederationRemoteRooms({
@@ -316,6 +323,14 @@ function addClientRoutes(
   clientEventRoutes(app, services);
   syncRoutes(app, services);
 }
+
+const storedKey = ({ keyId, publicKey, expired }: RetiredKey): StoredKey => ({
+  keyId: keyId as KeyId,
+  publicKey,
+  validUntil: expired,
+  retired: true,
+  confirmedUntil: 0,
+});
 
 /** What a configuration says of one other server. @throws ConfigError */
 export function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {

@@ -58,13 +58,34 @@ export function migrate(path: string, migrations: readonly Migration[] = readMig
   }
 }
 
+/**
+ * Checks that a database file has just the schema of this program, and changes nothing.
+ * @throws MigrationError where it has not
+ */
+export function checkSchema(path: string, migrations: readonly Migration[] = readMigrations()): void {
+  const connection = new Connection(path, { readonly: true, fileMustExist: true });
+  try {
+    const applied = appliedTo(connection);
+    applied.forEach((row, at) => {
+      checkApplied(row, migrations[at], migrations);
+    });
+    if (applied.length < migrations.length)
+      throw new MigrationError('the database is of an older version of the program: start the server once');
+  } finally {
+    connection.close();
+  }
+}
+
+const appliedTo = (connection: Connection.Database): Applied[] =>
+  connection
+    .prepare<[], Applied>('SELECT version, name, sha256 FROM schema_migrations ORDER BY version')
+    .all();
+
 function applyPending(connection: Connection.Database, migrations: readonly Migration[]): void {
   connection.exec(
     'CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL)',
   );
-  const applied = connection
-    .prepare<[], Applied>('SELECT version, name, sha256 FROM schema_migrations ORDER BY version')
-    .all();
+  const applied = appliedTo(connection);
   applied.forEach((row, at) => {
     checkApplied(row, migrations[at], migrations);
   });

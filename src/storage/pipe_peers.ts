@@ -19,6 +19,7 @@ export interface PipePeer {
 }
 
 interface PeerRow {
+  readonly server_name: string;
   readonly noise_key: string;
   readonly signing_key_id: string;
   readonly signing_key: string;
@@ -28,31 +29,35 @@ interface PeerRow {
   readonly last_seen: number;
 }
 
+const COLUMNS =
+  'server_name, noise_key, signing_key_id, signing_key, trust, serial, first_seen, last_seen' as const;
+
+const peerOf = (row: PeerRow): PipePeer => ({
+  serverName: row.server_name as ServerName,
+  noiseKey: row.noise_key,
+  signingKeyId: row.signing_key_id as KeyId,
+  signingKey: row.signing_key,
+  trust: row.trust as TrustKind,
+  serial: row.serial,
+  firstSeen: row.first_seen,
+  lastSeen: row.last_seen,
+});
+
 export async function pipePeer(db: Reader, server: ServerName): Promise<PipePeer | undefined> {
-  const row = await db.get<PeerRow>(
-    `SELECT noise_key, signing_key_id, signing_key, trust, serial, first_seen, last_seen
-     FROM pipe_peers WHERE server_name = ?`,
-    server,
-  );
-  return (
-    row && {
-      serverName: server,
-      noiseKey: row.noise_key,
-      signingKeyId: row.signing_key_id as KeyId,
-      signingKey: row.signing_key,
-      trust: row.trust as TrustKind,
-      serial: row.serial,
-      firstSeen: row.first_seen,
-      lastSeen: row.last_seen,
-    }
-  );
+  const row = await db.get<PeerRow>(`SELECT ${COLUMNS} FROM pipe_peers WHERE server_name = ?`, server);
+  return row && peerOf(row);
+}
+
+/** All of them, by name. */
+export async function pipePeers(db: Reader): Promise<PipePeer[]> {
+  const rows = await db.all<PeerRow>(`SELECT ${COLUMNS} FROM pipe_peers ORDER BY server_name`);
+  return rows.map(peerOf);
 }
 
 /** Stores a peer, in the place of what was known of it; the time at which it was first seen is kept. */
 export async function putPipePeer(tx: Transaction, peer: PipePeer): Promise<void> {
   await tx.run(
-    `INSERT INTO pipe_peers
-       (server_name, noise_key, signing_key_id, signing_key, trust, serial, first_seen, last_seen)
+    `INSERT INTO pipe_peers (${COLUMNS})
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (server_name) DO UPDATE SET
        noise_key = excluded.noise_key, signing_key_id = excluded.signing_key_id, signing_key = excluded.signing_key,

@@ -55,3 +55,8 @@ export async function putKey(tx: Transaction, server: ServerName, key: StoredKey
     key.confirmedUntil,
   );
 }
+
+/** The key API names all keys that are in use: before its answer is stored, what it confirmed earlier counts no more. */
+export async function unconfirmKeys(tx: Transaction, server: ServerName): Promise<void> {
+  await tx.run('UPDATE server_keys SET confirmed_until = 0 WHERE server_name = ?', server);
+}

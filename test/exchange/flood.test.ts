@@ -58,13 +58,13 @@ async function hour(options: { flood: boolean; pipe?: Partial<PipeLimits> }): Pr
 test('a flood of handshakes from many addresses leaves an established session most of its rate, and known peers their way in', async () => {
   const quiet = await hour({ flood: false });
   const flooded = await hour({ flood: true });
-  const unbounded = await hour({ flood: true, pipe: { answersShare: 1 } });
+  const looser = await hour({ flood: true, pipe: { answersShare: 0.8 } });
   // A tenth of the hour, and what may go at once.
   expect(flooded.lostSeconds).toBeGreaterThan(0);
   expect(flooded.lostSeconds).toBeLessThan(360 + 120);
   expect(flooded.answered).toBeGreaterThan(0.8 * quiet.answered);
-  // Without the bound the flood would show.
-  expect(unbounded.answered).toBeLessThan(0.6 * quiet.answered);
+  // With a looser bound the flood shows.
+  expect(looser.answered).toBeLessThan(0.6 * quiet.answered);
 
   // A server at an address that is known starts again and has to shake hands, against all of them.
   const { world, a, b } = flooded;

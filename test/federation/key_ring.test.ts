@@ -11,6 +11,7 @@ import type { JsonObject } from '../../src/matrix/json.ts';
 import { redact } from '../../src/matrix/redaction.ts';
 import { signJson } from '../../src/matrix/signing.ts';
 import { putPipePeer } from '../../src/storage/pipe_peers.ts';
+import type { StoredKey } from '../../src/storage/server_keys.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import {
@@ -42,8 +43,13 @@ beforeEach(() => {
   https = new ScriptedTransport((server) => ownKeyDocument(server, theirs, clock.wall()));
 });
 
-const ring = (behindPipe: readonly ServerName[] = [], withHttps = true) =>
+const ring = (
+  behindPipe: readonly ServerName[] = [],
+  withHttps = true,
+  retiredKeys: readonly StoredKey[] = [],
+) =>
   new KeyRing({
+    retiredKeys,
     serverName: A,
     signingKey: ours,
     database,
@@ -125,6 +131,35 @@ describe('what the key API publishes', () => {
   it('is believed for seven days at most', () => {
     const keys = parseKeyDocument(document({ valid_until_ts: clock.wall() + 1000 * DAY }), B, clock.wall());
     expect(keys.ok && keys.value[0]!.validUntil).toBe(clock.wall() + 7 * DAY);
+  });
+});
+
+describe('a signing key that this server used to have', () => {
+  const old = testKey(7, 'ed25519:old');
+  const retired: StoredKey = {
+    keyId: old.keyId,
+    publicKey: base64(old.publicKey),
+    validUntil: 5_000,
+    retired: true,
+    confirmedUntil: 0,
+  };
+
+  it('is published as one that others take for events up to its end, and for nothing else', () => {
+    const document = ring([], true, [retired]).ownKeys();
+    expect(document.old_verify_keys).toEqual({
+      'ed25519:old': { key: base64(old.publicKey), expired_ts: 5_000 },
+    });
+    const keys = parseKeyDocument(document, A, clock.wall());
+    expect(keys.ok && keys.value.find(({ keyId }) => keyId === old.keyId)).toEqual(retired);
+  });
+
+  it('still verifies what it signed then, and nothing that was signed later', async () => {
+    const me = '@me:a.example' as UserId;
+    const signed = (at: number) => pduJson(new EventFactory(new Map([[A, old]]), me, at).create.pdu);
+    const keys = ring([], true, [retired]);
+    expect((await keys.verify(signed(5_000), '12')).ok).toBe(true);
+    expect((await keys.verify(signed(5_001), '12')).ok).toBe(false);
+    expect((await ring().verify(signed(5_000), '12')).ok).toBe(false);
   });
 });
 
@@ -283,6 +318,17 @@ describe('keys of servers behind a pipe', () => {
     expect(await keys.isConfirmed(B, theirs.keyId, theirs.publicKey)).toBe(false);
     expect(await ring(pipe, false).isConfirmed(C, theirs.keyId, theirs.publicKey)).toBe(false);
   });
+});
+
+it('confirms no key that the key API has ceased to tell, though it did so within seven days', async () => {
+  const keys = ring();
+  expect(await keys.isConfirmed(B, theirs.keyId, theirs.publicKey)).toBe(true);
+  const next = testKey(6, 'ed25519:next');
+  https.answer = () => ownKeyDocument(B, next, clock.wall());
+  clock.advanceTo(HOUR);
+  expect(await keys.isConfirmed(B, next.keyId, next.publicKey)).toBe(true);
+  expect(await keys.isConfirmed(B, theirs.keyId, theirs.publicKey)).toBe(false);
+  expect(await keys.hasConfirmedKeys(B)).toBe(true);
 });
 
 it('does not let any number of strangers keep it from asking servers that it knows', async () => {

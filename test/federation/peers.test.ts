@@ -9,10 +9,11 @@ import {
   type PipeClaim,
 } from '../../src/federation/peers.ts';
 import type { PeerTrust } from '../../src/federation/transports.ts';
+import { putPipePin, waitingKeys } from '../../src/storage/peer_trust.ts';
 import { pipePeer } from '../../src/storage/pipe_peers.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
-import { A, B, recordingLog, testKey } from './fixtures.ts';
+import { A, B, C, HOUR, recordingLog, testKey } from './fixtures.ts';
 
 const key = testKey(2);
 const other = testKey(3);
@@ -104,6 +105,118 @@ describe('trust verified', () => {
   });
 });
 
+describe('a new signing key', () => {
+  const changed = {
+    signingPublic: other.publicKey,
+    signingKeyId: 'ed25519:2',
+    noisePublic: noise(2),
+    serial: 9,
+  };
+
+  it('is stopped loudly, with both fingerprints, and waits for the operator', async () => {
+    const { decide, log } = peers('tofu');
+    await decide();
+    clock.advanceTo(5_000);
+    expect(await decide(changed)).toEqual(refused);
+    expect(log.lines.at(-1)).toEqual({
+      level: 'warn',
+      fields: {
+        server: B,
+        keyId: 'ed25519:2',
+        fingerprint: fingerprint(other.publicKey),
+        reason: 'the signing key is another than before',
+        knownKeyId: key.keyId,
+        knownFingerprint: fingerprint(key.publicKey),
+      },
+      message: expect.stringMatching(/new signing key was stopped.*ravine peers/),
+    });
+    expect(await waitingKeys(database, B)).toEqual([
+      {
+        serverName: B,
+        fingerprint: fingerprint(other.publicKey),
+        signingKeyId: 'ed25519:2',
+        reason: 'the signing key is another than before',
+        firstSeen: clock.wall(),
+        lastSeen: clock.wall(),
+      },
+    ]);
+    expect(accepted).toEqual([key.publicKey]);
+  });
+
+  it('is not accepted by itself on first use, though the key API confirms it', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    published = other.publicKey;
+    expect(await decide(changed)).toEqual(refused);
+    expect(await waitingKeys(database, B)).toHaveLength(1);
+  });
+
+  it('waits no longer once the key API confirms it, where that decides', async () => {
+    const { decide } = peers('verified');
+    expect(await decide(changed)).toEqual(refused);
+    expect(await waitingKeys(database, B)).toHaveLength(1);
+    published = other.publicKey;
+    expect(await decide(changed)).toEqual(trusted);
+    expect(await waitingKeys(database, B)).toEqual([]);
+  });
+
+  it('is accepted once the operator has pinned it, and the old one no more', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    await decide(changed);
+    const pin = { serverName: B, fingerprint: fingerprint(other.publicKey), made: 1 };
+    await database.transaction((tx) => putPipePin(tx, pin));
+    expect(await waitingKeys(database, B)).toEqual([]);
+    expect(await decide()).toEqual(refused);
+    expect(await decide(changed)).toEqual(trusted);
+    expect(await pipePeer(database, B)).toMatchObject({
+      signingKeyId: 'ed25519:2',
+      trust: 'pinned',
+      serial: 9,
+    });
+  });
+
+  it('is pinned by the configuration first, whatever was pinned by command', async () => {
+    const pin = { serverName: B, fingerprint: fingerprint(other.publicKey), made: 1 };
+    await database.transaction((tx) => putPipePin(tx, pin));
+    const { decide } = peers({ pinned: fingerprint(key.publicKey) });
+    expect(await decide(changed)).toEqual(refused);
+    expect(await decide()).toEqual(trusted);
+  });
+
+  it('of a stranger is refused and leaves no trace, so that nobody can fill the disk', async () => {
+    const { decide, log } = peers();
+    expect(await decide({ serverName: C })).toEqual(refused);
+    expect(log.lines).toHaveLength(1);
+    expect(await waitingKeys(database)).toEqual([]);
+  });
+
+  it('waits with three others at most: those that came first stay, as long as they keep on coming', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    const claimOf = (seed: number) => ({ ...changed, signingPublic: testKey(seed).publicKey });
+    for (let seed = 10; seed < 30; seed++) await decide(claimOf(seed));
+    const names = async () => (await waitingKeys(database, B)).map((waiting) => waiting.fingerprint).sort();
+    const first = [10, 11, 12, 13].map((seed) => fingerprint(testKey(seed).publicKey));
+    expect(await names()).toEqual(first.toSorted());
+    clock.advanceTo(HOUR);
+    for (const seed of [10, 11, 12, 30, 31]) await decide(claimOf(seed));
+    expect(await names()).toEqual([...first.slice(0, 3), fingerprint(testKey(30).publicKey)].sort());
+  });
+
+  it('that keeps on coming is written once a minute', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    await decide(changed);
+    const before = database.counters.transactions;
+    for (let i = 0; i < 50; i++) await decide(changed);
+    expect(database.counters.transactions).toBe(before);
+    clock.advanceTo(60_000);
+    await decide(changed);
+    expect((await waitingKeys(database, B))[0]!.lastSeen).toBe(clock.wall());
+  });
+});
+
 describe('trust on first use', () => {
   it('accepts the first key, lets the key ring use it, and refuses another one', async () => {
     const { decide, log } = peers('tofu');
@@ -160,6 +273,24 @@ describe('the Noise key', () => {
     expect(await decide({ noisePublic: noise(2), serial: 6 })).toEqual(trusted);
     expect(await decide({ noisePublic: noise(1), serial: 5 })).toEqual(refused);
     expect(await decide({ noisePublic: noise(2), serial: 6 })).toEqual(trusted);
+  });
+
+  it('that was accepted last is known after a restart, and an older one is refused', async () => {
+    await peers('tofu').decide();
+    clock.advanceTo(1_000);
+    await peers('tofu').decide({ noisePublic: noise(2), serial: 6 });
+    const first = clock.wall() - 1_000;
+    clock.advanceTo(2_000);
+    const { decide, log } = peers('tofu');
+    expect(await decide({ noisePublic: noise(1), serial: 5 })).toEqual(refused);
+    expect(log.lines[0]).toMatchObject({ level: 'warn', fields: { server: B } });
+    expect(await decide({ noisePublic: noise(2), serial: 6 })).toEqual(trusted);
+    expect(await pipePeer(database, B)).toMatchObject({
+      noiseKey: base64(noise(2)),
+      serial: 6,
+      firstSeen: first,
+      lastSeen: clock.wall(),
+    });
   });
 });
 

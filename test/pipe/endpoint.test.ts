@@ -44,10 +44,10 @@ describe('first contact', () => {
     );
   });
 
-  it('costs 26 bytes a record, and nobody gets more than three times what they sent', () => {
+  it('costs 19 bytes a record, and nobody gets more than three times what they sent', () => {
     const { network } = connected();
     const length = (label: string): number => datagram(network, label).datagram.bytes.length;
-    expect(length('a data test')).toBe('hello'.length + 26);
+    expect(length('a data test')).toBe('hello'.length + 19);
     expect(length('b XX2')).toBeLessThanOrEqual(3 * length('a XX1'));
   });
 
@@ -307,7 +307,7 @@ describe('sessions that end', () => {
     a.send('b.example', 'lost');
     network.advance(1_000);
     const hint = datagram(network, 'b hint').datagram.bytes;
-    expect(hint.length).toBeLessThan('lost'.length + 26);
+    expect(hint.length).toBeLessThan('lost'.length + 19);
     a.send('b.example', 'again');
     network.advance(1_000);
     expect(b.payloads.at(-1)).toBe('a.example: again');
@@ -323,12 +323,12 @@ describe('sessions that end', () => {
     if (!record.ok || record.value.kind !== 'data') throw new Error('a data record');
     const { destination } = record.value;
     network.channel = ({ datagram: seen }) =>
-      seen.label.startsWith('XX') ? [] : [{ after: 20, bytes: seen.bytes }];
-    const before = count(network, 'a XX1');
-    for (let i = 0; i < 100; i++) network.deliver('b', 'a', encodeHint(destination, 0));
-    network.deliver('mallory', 'a', encodeHint(destination, 0));
-    network.deliver('b', 'a', encodeHint(destination, 50));
-    expect(count(network, 'a XX1')).toBe(before + 1);
+      /^(XX|IK)/.test(seen.label) ? [] : [{ after: 20, bytes: seen.bytes }];
+    for (let i = 0; i < 100; i++)
+      network.deliver('b', 'a', encodeHint(destination, { truncated: 0, numberLength: 1 }));
+    network.deliver('mallory', 'a', encodeHint(destination, { truncated: 0, numberLength: 1 }));
+    network.deliver('b', 'a', encodeHint(destination, { truncated: 50, numberLength: 1 }));
+    expect(count(network, 'a IK1')).toBe(1);
     a.send('b.example', 'meanwhile');
     network.advance(1_000);
     expect(b.payloads.at(-1)).toBe('a.example: meanwhile');
@@ -347,8 +347,8 @@ describe('sessions that end', () => {
     const { network, a, b } = connected();
     a.run(a.endpoint.renew('b.example', a.now));
     a.run(a.endpoint.renew('b.example', a.now));
-    expect(count(network, 'a XX1')).toBe(2);
-    network.advance(100);
+    expect(count(network, 'a IK1')).toBe(1);
+    network.advance(70);
     expect([a, b].map(({ endpoint }) => endpoint.sizes.sessions)).toEqual([2, 2]);
     // A record of the old session that was under way is still understood.
     a.send('b.example', 'new');
@@ -375,15 +375,53 @@ describe('sessions that end', () => {
     expect(b.events.filter(({ kind }) => kind === 'established').length).toBe(before + 1);
   });
 
-  it('a peer that moves is followed by its newest record only', () => {
+  it('a peer that moves is followed by its newest record only, and alone once it has answered from there', () => {
     const { network, a, b } = connected();
     network.channel = () => [];
     a.send('b.example', 'old');
     a.send('b.example', 'new');
     const [old, fresh] = network.captured.slice(-2).map(({ datagram: seen }) => seen.bytes);
+    const before = network.captured.length;
+    const sent = (): string[] =>
+      network.captured
+        .slice(before)
+        .flatMap(({ from, datagram: { to, label } }) => (from === 'b' ? [`${label} to ${to}`] : []));
     network.deliver('a2', 'b', fresh!);
     network.deliver('a1', 'b', old!);
     expect(b.payloads.slice(1)).toEqual(['a.example: new', 'a.example: old']);
-    expect(network.captured.slice(-2).map(({ datagram: { to } }) => to)).toEqual(['a2', 'a2']);
+    // Three times 22 bytes: the challenge has 28, an answer 25.
+    expect(sent()).toEqual(['challenge to a2', 'data test to a2', 'data test to a', 'data test to a']);
+    const challenge = network.captured[before]!.datagram.bytes;
+    network.deliver('b', 'a', challenge);
+    const response = network.captured.at(-1)!;
+    expect(response.datagram.label).toBe('response');
+    const changed = response.datagram.bytes.slice();
+    changed[changed.length - 1]! ^= 1;
+    network.deliver('a2', 'b', changed);
+    b.send('a.example', 'not yet');
+    network.deliver('a2', 'b', response.datagram.bytes);
+    b.send('a.example', 'now');
+    expect(sent().slice(-2)).toEqual(['data test to a', 'data test to a2']);
+  });
+
+  it('whoever sends a peer’s newest record from elsewhere turns nothing away from the peer', () => {
+    const { network, a, b } = connected();
+    b.onPayload = () => {};
+    for (let i = 0; i < 20; i++) {
+      network.channel = () => [];
+      a.send('b.example', `hijacked ${i}`);
+      network.channel = perfect();
+      const record = network.captured.at(-1)!.datagram.bytes;
+      const before = network.captured.length;
+      network.deliver('victim', 'b', record);
+      for (let answers = 0; answers < 5; answers++) b.send('a.example', `answer ${i} ${answers}`);
+      const bytes = network.captured
+        .slice(before)
+        .filter(({ datagram: { to } }) => to === 'victim')
+        .reduce((sum, { datagram: seen }) => sum + seen.bytes.length, 0);
+      expect(bytes).toBeLessThanOrEqual(3 * record.length + 28);
+    }
+    network.advance(1_000);
+    expect(a.payloads.filter((text) => text.includes('answer'))).toHaveLength(100);
   });
 });

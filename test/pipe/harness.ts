@@ -3,6 +3,7 @@ import type { Priority } from '../../src/base/priority.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import {
+  type PipeConfig,
   type PipeDatagram,
   PipeEndpoint,
   type PipeEvent,
@@ -11,6 +12,7 @@ import {
 } from '../../src/pipe/endpoint.ts';
 import { createIdentity, type IdentityClaim, type LocalIdentity } from '../../src/pipe/identity.ts';
 import type { PipeLimits } from '../../src/pipe/limits.ts';
+import type { PipeWrite, StoredSession } from '../../src/pipe/resumption.ts';
 import type { HandshakeTiming } from '../../src/pipe/timing.ts';
 
 export const FAST: HandshakeTiming = { rate: null, delay: 20, overhead: 42 };
@@ -38,6 +40,26 @@ export const perfect =
   (after = 20): Channel =>
   ({ datagram }) => [{ after, bytes: datagram.bytes }];
 
+/** A store as a crash leaves it: what was committed by then, and every image of it that there ever was. */
+export class Disk {
+  rows: ReadonlyMap<number, StoredSession> = new Map();
+  readonly images: ReadonlyMap<number, StoredSession>[] = [new Map()];
+
+  commit(writes: readonly PipeWrite[]): void {
+    const rows = new Map(this.rows);
+    for (const write of writes) {
+      if (write.kind === 'session') rows.set(write.row.local, write.row);
+      else rows.delete(write.local);
+    }
+    this.rows = rows;
+    this.images.push(rows);
+  }
+
+  load(): StoredSession[] {
+    return [...this.rows.values()].sort((x, y) => x.savedAt - y.savedAt || x.local - y.local);
+  }
+}
+
 /** A driver in virtual time: one endpoint, its address, and what has come out of it. */
 export class Side {
   readonly network: Network;
@@ -47,13 +69,21 @@ export class Side {
   readonly events: PipeEvent[] = [];
   readonly payloads: string[] = [];
   readonly limits: Partial<PipeLimits>;
+  /** What else the next endpoint is made of. */
+  config: Partial<PipeConfig> = {};
   endpoint!: PipeEndpoint;
   /** Whom this side trusts; by default everybody. */
   trust: (claim: IdentityClaim) => Verdict = () => ({ trusted: true });
   decisionDelay: () => number = () => 0;
+  /** Where its sessions survive a restart, if they do. */
+  disk: Disk | undefined;
+  /** How long until a commit is on the disk, and until the endpoint hears of it. */
+  commitDelay: () => readonly [number, number] = () => [0, 0];
   onPayload: (peer: string, text: string) => void = () => {};
   #cancel: () => void = () => {};
   #boot = 0;
+  /** When the commit that was begun last is on the disk: they follow each other. */
+  #committing = 0;
 
   constructor(
     network: Network,
@@ -79,9 +109,13 @@ export class Side {
       random: this.random,
       limits: this.limits,
       handshakeTiming: () => this.network.timing,
+      isPersistent: this.disk !== undefined,
+      ...this.config,
     });
     for (const other of this.network.sides.values())
       this.endpoint.setPeer(other.identity.serverName, other.address);
+    this.#committing = 0;
+    if (this.disk !== undefined) this.run(this.endpoint.restored(this.disk.load(), this.now));
   }
 
   get now(): number {
@@ -96,6 +130,7 @@ export class Side {
     const { clock } = this.network;
     // An endpoint's timer starts when the datagram has left.
     const own = this.#boot;
+    this.#commit(step.writes);
     for (const datagram of step.datagrams) {
       const leaves = this.network.carry(this.address, datagram);
       const { handshake } = datagram;
@@ -121,6 +156,31 @@ export class Side {
       }
     }
     this.#arm(this.#deadlineOf());
+  }
+
+  /** Whether something is not on the disk yet. */
+  get isCommitting(): boolean {
+    return this.#committing > this.now;
+  }
+
+  #commit(writes: readonly PipeWrite[]): void {
+    const last = writes.at(-1);
+    if (this.disk === undefined || last === undefined) return;
+    const { clock } = this.network;
+    const boot = this.#boot;
+    const [written, told] = this.commitDelay();
+    this.#committing = Math.max(this.#committing, this.now + written);
+    const tell = (): void => {
+      if (boot === this.#boot) this.run(this.endpoint.stored(last.token, this.now));
+    };
+    const write = (): void => {
+      if (boot !== this.#boot) return;
+      this.disk!.commit(writes);
+      if (told === 0) tell();
+      else clock.after(told, tell);
+    };
+    if (this.#committing === this.now) write();
+    else clock.after(this.#committing - this.now, write);
   }
 
   /** Steps nest (a decision inside an event), so the deadline is asked for anew. */
@@ -203,4 +263,14 @@ export function pair(seed = 1, limits: Partial<PipeLimits> = {}): { network: Net
   const a = network.add('a.example', 'a', seed * 2 + 1, limits);
   const b = network.add('b.example', 'b', seed * 2 + 2, limits);
   return { network, a, b };
+}
+
+/** The same, with sessions that survive restarts. */
+export function storingPair(seed = 1, limits: Partial<PipeLimits> = {}): ReturnType<typeof pair> {
+  const sides = pair(seed, limits);
+  for (const side of [sides.a, sides.b]) {
+    side.disk = new Disk();
+    side.restart();
+  }
+  return sides;
 }

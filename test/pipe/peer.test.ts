@@ -1,19 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { hex } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { CipherState } from '../../src/noise/cipher_state.ts';
-import { suite } from '../../src/noise/suite.ts';
 import { DEFAULT_LIMITS } from '../../src/pipe/limits.ts';
+import { networkOf, OPEN_NETWORK } from '../../src/pipe/network.ts';
 import { Peer } from '../../src/pipe/peer.ts';
 import type { ConnectionId } from '../../src/pipe/record.ts';
-import { Session } from '../../src/pipe/session.ts';
+import { firstProgress, Session } from '../../src/pipe/session.ts';
 import { identityOf } from './harness.ts';
 
 describe('the order of sessions', () => {
   it('both sides end with the same session, in whatever order each has come to know them', () => {
     const random = seededRandom(1);
     const [a, b] = [identityOf('a.example', random), identityOf('b.example', random)];
-    const idle = new CipherState(suite('ChaChaPoly', 'SHA256').cipher, undefined);
+    const key = random.bytes(32);
     const [smaller] = [a, b].sort((x, y) => (hex(x.noisePublic) < hex(y.noisePublic) ? -1 : 1));
     for (let round = 0; round < 200; round++) {
       const known = Array.from({ length: 4 }, (_, number) => ({
@@ -25,18 +24,21 @@ describe('the order of sessions', () => {
         const peer = new Peer(other.serverName, DEFAULT_LIMITS);
         for (const { number, byA, generation } of [...known].sort(() => random.fraction() - 0.5)) {
           peer.add(
-            new Session({
-              number,
-              initiator: byA === (own === a),
-              local: 0 as ConnectionId,
-              remote: 0 as ConnectionId,
-              keys: { send: idle, receive: idle },
-              claim: other,
-              bootId: new Uint8Array(8),
-              generation,
-              address: 'x',
-              createdAt: 0,
-            }),
+            new Session(
+              {
+                number,
+                initiator: byA === (own === a),
+                local: 0 as ConnectionId,
+                remote: 0 as ConnectionId,
+                claim: other,
+                network: networkOf(OPEN_NETWORK),
+                bootId: new Uint8Array(8),
+                generation,
+                address: 'x',
+                createdAt: 0,
+              },
+              firstProgress({ send: key, receive: key }),
+            ),
           );
         }
         const best = peer.best(own.noisePublic)!.terms.number;

@@ -8,8 +8,13 @@ import { unpack } from '../../src/compact/container.ts';
 import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
 import { PipeEndpoint, type PipeStep } from '../../src/pipe/endpoint.ts';
-import { encodeAnswered, encodeConfirmed } from '../../src/pipe/handshake_payload.ts';
-import { createIdentity } from '../../src/pipe/identity.ts';
+import {
+  encodeAccepted,
+  encodeAnswered,
+  encodeConfirmed,
+  encodeResumed,
+} from '../../src/pipe/handshake_payload.ts';
+import { createIdentity, identityDigest } from '../../src/pipe/identity.ts';
 import type { ConnectionId } from '../../src/pipe/record.ts';
 
 /*
@@ -20,6 +25,8 @@ import type { ConnectionId } from '../../src/pipe/record.ts';
 const DOCUMENT = new URL('../../docs/protocol.md', import.meta.url);
 const HEADING = '## Examples\n';
 const BYTES_A_LINE = 32;
+/** What the clocks of both say. */
+const CLOCK_MS = 1_800_000_000_000;
 
 interface Party {
   readonly letter: 'a' | 'b';
@@ -45,17 +52,21 @@ const identityOf = (party: Party) =>
   });
 
 /** Gives what the example says instead of chance: a boot id of 8 bytes, an ephemeral key of 32, a connection id. */
-const randomOf = (party: Party): Random => ({
-  bytes: (length) => repeated(party, length === 8 ? 0 : 1, length),
-  integer: () => party.connectionId,
-  fraction: () => 0,
-});
+function randomOf(party: Party): Random {
+  let next = party.connectionId;
+  return {
+    bytes: (length) => repeated(party, length === 8 ? 0 : 1, length),
+    integer: () => next++,
+    fraction: () => 0,
+  };
+}
 
 const endpointOf = (party: Party): PipeEndpoint =>
   new PipeEndpoint({
     identity: identityOf(party),
     random: randomOf(party),
     handshakeTiming: () => ({ rate: null, delay: 0, overhead: 0 }),
+    wallOrigin: CLOCK_MS,
   });
 
 /** Bytes field by field: each with what it is, in lines of 32. */
@@ -80,8 +91,8 @@ function split(bytes: Uint8Array, ...fields: readonly (readonly [name: string, l
 
 const transport = (record: Uint8Array): string =>
   block([
-    ...split(record.subarray(0, 10), ['first byte', 1], ['connection id', 1], ['packet number', 8]),
-    ...split(record.subarray(10), ['ciphertext', record.length - 26], ['tag']),
+    ...split(record.subarray(0, 3), ['first byte', 1], ['connection id', 1], ['packet number', 1]),
+    ...split(record.subarray(3), ['ciphertext', record.length - 19], ['tag']),
   ]);
 
 const PAYLOAD_MARKER = 0xff;
@@ -171,11 +182,28 @@ export function examples(): string {
   if (arrived?.kind !== 'payload' || hex(arrived.bytes) !== hex(asked)) throw new Error('it has arrived');
   const [answerRecord] = sent(b.send(ALPHA.name, answered, options, 0));
 
+  a.receive('b', answerRecord!, 0);
+  const [resume] = sent(a.renew(BRAVO.name, 0));
+  const [accept] = sent(b.receive('a', resume!, 0));
+  const [ask] = sent(trust(a, a.receive('b', accept!, 0)));
+  if (!trust(b, b.receive('a', ask!, 0)).events.some(({ kind }) => kind === 'established'))
+    throw new Error('the renewal has succeeded');
+  const resumed = encodeResumed({
+    generation: CLOCK_MS + 1,
+    check: identityDigest(alpha).slice(0, 6),
+    bootId: repeated(ALPHA, 0, 8),
+  });
+  const accepted = encodeAccepted({
+    connectionId: (BRAVO.connectionId + 1) as ConnectionId,
+    bootId: repeated(BRAVO, 0, 8),
+    opening: false,
+  });
+
   const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), {
     connectionId: BRAVO.connectionId as ConnectionId,
     opening: false,
   });
-  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), { generation: 1 });
+  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), { generation: CLOCK_MS });
   const identity = (name: string): readonly (readonly [string, number?])[] => [
     ['boot id', 8],
     ['serial', 6],
@@ -196,7 +224,8 @@ export function examples(): string {
     '| seed of the signing key | 32 times `a3` | 32 times `b3` |',
     `| signing key id | ${alpha.signingKeyId} | ${bravo.signingKeyId} |`,
     `| serial | ${ALPHA.serial} | ${BRAVO.serial} |`,
-    `| connection id | ${ALPHA.connectionId} | ${BRAVO.connectionId} |\n`,
+    `| connection id; that of the second session | ${ALPHA.connectionId}; ${ALPHA.connectionId + 1} | ${BRAVO.connectionId}; ${BRAVO.connectionId + 1} |`,
+    `| clock | ${CLOCK_MS} | ${CLOCK_MS} |\n`,
     `XX1, ${first!.length} bytes:\n`,
     block(
       split(
@@ -220,7 +249,7 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(said, ['flags', 1], ["responder's connection id", 1], ...identity(BRAVO.name))),
+    block(split(said, ["responder's connection id", 1], ...identity(BRAVO.name))),
     `XX3, ${third!.length} bytes:\n`,
     block(
       split(
@@ -232,7 +261,7 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(confirmed, ['flags', 1], ['generation', 4], ...identity(ALPHA.name))),
+    block(split(confirmed, ['generation', 6], ...identity(ALPHA.name))),
     `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a CoAP message, ${asked.length} bytes:\n`,
     coap(asked),
     'What is in its container, unpacked: a text and a map.\n',
@@ -243,6 +272,34 @@ export function examples(): string {
     coap(answered),
     `The record that carries it, ${answerRecord!.length} bytes:\n`,
     transport(answerRecord!),
+    `The second session begins with IK1, ${resume!.length} bytes:\n`,
+    block(
+      split(
+        resume!,
+        ['first byte', 1],
+        ['version and suite', 1],
+        ["initiator's connection id", 1],
+        ['ephemeral key', 32],
+        ['static key, sealed', 48],
+        ['payload, sealed'],
+      ),
+    ),
+    'The payload in it:\n',
+    block(split(resumed, ['generation', 6], ['check', 6], ['boot id', 8])),
+    `IK2, ${accept!.length} bytes:\n`,
+    block(
+      split(
+        accept!,
+        ['first byte', 1],
+        ["initiator's connection id", 1],
+        ['ephemeral key', 32],
+        ['payload, sealed'],
+      ),
+    ),
+    'The payload in it:\n',
+    block(split(accepted, ["responder's connection id", 1], ['boot id', 8])),
+    `Nothing waits to be sent, so the first record of the second session is control, ask, ${ask!.length} bytes:\n`,
+    transport(ask!),
     `A request of A with a body of ${REQUEST_BYTES.toLocaleString('en')} bytes and the answer of B with one of ${RESPONSE_BYTES}, as CoAP messages up to the payload of a\nblock:\n`,
     largeBodies(),
   ].join('\n');

@@ -5,10 +5,14 @@ import { seededRandom } from '../../src/base/random.ts';
 import { Connections } from '../../src/pipe/connections.ts';
 import { decodeControl, encodeClose } from '../../src/pipe/control.ts';
 import {
+  decodeAccepted,
   decodeAnswered,
   decodeConfirmed,
+  decodeResumed,
+  encodeAccepted,
   encodeAnswered,
   encodeConfirmed,
+  encodeResumed,
 } from '../../src/pipe/handshake_payload.ts';
 import { isBound } from '../../src/pipe/identity.ts';
 import {
@@ -16,9 +20,13 @@ import {
   decodeConnectionId,
   decodeRecord,
   encodeConnectionId,
+  encodeCookie,
+  encodeFirst,
   encodeHint,
+  encodeVersions,
   firstHeader,
   handshakeHeader,
+  type TransportClear,
   transportHeader,
 } from '../../src/pipe/record.ts';
 import { identityOf } from './harness.ts';
@@ -31,6 +39,23 @@ const connectionId = fc
   )
   .map((id) => id as ConnectionId);
 const bytes = fc.uint8Array({ maxLength: 60 });
+const phase = fc.constantFrom<0 | 1>(0, 1);
+const clear: fc.Arbitrary<TransportClear> = fc.oneof(
+  ...([1, 2, 4] as const).map((numberLength) =>
+    fc.record({
+      phase,
+      salt: fc.constant(undefined),
+      truncated: fc.integer({ min: 0, max: 2 ** (8 * numberLength) - 1 }),
+      numberLength: fc.constant(numberLength),
+    }),
+  ),
+  fc.record({
+    phase,
+    salt: fc.uint8Array({ minLength: 8, maxLength: 8 }),
+    truncated: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+    numberLength: fc.constant<4>(4),
+  }),
+);
 
 describe('records', () => {
   it('a connection id delimits itself', () => {
@@ -45,14 +70,25 @@ describe('records', () => {
 
   it('every kind reads as it was written', () => {
     fc.assert(
-      fc.property(connectionId, fc.integer({ min: 0, max: 2 ** 32 - 1 }), bytes, (id, number, rest) => {
+      fc.property(connectionId, clear, bytes, (id, clear, rest) => {
         const read = (part: Uint8Array) => {
           const record = decodeRecord(part);
           return record.ok ? record.value : undefined;
         };
-        const first = firstHeader(id);
-        expect(read(concat(first, rest))).toEqual({ kind: 'XX1', source: id, header: first, message: rest });
-        for (const kind of ['XX2', 'XX3'] as const) {
+        for (const kind of ['XX1', 'IK1'] as const) {
+          const refused = [...rest].slice(0, rest.length % 4);
+          const offered = { version: rest[0] ?? 0x11, refused, source: id };
+          const header = firstHeader(kind, offered);
+          for (const cookie of [undefined, new Uint8Array(8).fill(7)]) {
+            const first = { kind, ...offered, header, cookie, message: rest };
+            expect(read(encodeFirst(header, rest, cookie))).toEqual(first);
+          }
+        }
+        const cookie = new Uint8Array(8).fill(9);
+        expect(read(encodeCookie(id, cookie))).toEqual({ kind: 'cookie', destination: id, cookie });
+        const versions = [...rest].slice(0, 15);
+        expect(read(encodeVersions(id, versions))).toEqual({ kind: 'versions', destination: id, versions });
+        for (const kind of ['XX2', 'XX3', 'IK2'] as const) {
           expect(read(concat(handshakeHeader(kind, id), rest))).toEqual({
             kind,
             destination: id,
@@ -61,10 +97,16 @@ describe('records', () => {
         }
         const sealed = concat(new Uint8Array(16), rest);
         for (const kind of ['data', 'control'] as const) {
-          const header = transportHeader(kind, id, number);
-          expect(read(concat(header, sealed))).toEqual({ kind, destination: id, number, header, sealed });
+          const header = transportHeader(kind, id, clear);
+          expect(read(concat(header, sealed))).toEqual({ kind, destination: id, clear, header, sealed });
         }
-        expect(read(encodeHint(id, number))).toEqual({ kind: 'hint', destination: id, number });
+        const { truncated, numberLength } = clear;
+        expect(read(encodeHint(id, clear))).toEqual({
+          kind: 'hint',
+          destination: id,
+          truncated,
+          numberLength,
+        });
       }),
     );
   });
@@ -76,25 +118,31 @@ describe('records', () => {
         decodeRecord(concat(Uint8Array.of(0x80 | (any[0] ?? 0)), any));
         decodeAnswered(any);
         decodeConfirmed(any);
+        decodeResumed(any);
+        decodeAccepted(any);
         decodeControl(any);
       }),
       { numRuns: 2_000 },
     );
   });
 
-  it('plain CoAP, DTLS, reserved bits, kinds and versions of later are problems', () => {
+  it('plain CoAP, DTLS and reserved bits are problems', () => {
     const problem = (...any: number[]): unknown => {
       const record = decodeRecord(Uint8Array.from(any));
       return record.ok ? 'none' : record.problem;
     };
     expect(problem()).toBe('not_a_record');
     expect(problem(0x40, 1)).toBe('not_a_record');
-    expect(problem(0xc0, 1)).toBe('unknown_kind');
-    expect(problem(0x91, 0x11, 1)).toBe('reserved_bits');
-    expect(problem(0x87, 1)).toBe('reserved_bits');
-    expect(problem(0x90, 0x21, 1)).toBe('unsupported_version');
-    expect(problem(0x83, 1, 0, 0, 0, 1, 0, 0, 0, 0, ...new Array(16).fill(0))).toBe('number_too_high');
-    expect(problem(0x83, 1, 0, 0, 0, 0, 0, 0, 0, 0, ...new Array(15).fill(0))).toBe('too_short');
+    expect(problem(0x98, 0x11, 1)).toBe('reserved_bits');
+    expect(problem(0xd1, 1)).toBe('reserved_bits');
+    expect(problem(0xfa, 1, 1)).toBe('reserved_bits');
+    expect(problem(0x91, 0x11, 1, 0)).toBe('too_short');
+    expect(problem(0x94, 0x11, 1, 1)).toBe('too_short');
+    expect(problem(0xf8, 1, 1, 2, 3, 4, 5, 6, 7)).toBe('too_short');
+    expect(problem(0x84, 1)).toBe('reserved_bits');
+    expect(problem(0xf3, 1, 0, 0, 0, 0)).toBe('reserved_bits');
+    expect(problem(0x80, 1, 0, ...new Array(15).fill(0))).toBe('too_short');
+    expect(problem(0x83, 1, ...new Array(12).fill(0), ...new Array(15).fill(0))).toBe('too_short');
   });
 });
 
@@ -118,6 +166,20 @@ describe('handshake payloads', () => {
     });
     const confirmed = decodeConfirmed(encodeConfirmed(identity, bootId, { generation: 7 }));
     expect(confirmed.ok && confirmed.value).toMatchObject({ generation: 7, signingKeyId: 'ed25519:k1' });
+  });
+
+  it('of IK read as they were written, with or without what comes behind', () => {
+    const resumed = { generation: 2 ** 47 + 5, check: random.bytes(6), bootId };
+    expect(decodeResumed(concat(encodeResumed(resumed), random.bytes(5)))).toEqual({
+      ok: true,
+      value: resumed,
+    });
+    expect(decodeResumed(encodeResumed(resumed).subarray(1)).ok).toBe(false);
+    for (const opening of [true, false]) {
+      const accepted = { connectionId: 0x8001 as ConnectionId, bootId, opening };
+      expect(decodeAccepted(encodeAccepted(accepted))).toEqual({ ok: true, value: accepted });
+    }
+    expect(encodeAccepted({ connectionId: 1 as ConnectionId, bootId, opening: false })).toHaveLength(9);
   });
 
   it('are problems where they are cut anywhere', () => {

@@ -74,6 +74,8 @@ describe('the configuration', () => {
     [{ coap: { link: { airtime_per_hour_s: 36 } } }, '/coap/link/airtime_per_hour_s: '],
     [{ coap: { plain: 'maybe' } }, '/coap/plain'],
     [{ coap: { link: { rate: 0 } } }, '/coap/link/rate'],
+    [{ coap: { pipe: { psk: 'too short' } } }, '/coap/pipe/psk'],
+    [{ coap: { pipe: { station: 'two words' } } }, '/coap/pipe/station'],
     [{ federation: { peers: [{ server_name: 'a', address: 'udp://x' }] } }, '/federation/peers/0/address'],
     [
       { federation: { peers: [{ server_name: 'a', address: 'https://x', trust: 'blind' }] } },

@@ -1,7 +1,13 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Migration, MigrationError, migrate, readMigrations } from '../../src/storage/migrate.ts';
+import {
+  checkSchema,
+  type Migration,
+  MigrationError,
+  migrate,
+  readMigrations,
+} from '../../src/storage/migrate.ts';
 import { openSqlite } from '../../src/storage/sqlite.ts';
 import { temporaryFolder } from './temporary_database.ts';
 
@@ -84,4 +90,14 @@ describe('migrate', () => {
     };
     expect(() => migrate(newPath(), [dangling])).toThrow('1 rows point to rows that are not there');
   });
+});
+
+test('checkSchema takes a file of just this schema, and changes none', async () => {
+  const path = newPath();
+  migrate(path, [one]);
+  checkSchema(path, [one]);
+  expect(() => checkSchema(path, [one, two])).toThrow(MigrationError);
+  expect(() => checkSchema(path, [])).toThrow(/newer than this program/);
+  expect(await query(path, 'SELECT version FROM schema_migrations')).toEqual([{ version: 1 }]);
+  expect(() => checkSchema(newPath(), [one])).toThrow();
 });

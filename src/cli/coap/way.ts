@@ -12,7 +12,7 @@ import {
   type CoapRequestOptions,
   CoapSocket,
 } from '../../exchange/coap_socket.ts';
-import { timingOf } from '../../exchange/link_timing.ts';
+import { NO_RECORD, timingOf } from '../../exchange/link_timing.ts';
 import { plainCodec } from '../../exchange/plain_codec.ts';
 import { ExchangeSocket } from '../../exchange/socket.ts';
 import type { ExchangeObservation } from '../../exchange/socket_options.ts';
@@ -168,7 +168,7 @@ async function openUdp(
 
 /** The link's own timers, with blocks of another size where one was asked for. */
 function timing(profile: LinkProfile, blockSize: BlockSize | undefined): Timing {
-  if (blockSize === undefined) return timingOf(profile, 0);
+  if (blockSize === undefined) return timingOf(profile, NO_RECORD);
   const { rate, delay, overhead, mtu } = profile;
   if (rate === null) return rfc7252Timing({ blockSize });
   const modelled = modelledTiming({ rate, delay, overhead, mtu });

@@ -1,0 +1,43 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseServerName, type ServerName } from '../matrix/ids.ts';
+import { type Config, readConfig } from '../server/config.ts';
+import { checkSchema } from '../storage/migrate.ts';
+import { writtenFact } from '../storage/own_keys.ts';
+import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
+
+/** The data of a server, which may be running. */
+export interface ServerData {
+  readonly config: Config;
+  readonly serverName: ServerName;
+  readonly database: SqliteDatabase;
+}
+
+/**
+ * Opens the database that a configuration names for as long as `use` takes. It is neither made nor changed in its form,
+ * and what is written waits its turn beside a server that runs.
+ * @param file the configuration; undefined: the defaults
+ * @throws where there is no database of that server yet, or not one of this version
+ */
+export async function withServerData<T>(
+  file: string | undefined,
+  use: (data: ServerData) => Promise<T>,
+): Promise<T> {
+  const config = readConfig(file);
+  const path = join(config.data, 'ravine.db');
+  if (!existsSync(path))
+    throw new Error(`There is no database in ${config.data} yet: the first "ravine serve" makes it.`);
+  checkSchema(path);
+  const database = openSqlite({ path, durability: 'full' });
+  try {
+    const name = parseServerName(config.server_name);
+    if (!name.ok) throw new Error(`server_name: ${name.problem}`);
+    const written = await writtenFact(database, 'server_name');
+    if (written === undefined) throw new Error('The server has not been started yet: "ravine serve" does.');
+    if (written !== name.value)
+      throw new Error(`The data in ${config.data} belongs to the server ${written}, not to ${name.value}.`);
+    return await use({ config, serverName: name.value, database });
+  } finally {
+    await database.close();
+  }
+}

@@ -1,0 +1,163 @@
+import { Command } from 'commander';
+import { fromBase64 } from '../base/bytes.ts';
+import { systemRandom } from '../base/random.ts';
+import { systemClock } from '../base/time.ts';
+import { publicKeyOf } from '../crypto/ed25519.ts';
+import { fingerprintWords } from '../federation/fingerprints.ts';
+import { MAX_KEY_VALIDITY_MS } from '../federation/key_document.ts';
+import { fingerprint } from '../federation/peers.ts';
+import { rotateSigningKey } from '../server/identity.ts';
+import { currentKey, dropNextKey, nextKey, retiredKeys } from '../storage/own_keys.ts';
+import { withServerData } from './data.ts';
+import { groupLines, jsonTime, printJson, textFields, textTime, wordLines } from './output.ts';
+
+interface Options {
+  readonly config?: string;
+  readonly json?: true;
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+const EXAMPLES = `
+The signing key is who this server is: it signs every event and request, and vouches for the Noise key of its pipes.
+Others compare its fingerprint: by telephone the 16 words, in writing the 64 digits. Secret keys are never printed.
+
+Examples:
+  ravine keys                                        this server's fingerprint, for others to compare or pin
+  ravine keys --config /etc/ravine/ravine.yaml --json
+  ravine keys rotate                                 a new signing key from the next start on
+  ravine keys rotate --cancel                        keep the old one after all`;
+
+const AFTER_ROTATION = `It is used from the next start on. The old one is published as no longer in use then, so that events stay valid,
+and its secret is erased; the sessions that are kept go with it.
+
+Servers that verify by the key API follow by themselves. Those that have pinned this server, or took its first key
+("tofu"), will not let it in until their operators have said "ravine peers accept": tell them the new words now.`;
+
+export function keysCommand(): Command {
+  const command = new Command('keys')
+    .description("This server's signing key: its fingerprint, how long it holds, and a new one.")
+    .addHelpText('after', EXAMPLES);
+  const add = (usage: string, description: string, isDefault = false): Command =>
+    command
+      .command(usage, { isDefault })
+      .description(description)
+      .option('-c, --config <file>', 'configuration in YAML, as for "ravine serve"')
+      .option('--json', 'print JSON');
+  add('show', 'key id, fingerprint and validity', true).action(show);
+  add('rotate', 'make a new signing key, for the next start')
+    .option('--cancel', 'keep the key that is in use after all')
+    .action(rotate);
+  return command;
+}
+
+/** Of a secret key what others may know. */
+const publicOf = ({ keyId, secret, created }: { keyId: string; secret: Uint8Array; created: number }) => ({
+  keyId,
+  fingerprint: fingerprint(publicKeyOf(secret)),
+  created,
+});
+
+async function show(options: Options): Promise<void> {
+  const known = await withServerData(options.config, async ({ serverName, database }) => {
+    const signing = await currentKey(database, 'signing');
+    const noise = await currentKey(database, 'noise');
+    if (signing === undefined || noise === undefined)
+      throw new Error('The server has not been started yet: "ravine serve" does.');
+    const next = await nextKey(database, 'signing');
+    return {
+      serverName,
+      signing: publicOf(signing),
+      next: next && publicOf(next),
+      noiseSerial: noise.keyId,
+      nextNoiseSerial: (await nextKey(database, 'noise'))?.keyId,
+      retired: (await retiredKeys(database)).map(({ keyId, publicKey, expired }) => ({
+        keyId,
+        fingerprint: fingerprint(fromBase64(publicKey) ?? new Uint8Array()),
+        expired,
+      })),
+    };
+  });
+  if (options.json) return printJson(toJson(known));
+  const { serverName, signing, next, retired } = known;
+  const days = MAX_KEY_VALIDITY_MS / DAY_MS;
+  const fields: [string, string][] = [
+    ['server', serverName],
+    ['signing key', `${signing.keyId}, in use since ${textTime(signing.created)} UTC`],
+    ['validity', `no end is set; others ask again ${days} days after each answer`],
+    ['words', wordLines(signing.fingerprint)],
+    ['digits', groupLines(signing.fingerprint)],
+    ['Noise serial', known.noiseSerial],
+  ];
+  if (known.nextNoiseSerial !== undefined)
+    fields.push(['', `from the next start on: ${known.nextNoiseSerial}`]);
+  if (next !== undefined) {
+    fields.push(
+      ['NEXT KEY', `${next.keyId}, from the next start on`],
+      ['  words', wordLines(next.fingerprint)],
+      ['  digits', groupLines(next.fingerprint)],
+    );
+  }
+  for (const { keyId, expired } of retired)
+    fields.push(['retired', `${keyId}, not in use since ${textTime(expired)} UTC`]);
+  console.log(textFields(fields));
+}
+
+async function rotate(options: Options & { readonly cancel?: true }): Promise<void> {
+  await withServerData(options.config, async ({ database }) => {
+    if (options.cancel) {
+      const dropped = await database.transaction((tx) => dropNextKey(tx, 'signing'));
+      if (!dropped) throw new Error('No new signing key waits for the next start.');
+      if (options.json) return printJson({ cancelled: true });
+      return console.log('The signing key stays as it is.');
+    }
+    const key = await database.transaction((tx) => rotateSigningKey(tx, systemRandom, systemClock.wall()));
+    const next = publicOf(key);
+    if (options.json) return printJson({ next: keyJson(next), effective: 'next start' });
+    console.log(`A new signing key is made, ${next.keyId}:`);
+    console.log(
+      textFields([
+        ['  words', wordLines(next.fingerprint)],
+        ['  digits', groupLines(next.fingerprint)],
+      ]),
+    );
+    console.log(AFTER_ROTATION);
+  });
+}
+
+const keyJson = ({ keyId, fingerprint }: { readonly keyId: string; readonly fingerprint: string }) => ({
+  key_id: keyId,
+  fingerprint,
+  words: fingerprintWords(fingerprint).join(' '),
+});
+
+function toJson({
+  serverName,
+  signing,
+  next,
+  noiseSerial,
+  nextNoiseSerial,
+  retired,
+}: {
+  readonly serverName: string;
+  readonly signing: ReturnType<typeof publicOf>;
+  readonly next: ReturnType<typeof publicOf> | undefined;
+  readonly noiseSerial: string;
+  readonly nextNoiseSerial: string | undefined;
+  readonly retired: readonly {
+    readonly keyId: string;
+    readonly fingerprint: string;
+    readonly expired: number;
+  }[];
+}) {
+  return {
+    name: serverName,
+    signing: { ...keyJson(signing), created: jsonTime(signing.created), validity_ms: MAX_KEY_VALIDITY_MS },
+    next: next === undefined ? null : keyJson(next),
+    noise: {
+      serial: Number(noiseSerial),
+      next_serial: nextNoiseSerial === undefined ? null : Number(nextNoiseSerial),
+    },
+    retired: retired.map((key) => ({ ...keyJson(key), expired: jsonTime(key.expired) })),
+  };
+}

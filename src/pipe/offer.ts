@@ -1,0 +1,140 @@
+import { assert } from '../base/assert.ts';
+import { concat } from '../base/bytes.ts';
+import { bad, ok, type Result } from '../base/result.ts';
+import { sha256 } from '../crypto/sha256.ts';
+import { generateKeyPair, type KeyPair } from '../crypto/x25519.ts';
+import type { HandshakeState } from '../noise/handshake_state.ts';
+import {
+  createHandshake,
+  emptyFirstLength,
+  type Party,
+  readMessage,
+  writeMessage,
+} from './handshake_message.ts';
+import {
+  type Accepted,
+  decodeAccepted,
+  decodeAnswered,
+  encodeResumed,
+  longestSecond,
+  type SentIdentity,
+} from './handshake_payload.ts';
+import { CHECK_BYTES, type IdentityClaim, identityDigest, isBound } from './identity.ts';
+import { type ConnectionId, encodeFirst, firstHeader } from './record.ts';
+
+/** Rule 5 of the wire: an unverified address gets at most so many times what it has sent. */
+export const MAX_AMPLIFICATION = 3;
+
+/** What IK needs besides the keys of this side. */
+export interface Known {
+  /** The responder's identity, from an earlier session with it. */
+  readonly claim: IdentityClaim;
+  readonly generation: number;
+  readonly bootId: Uint8Array;
+}
+
+/** What an authentic answer to an offer has brought. */
+export interface ReadAnswer {
+  /** IK2 ends the handshake; an XX2 wants an XX3. */
+  readonly kind: 'XX2' | 'IK2';
+  readonly handshake: HandshakeState;
+  readonly said: Accepted;
+  readonly claim: IdentityClaim;
+}
+
+export type AnswerProblem = 'forged' | 'malformed' | 'unbound';
+
+/** One first message, XX1 or IK1, and what reads its answers. */
+export class Offer {
+  readonly version: number;
+  readonly known: Known | undefined;
+  readonly #party: Party;
+  readonly #header: Uint8Array;
+  readonly #message: Uint8Array;
+  readonly #handshake: HandshakeState;
+  readonly #ephemeral: KeyPair;
+
+  constructor(options: {
+    readonly party: Party;
+    readonly local: ConnectionId;
+    /** The name that is called. */
+    readonly peer: string;
+    readonly version: number;
+    readonly refused: readonly number[];
+    /** With it the offer is IK1, without it XX1. */
+    readonly known?: Known | undefined;
+  }) {
+    const { party, local, peer, version, refused, known } = options;
+    const { identity, random, network } = party;
+    const pattern = known === undefined ? 'XX' : 'IK';
+    this.version = version;
+    this.known = known;
+    this.#party = party;
+    this.#header = firstHeader(`${pattern}1`, { version, refused, source: local });
+    this.#ephemeral = generateKeyPair(random);
+    this.#handshake = createHandshake(pattern, 'initiator', party, {
+      header: this.#header,
+      generate: () => this.#ephemeral,
+      ...(known && { digest: identityDigest(known.claim), remoteStatic: known.claim.noisePublic }),
+    });
+    const said = known
+      ? encodeResumed({ ...known, check: identityDigest(identity).slice(0, CHECK_BYTES) })
+      : new Uint8Array(0);
+    const unpadded = this.#header.length + emptyFirstLength(pattern, network) + said.length;
+    const needed = Math.ceil(longestSecond(peer.length, network) / MAX_AMPLIFICATION);
+    const padding = new Uint8Array(Math.max(0, needed - unpadded));
+    this.#message = writeMessage(this.#handshake, concat(said, padding), network);
+  }
+
+  get label(): 'XX1' | 'IK1' {
+    return this.known === undefined ? 'XX1' : 'IK1';
+  }
+
+  /** The whole first message. */
+  datagram(cookie?: Uint8Array): Uint8Array {
+    return encodeFirst(this.#header, this.#message, cookie);
+  }
+
+  /** Reads the Noise message of an answer. The offer goes on as if it had not come. */
+  read(kind: 'XX2' | 'IK2', message: Uint8Array): Result<ReadAnswer, AnswerProblem> {
+    return kind === 'IK2' ? this.#readAccepted(message) : this.#readAnswered(message);
+  }
+
+  #readAccepted(message: Uint8Array): Result<ReadAnswer, AnswerProblem> {
+    if (this.known === undefined) return bad('forged');
+    const handshake = this.#handshake.fork();
+    const payload = readMessage(handshake, message, this.#party.network);
+    if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
+    const said = decodeAccepted(payload.value);
+    if (!said.ok) return bad('malformed');
+    return ok({ kind: 'IK2', handshake, said: said.value, claim: this.known.claim });
+  }
+
+  #readAnswered(message: Uint8Array): Result<ReadAnswer, AnswerProblem> {
+    const handshake = this.known === undefined ? this.#handshake.fork() : this.#fallback();
+    const payload = readMessage(handshake, message, this.#party.network);
+    if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
+    const said = decodeAnswered(payload.value);
+    if (!said.ok) return bad('malformed');
+    const claim = claimOf(said.value, handshake);
+    if (!isBound(claim, said.value.binding)) return bad('unbound');
+    return ok({ kind: 'XX2', handshake, said: said.value, claim });
+  }
+
+  /** The responder goes on with XX from the ephemeral key of the IK1 that it has refused. */
+  #fallback(): HandshakeState {
+    return createHandshake('XXfallback', 'initiator', this.#party, {
+      header: this.#header,
+      digest: sha256(this.datagram()),
+      ephemeral: this.#ephemeral,
+    });
+  }
+}
+
+/** Joins what the peer has said with the Noise key that the handshake has proved. */
+export function claimOf(said: SentIdentity, handshake: HandshakeState): IdentityClaim {
+  const { serverName, signingKeyId, signingPublic, serial } = said;
+  const noisePublic = handshake.remoteStatic;
+  assert(noisePublic !== undefined, 'the message has carried a static key');
+  return { serverName, noisePublic, signingKeyId, signingPublic, serial };
+}

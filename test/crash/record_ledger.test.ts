@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import { concat } from '../../src/base/bytes.ts';
+import { truncateNumber } from '../../src/pipe/packet_number.ts';
+import { type ConnectionId, transportHeader } from '../../src/pipe/record.ts';
+import { RecordLedger } from './record_ledger.ts';
+
+const record = (number: number, text: number, salt?: number): Uint8Array => {
+  const numberLength = salt === undefined ? 1 : 4;
+  const header = transportHeader('data', 5 as ConnectionId, {
+    phase: 0,
+    salt: salt === undefined ? undefined : new Uint8Array(8).fill(salt),
+    truncated: truncateNumber(number, numberLength),
+    numberLength,
+  });
+  return concat(header, new Uint8Array(20).fill(text));
+};
+
+describe('the ledger of records', () => {
+  it('has no objection to numbers that grow, to a jump behind a salt and to copies of a record', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 600; number++) ledger.see('alpha', record(number, number));
+    ledger.see('alpha', record(768, 1, 7));
+    ledger.see('alpha', record(768, 1, 7));
+    ledger.see('alpha', record(769, 2));
+    ledger.see('bravo', record(0, 3));
+    expect(ledger.problems).toEqual([]);
+    expect(ledger.counts).toEqual({ records: 604, salted: 2, handshake: 0, hints: 0 });
+  });
+
+  it('finds a number that comes twice, under another salt too', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 300; number++) ledger.see('alpha', record(number, 1));
+    ledger.see('alpha', record(299, 2));
+    ledger.see('alpha', record(10, 2, 7));
+    expect(ledger.problems).toEqual([
+      'alpha sends number 299 to connection 5 twice',
+      'alpha sends number 10 to connection 5 twice',
+    ]);
+  });
+
+  it('finds a sender that has started again at a lower number without a salt', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 300; number++) ledger.see('alpha', record(number, 1));
+    ledger.see('alpha', record(0, 2));
+    expect(ledger.problems).toEqual(['alpha sends number 256 to connection 5 twice']);
+    ledger.see('alpha', record(140, 2));
+    expect(ledger.problems).toHaveLength(2);
+  });
+});
