@@ -169,7 +169,7 @@ describe('ravine serve', () => {
   it('says what is wrong with a configuration, and where', async () => {
     const wrong = await run('serve', '--config', configuration('coap_port: 1\n'));
     expect(wrong.code).toBe(1);
-    expect(wrong.output).toMatch(/^ravine: .*ravine\.yaml:.*additional properties/m);
+    expect(wrong.output).toMatch(/^ravine: .*ravine\.yaml:.*there is no such key/m);
     const missing = await run('serve', '--config', join(folder, 'nowhere.yaml'));
     expect(missing).toMatchObject({ code: 1, output: expect.stringContaining('nowhere.yaml') });
     const renamed = configuration();
