@@ -40,7 +40,9 @@ if (values.help) {
   });
   const { acknowledged, lost, twice, ledger, handshakes, slowestHealMs } = report;
   console.log(`${acknowledged} messages acknowledged, ${lost.length} lost, ${twice.length} twice`);
-  console.log(`${ledger.counts.records} records, ${ledger.counts.salted} salted, ${handshakes} handshake messages and hints`);
+  console.log(
+    `${ledger.counts.records} records, ${ledger.counts.salted} salted, ${handshakes} handshake messages and hints`,
+  );
   console.log(`healed in ${Math.round(slowestHealMs)} ms at most`);
   for (const line of [...lost, ...twice, ...ledger.problems]) console.log(line);
   const kept = lost.length + twice.length + ledger.problems.length === 0;
