@@ -23,7 +23,7 @@ const LONGEST_PAUSE_MS: Millis = 100;
 /** For a message of each side to get to the other after a start. */
 const HEAL_MS: Millis = 30_000;
 const LOOK_AGAIN_MS: Millis = 50;
-const BETWEEN_MESSAGES_MS: Millis = 10;
+const BETWEEN_MESSAGES_MS: Millis = 15;
 const PAGE = 100;
 
 export interface CrashReport {
@@ -118,13 +118,24 @@ async function until(condition: () => Promise<boolean>, what: string): Promise<M
   return systemClock.monotonic() - start;
 }
 
+/** The highest number that `name` has said in these messages; -1: none. */
+const newestOf = (name: Name, bodies: readonly string[]): number =>
+  bodies.reduce((newest, body) => {
+    const [who, number] = body.split(' ');
+    return who === name ? Math.max(newest, Number(number)) : newest;
+  }, -1);
+
 /** Waits until each side has something that the other was told after now. */
 async function healed(alpha: Speaker, bravo: Speaker): Promise<Millis> {
-  const wanted = [alpha, bravo].map((speaker) => `${speaker.name} ${speaker.acknowledged.length + 1}`);
-  return until(async () => {
-    const [atAlpha, atBravo] = await Promise.all([alpha.messages(PAGE), bravo.messages(PAGE)]);
-    return atBravo.includes(wanted[0]!) && atAlpha.includes(wanted[1]!);
-  }, 'messages got through in both directions');
+  const arrived = async (from: Speaker, to: Speaker): Promise<Millis> => {
+    const wanted = from.acknowledged.length + 1;
+    return until(
+      async () => newestOf(from.name, await to.messages(PAGE)) >= wanted,
+      `message ${wanted} of ${from.name} got through`,
+    );
+  };
+  const took = await Promise.all([arrived(alpha, bravo), arrived(bravo, alpha)]);
+  return Math.max(...took);
 }
 
 /**

@@ -49,9 +49,8 @@ export class RecordLedger {
 
   #direction(sender: string, destination: ConnectionId): Direction {
     const name = `${sender} ${destination}`;
-    let direction = this.#directions.get(name);
-    if (direction === undefined)
-      this.#directions.set(name, (direction = { highest: -1, records: new Map() }));
+    const direction = this.#directions.get(name) ?? { highest: -1, records: new Map() };
+    this.#directions.set(name, direction);
     return direction;
   }
 }

@@ -204,6 +204,20 @@ describe('a new signing key', () => {
     expect(await names()).toEqual([...first.slice(0, 3), fingerprint(testKey(30).publicKey)].sort());
   });
 
+  it('waits with three others at most, those that came first, though many come at once', async () => {
+    const { decide } = peers('tofu');
+    await decide();
+    const claims = Array.from({ length: 20 }, (_, i) => ({
+      ...changed,
+      signingPublic: testKey(i + 10).publicKey,
+    }));
+    const verdicts = await Promise.all(claims.map((one) => decide(one)));
+    expect(verdicts.every(({ trusted }) => !trusted)).toBe(true);
+    const names = (await waitingKeys(database, B)).map((waiting) => waiting.fingerprint);
+    const first = claims.slice(0, 4).map(({ signingPublic }) => fingerprint(signingPublic));
+    expect(names.toSorted()).toEqual(first.toSorted());
+  });
+
   it('that keeps on coming is written once a minute', async () => {
     const { decide } = peers('tofu');
     await decide();

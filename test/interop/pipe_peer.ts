@@ -68,13 +68,18 @@ export class PipePeer {
   }
 
   /**
-   * Handshakes: XX, or IK where it is to use what it `known`s.
+   * Handshakes: XX, or IK with the server that is `known`, with a serial that is not the server's where that is `wrong
+   * identity`. Offers `version` first.
    * @returns why it was refused, null where it was not; whether the server went on with XXfallback
    */
   async open(
     name: string,
     port: number,
-    how: { readonly known?: boolean; readonly 'wrong identity'?: boolean } = {},
+    how: {
+      readonly known?: boolean;
+      readonly 'wrong identity'?: boolean;
+      readonly version?: number;
+    } = {},
   ): Promise<{ closed: string | null; fallback: boolean }> {
     const { closed, fallback } = await this.#order('open', { name, port, ...how });
     return { closed: closed as string | null, fallback: Boolean(fallback) };
@@ -102,6 +107,11 @@ export class PipePeer {
   /** Forged copies of its last record, and that record again. @returns how many were sent */
   async forge(bit: number): Promise<number> {
     return Number((await this.#order('forge', { bit })).sent);
+  }
+
+  /** Begins so many handshakes that it does not go on with. */
+  async flood(name: string, port: number, times: number): Promise<void> {
+    await this.#order('flood', { name, port, times });
   }
 
   /** Goes on as after a start with its sessions on the disk. */

@@ -106,10 +106,11 @@ def _padding(length, name):
 
 
 class Initiator:
-    def __init__(self, me, name, local, known=None, generation=0):
+    def __init__(self, me, name, local, known=None, generation=0, version=VERSION, refused=b""):
         self.me, self.name, self.local, self.known, self.generation = me, name, local, known, generation
+        self.version = version
         kind = XX1 if known is None else IK1
-        self.header = bytes([0x80 | kind << 4, VERSION]) + local
+        self.header = bytes([0x80 | kind << 4 | len(refused) << 1, version]) + refused + local
         if known is None:
             self.state = _noise("XX", True, self.header, me)
             payload, bare = b"", len(self.header) + 32

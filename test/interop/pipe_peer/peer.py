@@ -13,9 +13,9 @@ import sys
 from collections import Counter
 
 from content import ACK, CON, METHODS, RST, Message, pack, unpack
-from handshake import Initiator, Responder, Self, next_generation
+from handshake import VERSION, Initiator, Responder, Self, next_generation
 from session import ASK, CHALLENGE, CLOSE, CONFIRM, CONTROL, DATA, HINT, IK1, IK2, RESPONSE, XX1, XX2, XX3
-from session import id_at, kind_of
+from session import NUMBER_BYTES, SALTED, id_at, kind_of
 
 DICTIONARY_SHA256 = "892e20ae4bcbd677c78fd1c40477bb5de8b26504e25e52509214c46658edeb35"
 CHALLENGE_BYTES = 8
@@ -28,6 +28,13 @@ CONTENT = 0x45
 STATUS = {200: CONTENT, 403: 0x83, 404: 0x84}
 
 
+def hint_about(record):
+    """That nobody here knows the connection of that record."""
+    code, one = record[0] & 3, id_at(record, 1)
+    at = 1 + len(one) + (8 if code == SALTED else 0)
+    return bytes([0xF0 | min(code, 2)]) + one + record[at : at + NUMBER_BYTES[code]]
+
+
 class Peer(asyncio.DatagramProtocol):
     """Talks to one server at a time, on its newest session."""
 
@@ -38,7 +45,7 @@ class Peer(asyncio.DatagramProtocol):
         self.responders, self.identities = {}, {}
         self.session = self.address = self.boot_id = self.third = self.confirmed = None
         self.generation = 0
-        self.opening = None
+        self.opening, self.cookie = None, b""
         self.open_requests, self.answered, self.handled = {}, {}, []
         self.answer = (200, {})
         self.message_id = int.from_bytes(os.urandom(2), "big")
@@ -87,16 +94,22 @@ class Peer(asyncio.DatagramProtocol):
         owner = self.owners.get(id_at(datagram, 1))
         if datagram[0] == COOKIE and isinstance(owner, Initiator):
             self.counts["cookies"] += 1
-            self.send(owner.first(datagram[1 + len(owner.local) :][:8]))
+            self.cookie = datagram[1 + len(owner.local) :][:8]
+            self.send(owner.first(self.cookie))
+        elif datagram[0] == VERSIONS and isinstance(owner, Initiator):
+            self.counts["versions"] += 1
+            if owner.version != VERSION and VERSION in datagram[1 + len(owner.local) :]:
+                refused = bytes([owner.version])
+                self.opening = Initiator(self.me, owner.name, owner.local, None, owner.generation, VERSION, refused)
+                self.owners[owner.local] = self.opening
+                self.send(self.opening.first())
 
     def on_later(self, kind, datagram, address):
         owner = self.owners.get(id_at(datagram, 1))
         if owner is None:
             self.counts["unknown id"] += 1
-            if kind in (DATA, CONTROL) and datagram[0] & 3 < 3:
-                code = datagram[0] & 3
-                at = 1 + len(id_at(datagram, 1))
-                self.send(bytes([0xF0 | code]) + datagram[1 : at + (1, 2, 4)[code]], address)
+            if kind in (DATA, CONTROL):
+                self.send(hint_about(datagram), address)
         elif kind in (XX2, IK2):
             if isinstance(owner, Initiator):
                 self.on_second(owner, datagram)
@@ -224,11 +237,13 @@ class Peer(asyncio.DatagramProtocol):
             known = type(known)(known.name, known.key_version, known.signing_key, known.static, known.serial + 1)
         self.generation = next_generation(self.generation)
         local = self.new_id()
-        opening = self.opening = self.owners[local] = Initiator(self.me, order["name"], local, known, self.generation)
+        version = order.get("version", VERSION)
+        self.opening = self.owners[local] = Initiator(self.me, order["name"], local, known, self.generation, version)
+        self.cookie = b""
         self.confirmed = asyncio.get_running_loop().create_future()
         while not self.confirmed.done():
-            if self.opening is opening:
-                self.send(opening.first())
+            if self.opening is not None:
+                self.send(self.opening.first(self.cookie))
             elif self.closed is not None:
                 break
             elif self.third is not None:
@@ -264,6 +279,12 @@ class Peer(asyncio.DatagramProtocol):
             self.send(bytes(changed))
         self.send(self.last_sent)
         return {"sent": len(self.last_sent) - 1}
+
+    async def flood(self, order):
+        """Sends first messages of handshakes that nobody goes on with."""
+        for _ in range(order["times"]):
+            self.send(Initiator(self.me, order["name"], b"\x7f").first(), ("127.0.0.1", order["port"]))
+        return {}
 
     async def restart(self, order):
         """As if the process had started again with its sessions on the disk."""
