@@ -215,7 +215,8 @@ export class Session {
     });
     if (kind !== 'data' || !this.#mustTell) return this.#sealed(number, header, payload);
     this.#mustTell = false;
-    this.#untold = 0;
+    // What came since the snapshot has not been told.
+    this.#untold = this.#unsaved;
     return this.#sealed(number, header, withSeen(this.#stored, payload));
   }
 
@@ -304,7 +305,8 @@ export class Session {
   saved({ ceiling, highest, peerSalt }: SessionProgress): void {
     this.#limit = ceiling;
     this.#stored = highest;
-    if (this.#untold >= SEEN_INTERVAL) this.#mustTell = true;
+    // Half, since a snapshot that sending has caused comes early.
+    if (this.#untold >= SEEN_INTERVAL / 2) this.#mustTell = true;
     if (this.#isSaltStored || !equal(peerSalt, this.#receiveKeys.peerSalt)) return;
     this.#isSaltStored = true;
     this.#mustTell = true;

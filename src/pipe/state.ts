@@ -117,8 +117,9 @@ export class PipeState {
 
   /** Has a session stored as it is now, where that is due and it is one that a restart should go on with. */
   save(session: Session, now: Millis): void {
-    // An initiator's session is worth nothing before XX3 has arrived.
-    const isDue = session.state === 'established' && session.isShared;
+    // An initiator's session is worth nothing before XX3 has arrived, and one that was closed never again.
+    const isOpen = session.state === 'established' && this.established.has(session);
+    const isDue = isOpen && session.isShared;
     if (!isDue || !(session.wantsSaving || !session.isKept)) return;
     if (this.#saving.some((saving) => saving.session === session)) return;
     const progress = session.snapshot();

@@ -434,6 +434,15 @@ describe('what is stored', () => {
     expect(a.disk!.rows.size).toBe(0);
   });
 
+  it('is nothing of a session that the peer has refused at once', () => {
+    const { network, a, b } = storingPair(++worlds);
+    b.trust = () => ({ trusted: false, reason: 'unknown' });
+    a.send(B, 'hello');
+    network.advance(MINUTE);
+    expect(a.events.some(({ kind }) => kind === 'refused')).toBe(true);
+    expect([a.disk!.rows.size, b.disk!.rows.size]).toEqual([0, 0]);
+  });
+
   it('is replaced after seven days, however often the process has started meanwhile', () => {
     const { network, a, b, askers, pass } = talking();
     for (let day = 0; day < 8; day++) {
