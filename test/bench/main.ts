@@ -4,7 +4,9 @@ const HELP = `Usage: npm run bench -- <benchmark> [options]
 
   codec      CoAP messages encoded and decoded a second, beside coap-packet; fails below twice as fast
   fuzz       random and mutated datagrams through the public door: no exception, no growth, bounds kept
+  flood      50,000 handshake openings in ten seconds beside an established pipe, over real UDP on loopback
   goodput    exchanges over links of three rates with and without loss: RFC 7252's timers and ours
+  pipe       what handshakes and records cost, from captured datagrams, and how many there are a second
   selective  large bodies in lockstep and by selective repeat, on emulated links
 
 Options:
@@ -25,7 +27,9 @@ The exit code is 0 where the budget is kept, 1 where it is not, 2 for a wrong co
 const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options): Promise<boolean> }>>> = {
   codec: () => import('./codec.ts'),
   fuzz: () => import('./fuzz.ts'),
+  flood: () => import('./flood.ts'),
   goodput: () => import('./goodput.ts'),
+  pipe: () => import('./pipe.ts'),
   selective: () => import('./selective.ts'),
 };
 
