@@ -38,6 +38,10 @@ export function timingOf(profile: LinkProfile, recordBytes: number): Timing {
   return rfc7252Timing({ blockSize });
 }
 
+/** The largest CoAP message that a link carries: see `timingOf`. */
+export const largestMessage = ({ mtu, largest = mtu }: LinkProfile, recordBytes: number): number =>
+  largest - recordBytes;
+
 /** Null where the rate is not known. */
 function modelOf({ rate, delay, overhead, mtu }: LinkProfile, recordBytes: number): LinkModel | null {
   return rate === null ? null : { rate, delay, overhead: overhead + recordBytes, mtu: mtu - recordBytes };
