@@ -3,6 +3,7 @@ import type { Millis } from '../base/time.ts';
 import type { Block } from './block.ts';
 import { code } from './codes.ts';
 import type { Core, Peer } from './core.ts';
+import type { Challenges } from './echo.ts';
 
 /** Bytes of a body, added in order, counted against what one endpoint may assemble at a time. */
 export class Assembly {
@@ -27,6 +28,11 @@ export class Assembly {
     this.#length += chunk.length;
     this.#core.assembling += chunk.length;
     return true;
+  }
+
+  /** How many were added. */
+  get blocks(): number {
+    return this.#chunks.length;
   }
 
   /** Whether `chunk` is the block that was added last. */
@@ -64,15 +70,22 @@ export type UploadProgress =
 /** Requests that arrive in blocks: atomic, in order (RFC 7959, section 2.5). */
 export class Uploads {
   readonly #core: Core;
+  readonly #challenges: Challenges;
   /** The least recently touched first. */
   readonly #uploads = new Map<string, Upload>();
 
-  constructor(core: Core) {
+  constructor(core: Core, challenges: Challenges) {
     this.#core = core;
+    this.#challenges = challenges;
   }
 
   get size(): number {
     return this.#uploads.size;
+  }
+
+  /** Whose bodies they are. */
+  get peers(): ReadonlySet<Peer> {
+    return new Set([...this.#uploads.values()].map(({ peer }) => peer));
   }
 
   /** @param key the operation, see `operationKey`. */
@@ -81,8 +94,8 @@ export class Uploads {
     const whole = block.more ? payload.length === block.size : payload.length <= block.size;
     if (!whole) return { kind: 'refused', code: code(4, 0) };
     if (block.num === 0) this.#drop(name);
-    const upload = this.#uploads.get(name) ?? (block.num === 0 ? this.#open(peer) : undefined);
-    if (upload === undefined) return { kind: 'refused', code: block.num === 0 ? code(5, 3) : code(4, 8) };
+    const upload = this.#uploads.get(name) ?? (block.num === 0 ? this.#open(peer, now) : undefined);
+    if (upload === undefined) return { kind: 'refused', code: code(4, 8) };
     if (block.num * block.size + payload.length === upload.body.length && upload.body.endsWith(payload)) {
       // Its answer was lost, and it came again as a new message: that changes nothing.
       return block.more ? { kind: 'continue' } : { kind: 'refused', code: code(4, 8) };
@@ -109,11 +122,15 @@ export class Uploads {
     for (const [name, upload] of this.#uploads) if (upload.peer === peer) this.#drop(name);
   }
 
-  #open(peer: Peer): Upload | undefined {
+  #open(peer: Peer, now: Millis): Upload {
     const own = [...this.#uploads].filter(([, upload]) => upload.peer === peer);
     const oldest = own[0];
     if (oldest !== undefined && own.length >= this.#core.limits.assembliesPerPeer) this.#drop(oldest[0]);
-    if (this.#uploads.size >= this.#core.limits.assemblies) return undefined;
+    if (this.#uploads.size >= this.#core.limits.assemblies) {
+      const isUnproved = (other: Peer): boolean => this.#challenges.isUnproved(other, now);
+      this.#drop(givesWay([...this.#uploads], isUnproved));
+      this.#core.counters.displaced++;
+    }
     return { peer, body: new Assembly(this.#core), expiresAt: 0 };
   }
 
@@ -121,6 +138,31 @@ export class Uploads {
     this.#uploads.get(name)?.body.clear();
     this.#uploads.delete(name);
   }
+}
+
+/**
+ * Which body makes room for a new one where there are as many as there may be, or whoever sends a few first blocks would
+ * lock everybody else out. One of which only a first block has come gives way before others: so one block of a stranger
+ * displaces at most another. Then one of a peer that has not proved its address, then one of the peer that has the most,
+ * and among these the least recently touched.
+ * @param uploads the least recently touched first; not empty
+ */
+function givesWay(
+  uploads: readonly (readonly [string, Upload])[],
+  isUnproved: (peer: Peer) => boolean,
+): string {
+  const begun = thoseOr(uploads, ([, { body }]) => body.blocks <= 1);
+  const unproved = thoseOr(begun, ([, { peer }]) => isUnproved(peer));
+  const counts = new Map<Peer, number>();
+  for (const [, { peer }] of uploads) counts.set(peer, (counts.get(peer) ?? 0) + 1);
+  const most = Math.max(...unproved.map(([, { peer }]) => counts.get(peer)!));
+  return unproved.find(([, { peer }]) => counts.get(peer) === most)![0];
+}
+
+/** Those of which it is true, or all where it is true of none. */
+function thoseOr<T>(all: readonly T[], isTrue: (one: T) => boolean): readonly T[] {
+  const those = all.filter(isTrue);
+  return those.length > 0 ? those : all;
 }
 
 /** An operation of a peer; an operation's key has no line break. */

@@ -1,11 +1,11 @@
 import { assert } from '../base/assert.ts';
 import { equal } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse } from './api.ts';
 import { nameOf } from './assembly.ts';
 import { type Block, type BlockSize, blockOption, smaller } from './block.ts';
 import { code } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapResponse } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
 import { firstOption, OPTION, type Option, uintOption } from './options.ts';
 

@@ -1,47 +1,31 @@
 import { equal, fromHex, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapRequest, CoapResponse, FailureReason } from './api.ts';
 import { Assembly } from './assembly.ts';
-import {
-  type Block,
-  blockOf,
-  MOST_BLOCKS,
-  operationKey,
-  selectiveBlockOf,
-  smaller,
-  TRANSFER_OPTIONS,
-} from './block.ts';
+import { BLOCK_SIZES, blockOf, MOST_BLOCKS, operationKey, selectiveBlockOf, smaller } from './block.ts';
 import { code, isSafe, isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
 import { type Message, NO_BYTES } from './message.ts';
-import { OBSERVE } from './observe_server.ts';
-import {
-  firstOption,
-  firstUint,
-  isCritical,
-  OPTION,
-  recognised,
-  uintOf,
-  uintOption,
-  withoutOptions,
-} from './options.ts';
+import { firstOption, firstUint, isCritical, OPTION, recognised } from './options.ts';
 import {
   isLastBlock,
-  isUnsent,
+  isUnanswerable,
+  isUnwantedNotification,
   type Listener,
   NO_RESPONSE_AT_ALL,
   nextDraft,
   nextTag,
   type Outgoing,
   type OutgoingOptions,
+  roomFor,
+  superseded,
+  wholeResponse,
 } from './outgoing.ts';
 import type { Prober } from './prober.ts';
-import { SelectiveReceiver } from './selective_receiver.ts';
-import { SelectiveSender } from './selective_sender.ts';
+import { SelectiveRequests } from './selective_requests.ts';
 import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Transmission, Transmitter } from './transmitter.ts';
 
-const BAD_REQUEST = code(4, 0);
 const UNAUTHORIZED = code(4, 1);
 const CONTINUE = code(2, 31);
 const INCOMPLETE = code(4, 8);
@@ -50,25 +34,25 @@ const TOO_LARGE = code(4, 13);
 /** How often one request's block-wise transfer is started over before it fails. */
 const MOST_RESTARTS = 3;
 
-/** Bodies that go to one peer by selective repeat at a time: fewer than it assembles, so that none makes another give way. */
-const PARALLEL_UPLOADS = 4;
-
-/** What whoever asked does not get to see: the endpoint has acted on it. */
-const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.observe]);
-
 /** The requesting half: RFC 7252 section 5.3, block-wise in both directions (RFC 7959, sections 2.4, 2.5, 3). */
 export class Client {
   readonly #core: Core;
   readonly #transmitter: Transmitter;
   readonly #prober: Prober;
-  readonly #bodies: SelectiveTransfers;
+  readonly #selective: SelectiveRequests;
   readonly #understood: ReadonlySet<number>;
 
   constructor(core: Core, transmitter: Transmitter, prober: Prober, bodies: SelectiveTransfers) {
     this.#core = core;
     this.#transmitter = transmitter;
     this.#prober = prober;
-    this.#bodies = bodies;
+    this.#selective = new SelectiveRequests(core, bodies, {
+      understoodIn: (outgoing) => this.#understoodIn(outgoing),
+      stopSending: (outgoing, now) => this.#stopSending(outgoing, true, now),
+      goesOn: ({ peer }, now) => prober.acknowledged(peer, now),
+      complete: (outgoing, head, payload, now) => this.#complete(outgoing, head, payload, now),
+      fail: (outgoing, reason, now) => this.fail(outgoing, reason, now),
+    });
     this.#understood = new Set([OPTION.block1, OPTION.block2, ...core.understood]);
   }
 
@@ -77,6 +61,7 @@ export class Client {
     const { limits, timing } = this.#core;
     const most = Math.min(limits.bodyBytes, timing(peer.name).blockSize * MOST_BLOCKS);
     if (request.payload.length > most) return 'too_large';
+    if (roomFor(this.#core, request) < Math.min(request.payload.length, BLOCK_SIZES[0])) return 'too_large';
     if (peer.requests.size + peer.observed.size < limits.requestsPerPeer) return undefined;
     if (superseded(peer, supersedes) !== undefined) return undefined;
     this.#core.counters.refused++;
@@ -178,7 +163,7 @@ export class Client {
       const { token, uploadSize, head, confirmable, observing } = outgoing;
       if (token === null || uploadSize !== null || head !== null) this.#startOver(outgoing, now);
       else if (confirmable && this.#core.selective && observing === null) {
-        this.#stopDownload(outgoing);
+        this.#selective.stopDownload(outgoing);
         this.#endExchange(outgoing, false, now);
         this.#sendNext(outgoing, now);
       } else if (confirmable) this.#sendAgain(outgoing, token, now);
@@ -192,7 +177,7 @@ export class Client {
   answered(outgoing: Outgoing, message: Message, now: Millis): boolean {
     if (isUnwantedNotification(outgoing, message)) return false;
     const block = this.#core.selective ? selectiveBlockOf(message.options, OPTION.qBlock2) : undefined;
-    if (block !== undefined) return this.#blockArrived(outgoing, message, block, now);
+    if (block !== undefined) return this.#selective.arrived(outgoing, message, block, now);
     this.#endExchange(outgoing, true, now);
     const options = recognised(message.options, this.#understoodIn(outgoing), 'response');
     if (!options.ok) {
@@ -224,7 +209,10 @@ export class Client {
   #create(peer: Peer, request: CoapRequest, options: OutgoingOptions, listener: Listener): Outgoing {
     const { deadline, priority, confirmable, supersedes, observing = null } = options;
     const timing = this.#core.timing(peer.name);
-    const divided = request.payload.length > (timing.undividedSize ?? timing.blockSize);
+    const room = roomFor(this.#core, request);
+    const blockSize =
+      BLOCK_SIZES.findLast((size) => size <= Math.min(timing.blockSize, room)) ?? BLOCK_SIZES[0];
+    const divided = request.payload.length > Math.min(timing.undividedSize ?? timing.blockSize, room);
     const selective =
       this.#core.selective && timing.window !== undefined && confirmable && observing === null;
     return {
@@ -240,7 +228,7 @@ export class Client {
       key: operationKey(request.code, request.options),
       unwanted: (firstUint(request.options, OPTION.noResponse) ?? 0) & NO_RESPONSE_AT_ALL,
       tag: null,
-      uploadSize: divided ? timing.blockSize : null,
+      uploadSize: divided ? blockSize : null,
       selective: divided && selective && listener.begun === undefined,
       upload: null,
       download: null,
@@ -378,7 +366,7 @@ export class Client {
 
   #startOver(outgoing: Outgoing, now: Millis): void {
     this.#endExchange(outgoing, false, now);
-    this.#stopDownload(outgoing);
+    this.#selective.stopDownload(outgoing);
     outgoing.uploaded = 0;
     outgoing.head = null;
     outgoing.body.clear();
@@ -394,7 +382,7 @@ export class Client {
   #sendNext(outgoing: Outgoing, now: Millis, insteadOf: Transmission | null = null): void {
     const { peer, observing, head } = outgoing;
     if (outgoing.selective && head === null) {
-      this.#upload(outgoing, now);
+      this.#selective.upload(outgoing, now);
       return;
     }
     const observes = observing !== null && head === null && isLastBlock(outgoing);
@@ -402,78 +390,6 @@ export class Client {
     outgoing.token = hex(token);
     peer.awaited.set(outgoing.token, outgoing);
     this.#submit(outgoing, token, insteadOf, now);
-  }
-
-  /** Sends the body by selective repeat, under one token, when its turn comes. */
-  #upload(outgoing: Outgoing, now: Millis): void {
-    const { peer, request, priority, deadline, uploadSize, echo } = outgoing;
-    if (peer.uploading.size >= PARALLEL_UPLOADS) {
-      const after = peer.toUpload.findLastIndex((waiting) => waiting.priority <= priority);
-      peer.toUpload.splice(after + 1, 0, outgoing);
-      return;
-    }
-    peer.uploading.add(outgoing);
-    const token = peer.tokens.take();
-    outgoing.token = hex(token);
-    peer.awaited.set(outgoing.token, outgoing);
-    outgoing.messages++;
-    const { code: method, payload } = request;
-    const options = request.options.filter(({ number }) => number !== OPTION.echo || echo === null);
-    const timing = this.#core.timing(peer.name);
-    const asksFirst = now - peer.heardAt > timing.probeAfter(0);
-    outgoing.upload = this.#bodies.create({
-      ...{ peer, code: method, token, request: outgoing, priority, deadline },
-      options: [...options, ...(echo === null ? [] : [echo]), uintOption(OPTION.size1, payload.length)],
-      sender: new SelectiveSender(payload, uploadSize!, timing.window!, { asksFirst }),
-    });
-    this.#bodies.send(outgoing.upload, now);
-  }
-
-  #stopUpload(outgoing: Outgoing, now: Millis): void {
-    const { peer, upload } = outgoing;
-    const waiting = peer.toUpload.indexOf(outgoing);
-    if (waiting >= 0) peer.toUpload.splice(waiting, 1);
-    if (upload === null) return;
-    outgoing.upload = null;
-    this.#bodies.end(upload, now);
-    peer.uploading.delete(outgoing);
-    const next = peer.toUpload.shift();
-    if (next !== undefined) this.#upload(next, now);
-  }
-
-  /**
-   * A block of the response has come, by selective repeat. So the request has arrived; the token goes on being awaited
-   * until all is there.
-   * @returns false where the message has to be rejected.
-   */
-  #blockArrived(outgoing: Outgoing, message: Message, block: Block, now: Millis): boolean {
-    const { observing, listener, head, download } = outgoing;
-    if (observing !== null || listener.changed !== undefined || head !== null) return false;
-    const understood = new Set([...this.#understoodIn(outgoing), OPTION.qBlock2]);
-    const options = recognised(message.options, understood, 'response');
-    if (!options.ok || (download !== null && download.code !== message.code)) {
-      this.fail(outgoing, 'bad_response', now);
-      return false;
-    }
-    this.#stopSending(outgoing, true, now);
-    outgoing.delivered = true;
-    outgoing.download ??= { code: message.code, receiver: new SelectiveReceiver(this.#core) };
-    this.#core.counters.blocksIn++;
-    const progress = outgoing.download.receiver.add(block, options.value, message.payload);
-    if (progress.kind === 'refused') {
-      this.fail(outgoing, progress.code === BAD_REQUEST ? 'bad_response' : 'too_large', now);
-      return false;
-    }
-    if (progress.kind === 'complete') {
-      const response = { code: message.code, options: progress.options, payload: NO_BYTES };
-      this.#complete(outgoing, response, progress.body, now);
-    } else this.#prober.acknowledged(outgoing.peer, now);
-    return true;
-  }
-
-  #stopDownload(outgoing: Outgoing): void {
-    outgoing.download?.receiver.end();
-    outgoing.download = null;
   }
 
   #sendAgain(outgoing: Outgoing, token: string, now: Millis): void {
@@ -508,33 +424,10 @@ export class Client {
   #stopSending(outgoing: Outgoing, answered: boolean, now: Millis): void {
     const { peer, transmission } = outgoing;
     outgoing.transmission = null;
-    this.#stopUpload(outgoing, now);
+    this.#selective.stopUpload(outgoing, now);
     if (transmission === null) return;
     if (transmission.id !== null) peer.unconfirmed.delete(transmission.id);
     if (answered || transmission.confirmable || transmission.id === null)
       this.#transmitter.stop(transmission, now);
   }
 }
-
-/** A response as the application sees it. */
-export const wholeResponse = (head: CoapResponse, payload: Uint8Array): CoapResponse => ({
-  code: head.code,
-  options: withoutOptions(head.options, OWN_OPTIONS),
-  payload,
-});
-
-/** Whether no response at all is wanted, so that its message is all there is to a request. */
-const isUnanswerable = ({ unwanted }: Outgoing): boolean => unwanted === NO_RESPONSE_AT_ALL;
-
-/** The request in whose place one with the same key goes. */
-const superseded = (peer: Peer, key: string | undefined): Outgoing | undefined =>
-  key === undefined
-    ? undefined
-    : [...peer.requests].find((other) => other.supersedes === key && isUnsent(other));
-
-/** Whether a message cannot be the answer to a deregistration: a notification that the server has sent before it. */
-const isUnwantedNotification = ({ observing }: Outgoing, { type, options }: Message): boolean =>
-  observing !== null &&
-  uintOf(observing.option) === OBSERVE.deregister &&
-  type !== 'ACK' &&
-  firstOption(options, OPTION.observe) !== undefined;

@@ -1,22 +1,27 @@
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Timers } from '../base/timers.ts';
+import type { CoapDatagram, CoapEvent } from './api.ts';
 import type { Challenge } from './echo.ts';
-import type { CoapDatagram, CoapEvent } from './endpoint.ts';
 import { MessageIds, Tokens } from './ids.ts';
+import type { Incoming } from './incoming.ts';
 import type { Remembered } from './memory.ts';
 import type { Observation } from './observe_client.ts';
 import type { Observer } from './observe_server.ts';
 import type { Outgoing } from './outgoing.ts';
 import type { Probe } from './prober.ts';
 import type { BodyTransfer } from './selective_transfers.ts';
-import type { Incoming } from './server.ts';
 import type { Timing } from './timing.ts';
 import type { Transmission } from './transmitter.ts';
 
 /** The bound of everything that a peer can make grow. */
 export interface CoapLimits {
-  /** Peers of which anything is kept; a datagram of one more is dropped. */
+  /**
+   * Peers of which anything is kept. For one more the least recently used one with which nothing is open gives way, one
+   * that has not proved its address (`EchoPolicy`) before others: under that pressure alone message ids are forgotten
+   * before their time, and a late copy of a request would run again. Where something is open with all of them, what
+   * comes from one more is dropped.
+   */
   readonly peers: number;
   /** Requests to one peer that have not ended, waiting ones included: one more fails with `queue_full`. */
   readonly requestsPerPeer: number;
@@ -33,7 +38,7 @@ export interface CoapLimits {
   readonly replyBytes: number;
   /** Bytes of one body, sent or received: `too_large` or 4.13 beyond. */
   readonly bodyBytes: number;
-  /** Requests in assembly of one peer (the least recent gives way) and of all (5.03). */
+  /** Requests in assembly of one peer (the least recent gives way) and of all (see `givesWay`). */
   readonly assembliesPerPeer: number;
   readonly assemblies: number;
   /** Bytes of all bodies in assembly, requests and responses. */
@@ -84,6 +89,8 @@ export interface CoapCounters {
   refused: number;
   /** Cached replies forgotten before their time. */
   shed: number;
+  /** Peers and requests in assembly that gave way to new ones. */
+  displaced: number;
   requestsIn: number;
   requestsOut: number;
   blocksIn: number;
@@ -115,6 +122,7 @@ export const zeroCounters = (): CoapCounters => ({
   resetsOut: 0,
   refused: 0,
   shed: 0,
+  displaced: 0,
   requestsIn: 0,
   requestsOut: 0,
   blocksIn: 0,
@@ -195,17 +203,16 @@ export class Peer {
     if (this.notified.get(oldest) === observer) this.notified.delete(oldest);
   }
 
-  /** Whether nothing would be lost by forgetting it, but for its message ids. */
-  get idle(): boolean {
+  /** Whether there is a request or an observation of either side that goes on, or a message on its way to it. */
+  get hasOpen(): boolean {
     return (
-      this.queue.length === 0 &&
-      this.outstanding.size === 0 &&
-      this.requests.size === 0 &&
-      this.observed.size === 0 &&
-      this.observers.size === 0 &&
-      this.downloads.size === 0 &&
-      this.exchanges.size === 0 &&
-      this.remembered.size === 0
+      this.queue.length > 0 ||
+      this.outstanding.size > 0 ||
+      this.requests.size > 0 ||
+      this.observed.size > 0 ||
+      this.observers.size > 0 ||
+      this.downloads.size > 0 ||
+      this.exchanges.size > 0
     );
   }
 }
@@ -228,6 +235,8 @@ export interface Core {
   readonly understood: readonly number[];
   /** Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"). */
   readonly selective: boolean;
+  /** The largest message that arrives at all, in bytes. */
+  readonly mtu: number;
   /** Bytes of all bodies in assembly. */
   assembling: number;
   /** Bytes of all responses that are being sent by selective repeat. */

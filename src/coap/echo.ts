@@ -1,7 +1,7 @@
 import type { Millis } from '../base/time.ts';
+import type { CoapRequest, CoapResponse } from './api.ts';
 import { code } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapRequest, CoapResponse } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
 import { firstOption, OPTION, type Option } from './options.ts';
 

@@ -1,9 +1,8 @@
 import { assert } from '../base/assert.ts';
 import type { Priority } from '../base/priority.ts';
-import type { Random } from '../base/random.ts';
-import type { Step } from '../base/step.ts';
 import type { Millis } from '../base/time.ts';
 import { Timers } from '../base/timers.ts';
+import type { CoapConfig, CoapEvent, CoapRequest, CoapResponse, CoapStep, RequestOptions } from './api.ts';
 import { Uploads } from './assembly.ts';
 import { TRANSFER_OPTIONS } from './block.ts';
 import { Bodies } from './bodies.ts';
@@ -11,147 +10,29 @@ import { Client } from './client.ts';
 import { isRequest, isResponse, isSafe } from './codes.ts';
 import {
   type CoapCounters,
-  type CoapLimits,
   type Core,
   DEFAULT_LIMITS,
-  Peer,
+  type Peer,
   type Sweep,
   type TimerTarget,
   zeroCounters,
 } from './core.ts';
-import { Challenges, type EchoPolicy } from './echo.ts';
+import { Challenges } from './echo.ts';
 import { Memory } from './memory.ts';
 import { decode } from './message.ts';
 import { Observations } from './observe_client.ts';
 import { Observers } from './observe_server.ts';
-import { OPTION, type Option } from './options.ts';
+import { OPTION } from './options.ts';
 import type { Listener, Outgoing } from './outgoing.ts';
+import { Peers } from './peers.ts';
 import { Prober } from './prober.ts';
 import { Receiver } from './receiver.ts';
 import { SelectiveResponses } from './selective_responses.ts';
 import { SelectiveTransfers } from './selective_transfers.ts';
 import { SelectiveUploads } from './selective_uploads.ts';
 import { Server } from './server.ts';
-import type { Timing } from './timing.ts';
 import { Transfers } from './transfers.ts';
 import { type Transmission, Transmitter } from './transmitter.ts';
-
-/** A request as a whole: block-wise transfer happens inside the endpoint, which adds the options for it. */
-export interface CoapRequest {
-  /** A method, 1 to 7. */
-  readonly code: number;
-  readonly options: readonly Option[];
-  readonly payload: Uint8Array;
-}
-
-/** A response as a whole; its code is of class 2, 4 or 5. */
-export interface CoapResponse {
-  readonly code: number;
-  readonly options: readonly Option[];
-  readonly payload: Uint8Array;
-}
-
-export interface CoapDatagram {
-  readonly peer: string;
-  readonly bytes: Uint8Array;
-  readonly priority: Priority;
-  /** Where it is not null somebody waits for `left(receipt)`: also for a datagram that was dropped on the way out. */
-  readonly receipt: number | null;
-  /** What it is, for traces: `CON PUT block1 2/5`, `ACK 2.04`. */
-  readonly label: string;
-}
-
-/**
- * `timeout`: no answer by the deadline, or after the last copy. `reset`: the peer cannot make sense of the request, or
- * no longer knows what came of it. `too_large`: a body beyond the bounds. `queue_full`: too many requests to the peer.
- * `bad_response`: an answer against the rules. `superseded`: a newer request took its place before it was sent.
- * `ended`: the server has ended an observation; the notification before says with what.
- */
-export type FailureReason =
-  | 'timeout'
-  | 'reset'
-  | 'cancelled'
-  | 'too_large'
-  | 'queue_full'
-  | 'bad_response'
-  | 'superseded'
-  | 'ended';
-
-export interface RequestOptions {
-  /** On the monotonic clock: when the request fails. For an observation: its first response, and each renewal takes as long. */
-  readonly deadline: Millis;
-  readonly priority: Priority;
-  /** Default true. A non-confirmable request is sent once and fails at the deadline. */
-  readonly confirmable?: boolean;
-  /**
-   * A request to the same peer with the same key that has not been sent yet fails with `superseded`, and this one takes
-   * its place in the queue.
-   */
-  readonly supersedes?: string;
-}
-
-/**
- * Why somebody is no observer any more. `deregistered`, `reset`: it does not want to be. `timeout`: it does not answer.
- * `replaced`: it has registered again; its new exchange goes on, if it was accepted. `forgotten`: the peer has
- * restarted or was forgotten, or there was no room for one more.
- */
-export type ObserverEnd = 'deregistered' | 'reset' | 'timeout' | 'replaced' | 'forgotten';
-
-export type CoapEvent =
-  /** Has to be answered by `respond(exchange)`. Delivered once for each request. */
-  | {
-      readonly kind: 'request';
-      readonly exchange: number;
-      readonly peer: string;
-      readonly request: CoapRequest;
-      /** The peer wants to be notified of changes: `respond` may accept that. */
-      readonly observe: boolean;
-    }
-  /**
-   * @param observing whether notifications will follow; where it is false the handle is over.
-   */
-  | {
-      readonly kind: 'response';
-      readonly handle: number;
-      readonly response: CoapResponse;
-      readonly observing: boolean;
-    }
-  /** What is observed has changed. Older states that arrive late are left out. */
-  | { readonly kind: 'notification'; readonly handle: number; readonly response: CoapResponse }
-  /** Also the end of an observation. */
-  | { readonly kind: 'failed'; readonly handle: number; readonly reason: FailureReason }
-  /**
-   * The end of a request whose option No-Response (RFC 7967) has kept its response away: the peer has the request, or,
-   * where it was non-confirmable, it was sent. Also the end of a ping: the peer lives.
-   */
-  | { readonly kind: 'sent'; readonly handle: number }
-  /** The observer has acknowledged the newest notification. Non-confirmable ones are never acknowledged. */
-  | { readonly kind: 'notified'; readonly exchange: number }
-  /** The exchange names no observer any more. Not emitted where `notify` or `endObservation` have ended it. */
-  | { readonly kind: 'observer_gone'; readonly exchange: number; readonly reason: ObserverEnd }
-  /** A retransmission timer has fired: so many copies of one message have had no answer. */
-  | { readonly kind: 'unanswered'; readonly peer: string; readonly attempts: number };
-
-export type CoapStep = Step<never, CoapDatagram, CoapEvent>;
-
-export interface CoapConfig extends EchoPolicy {
-  readonly random: Random;
-  /** What is known about the way to a peer; asked often. */
-  readonly timing: (peer: string) => Timing;
-  readonly limits?: Partial<CoapLimits>;
-  /**
-   * 2 to 8. The default, 4, cannot be guessed by somebody who does not see the traffic (RFC 7252, section 5.3.1); where
-   * the messages are authenticated anyway 2 are enough.
-   */
-  readonly tokenBytes?: number;
-  /**
-   * Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"), where the timing has a window: every
-   * peer has to do the same. Default false; then nothing of it is understood.
-   */
-  readonly selective?: boolean;
-  /** Critical options that the application acts on, beside those of RFC 7252 that name a resource. */
-  readonly understood?: readonly number[];
-}
 
 /** What requests are not given with. */
 const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.requestTag, OPTION.observe]);
@@ -170,8 +51,7 @@ const SWEEP_INTERVAL: Millis = 60_000;
  */
 export class CoapEndpoint {
   readonly #core: Core;
-  readonly #tokenBytes: number;
-  readonly #peers = new Map<string, Peer>();
+  readonly #peers: Peers;
   readonly #transmitter: Transmitter;
   readonly #memory: Memory;
   readonly #uploads: Uploads;
@@ -198,6 +78,7 @@ export class CoapEndpoint {
       tokenBytes = DEFAULT_TOKEN_BYTES,
       understood = [],
       selective = false,
+      mtu = Number.POSITIVE_INFINITY,
       mustProve,
       freshness,
     } = config;
@@ -205,7 +86,6 @@ export class CoapEndpoint {
       tokenBytes >= SHORTEST_TOKEN_BYTES && tokenBytes <= LONGEST_TOKEN_BYTES,
       'a token has 2 to 8 bytes',
     );
-    this.#tokenBytes = tokenBytes;
     this.#core = {
       random,
       limits: { ...DEFAULT_LIMITS, ...limits },
@@ -214,6 +94,7 @@ export class CoapEndpoint {
       counters: zeroCounters(),
       understood,
       selective,
+      mtu,
       assembling: 0,
       responding: 0,
       datagrams: [],
@@ -221,7 +102,11 @@ export class CoapEndpoint {
     };
     this.#transmitter = new Transmitter(this.#core);
     this.#memory = new Memory(this.#core);
-    this.#uploads = new Uploads(this.#core);
+    const challenges = new Challenges(this.#core, {
+      ...(mustProve === undefined ? {} : { mustProve }),
+      ...(freshness === undefined ? {} : { freshness }),
+    });
+    this.#uploads = new Uploads(this.#core, challenges);
     this.#bodies = new Bodies(this.#core);
     this.#prober = new Prober(this.#core, this.#transmitter);
     this.#transfers = new SelectiveTransfers(this.#core, this.#transmitter);
@@ -229,6 +114,11 @@ export class CoapEndpoint {
     this.#selectiveUploads = new SelectiveUploads(this.#core);
     this.#client = new Client(this.#core, this.#transmitter, this.#prober, this.#transfers);
     this.#observations = new Observations(this.#core, this.#client);
+    this.#peers = new Peers(this.#core, challenges, {
+      tokenBytes,
+      uploading: () => new Set([...this.#uploads.peers, ...this.#selectiveUploads.peers]),
+      forget: (peer, now) => this.#forgetTheirs(peer, now),
+    });
     const transfers = new Transfers(this.#core, this.#uploads, this.#bodies);
     const nextOrder = (): number => this.#orders++;
     this.#observers = new Observers(this.#core, this.#transmitter, transfers, nextOrder);
@@ -242,10 +132,7 @@ export class CoapEndpoint {
         responses: this.#responses,
       },
       observers: this.#observers,
-      challenges: new Challenges(this.#core, {
-        ...(mustProve === undefined ? {} : { mustProve }),
-        ...(freshness === undefined ? {} : { freshness }),
-      }),
+      challenges,
       nextOrder,
     });
     this.#receiver = new Receiver(this.#core, {
@@ -310,6 +197,8 @@ export class CoapEndpoint {
    * Requests a resource and from then on its changes (RFC 7641). First comes exactly one `response` or `failed` event
    * by the deadline. If that is a response with `observing`, `notification` events follow until `failed`. What has become
    * too old is asked for again, and so is everything after `restarted`.
+   * One registration is all that a server is to have for a target (RFC 7641, section 3.1): a second observation with the
+   * same peer, method, payload and options of the cache-key fails with `already_observed`, as long as the first goes on.
    * @param request GET or FETCH; see `request`.
    */
   observe(
@@ -321,7 +210,9 @@ export class CoapEndpoint {
     assert(isSafe(request.code), 'what is observed is asked for by GET or FETCH');
     const handle = this.#handles++;
     const known = this.#admitted(peer, request, options, handle, now);
-    if (known !== undefined) this.#observations.start(known, handle, request, options, now);
+    if (known !== undefined && this.#observations.observes(known, request, options.supersedes)) {
+      this.#core.events.push({ kind: 'failed', handle, reason: 'already_observed' });
+    } else if (known !== undefined) this.#observations.start(known, handle, request, options, now);
     return { handle, step: this.#step() };
   }
 
@@ -435,12 +326,10 @@ export class CoapEndpoint {
   forget(peer: string, now: Millis): CoapStep {
     const known = this.#peers.get(peer);
     if (known !== undefined) {
-      this.#forgetTheirs(known, now);
       this.#observations.forget(known, now);
       for (const outgoing of [...known.requests]) this.#client.fail(outgoing, 'cancelled', now);
       for (const transmission of [...known.outstanding.values()]) this.#transmitter.stop(transmission, now);
-      this.#core.timers.clear(known);
-      this.#peers.delete(peer);
+      this.#peers.remove(known, now);
     }
     return this.#step();
   }
@@ -485,14 +374,8 @@ export class CoapEndpoint {
   }
 
   #peer(name: string, now: Millis): Peer | undefined {
-    let peer = this.#peers.get(name);
-    if (peer === undefined) {
-      if (this.#peers.size >= this.#core.limits.peers) return undefined;
-      peer = new Peer(name, this.#core.random, this.#tokenBytes, now);
-      this.#peers.set(name, peer);
-      if (!this.#core.timers.has(this.#sweep)) this.#core.timers.set(this.#sweep, now + SWEEP_INTERVAL);
-    }
-    peer.lastUsed = now;
+    const peer = this.#peers.admit(name, now);
+    if (!this.#core.timers.has(this.#sweep)) this.#core.timers.set(this.#sweep, now + SWEEP_INTERVAL);
     return peer;
   }
 
@@ -544,11 +427,8 @@ export class CoapEndpoint {
     for (const peer of this.#peers.values()) {
       this.#memory.purge(peer, now);
       const lifetime = this.#core.timing(peer.name).exchangeLifetime;
-      if (!peer.idle || peer.lastUsed + lifetime > now) continue;
-      this.#uploads.forget(peer);
-      this.#selectiveUploads.forget(peer);
-      this.#bodies.forget(peer);
-      this.#peers.delete(peer.name);
+      if (peer.hasOpen || peer.remembered.size > 0 || peer.lastUsed + lifetime > now) continue;
+      this.#peers.remove(peer, now);
     }
     if (this.#peers.size > 0) this.#core.timers.set(this.#sweep, now + SWEEP_INTERVAL);
   }

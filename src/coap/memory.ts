@@ -1,7 +1,7 @@
 import type { Millis } from '../base/time.ts';
 import type { Core, Peer } from './core.ts';
+import type { Incoming } from './incoming.ts';
 import type { MessageType } from './message.ts';
-import type { Incoming } from './server.ts';
 
 /** A message of a peer that has been received, kept so that its copies have no effect (RFC 7252, section 4.5). */
 export interface Remembered {

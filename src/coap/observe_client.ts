@@ -1,15 +1,22 @@
-import { hex } from '../base/bytes.ts';
+import { equal, hex } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import { blockOf } from './block.ts';
-import { type Client, wholeResponse } from './client.ts';
+import type { CoapRequest, CoapResponse, FailureReason, RequestOptions } from './api.ts';
+import { blockOf, operationKey } from './block.ts';
+import type { Client } from './client.ts';
 import { isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapRequest, CoapResponse, FailureReason, RequestOptions } from './endpoint.ts';
 import type { Message } from './message.ts';
 import { OBSERVE } from './observe_server.ts';
 import { firstUint, maxAgeOf, OPTION, type Option, recognised, uintOption } from './options.ts';
-import { isUnsent, type Listener, NO_RESPONSE_AT_ALL, type Outgoing } from './outgoing.ts';
+import {
+  isUnsent,
+  type Listener,
+  NO_RESPONSE_AT_ALL,
+  type Outgoing,
+  superseded,
+  wholeResponse,
+} from './outgoing.ts';
 
 /** A resource of which we want to know the changes (RFC 7641, section 3). */
 export interface Observation {
@@ -17,6 +24,8 @@ export interface Observation {
   readonly handle: number;
   readonly peer: Peer;
   readonly request: CoapRequest;
+  /** See `operationKey`. */
+  readonly key: string;
   readonly priority: Priority;
   readonly confirmable: boolean;
   /** How long a registration, or the fetching of a large representation, may take. */
@@ -65,12 +74,29 @@ export class Observations {
     return this.#byHandle.size;
   }
 
+  /**
+   * Whether a target is being observed: same method, payload, and options of the cache-key.
+   * @param supersedes what names the request whose place the new one takes: that one does not count
+   */
+  observes(peer: Peer, { code, options, payload }: CoapRequest, supersedes: string | undefined): boolean {
+    const key = operationKey(code, options);
+    const givesWay = superseded(peer, supersedes);
+    return [...peer.observed.values()].some(
+      (other) =>
+        other.key === key &&
+        equal(other.request.payload, payload) &&
+        !other.ending &&
+        (givesWay === undefined || other.registering !== givesWay),
+    );
+  }
+
   start(peer: Peer, handle: number, request: CoapRequest, options: RequestOptions, now: Millis): void {
     const observation: Observation = {
       kind: 'observation',
       handle,
       peer,
       request,
+      key: operationKey(request.code, request.options),
       priority: options.priority,
       confirmable: options.confirmable ?? true,
       patience: Math.max(0, options.deadline - now),

@@ -1,11 +1,11 @@
 import { hex } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse, ObserverEnd } from './api.ts';
 import { codeLabel, isSuccess, METHOD } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapResponse, ObserverEnd } from './endpoint.ts';
+import type { Incoming } from './incoming.ts';
 import { firstUint, OPTION, type Option, uintOption } from './options.ts';
-import type { Incoming } from './server.ts';
 import type { Asked, Transfers } from './transfers.ts';
 import type { Draft, Transmission, Transmitter } from './transmitter.ts';
 
@@ -46,6 +46,12 @@ const NON_INTERVAL: Millis = 3_000;
 const MOST_UNCONFIRMED = 9;
 const LONGEST_UNCONFIRMED: Millis = 600_000;
 
+/**
+ * Ours: what an observer has asked for is kept as long as it is one, up to so much: the key, which has two characters
+ * for each byte of options, and what a FETCH selects. Whoever asks for more is answered as if he had not asked to observe.
+ */
+const LONGEST_KEPT_TARGET = 2048;
+
 export const OBSERVE = { register: 0, deregister: 1 } as const;
 
 /** What the Observe option of a request asks for: 0, 1, or nothing that means anything (RFC 7641, section 2). */
@@ -72,9 +78,10 @@ export class Observers {
     return this.#byHandle.size;
   }
 
-  /** Whether there is room for an observer with that token. */
-  admits(peer: Peer, token: Uint8Array): boolean {
+  /** Whether there is room for an observer with that token, and for what it has asked for. */
+  admits(peer: Peer, token: Uint8Array, { key, selector }: Pick<Asked, 'key' | 'selector'>): boolean {
     const { observers, observersPerPeer } = this.#core.limits;
+    if (key.length + selector.length > LONGEST_KEPT_TARGET) return false;
     return (
       peer.observers.has(hex(token)) ||
       (this.#byHandle.size < observers && peer.observers.size < observersPerPeer)
@@ -96,7 +103,7 @@ export class Observers {
     if (before !== undefined) this.gone(before, 'replaced', now);
     if (!accepted) return null;
     const fits = response.payload.length <= this.#core.limits.bodyBytes;
-    if (!exchange.observe || !isSuccess(response.code) || !fits || !this.admits(peer, token)) {
+    if (!exchange.observe || !isSuccess(response.code) || !fits || !this.admits(peer, token, exchange)) {
       this.refuse(handle);
       return null;
     }

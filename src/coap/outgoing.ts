@@ -1,12 +1,13 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapRequest, CoapResponse, FailureReason } from './api.ts';
 import type { Assembly } from './assembly.ts';
-import { type BlockSize, blockOption } from './block.ts';
+import { type BlockSize, blockOption, TRANSFER_OPTIONS } from './block.ts';
 import { codeLabel, METHOD } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapRequest, CoapResponse, FailureReason } from './endpoint.ts';
-import { NO_BYTES } from './message.ts';
-import { OPTION, type Option, uintOption } from './options.ts';
+import { encode, type Message, NO_BYTES } from './message.ts';
+import { OBSERVE } from './observe_server.ts';
+import { firstOption, OPTION, type Option, uintOf, uintOption, withoutOptions } from './options.ts';
 import type { SelectiveReceiver } from './selective_receiver.ts';
 import type { BodyTransfer } from './selective_transfers.ts';
 import type { Draft, Transmission } from './transmitter.ts';
@@ -86,9 +87,27 @@ export interface Outgoing {
 /** RFC 7967, section 2.1: no response of class 2, 4 or 5. */
 export const NO_RESPONSE_AT_ALL = 0b11010;
 
+/** What whoever asked does not get to see: the endpoint has acted on it. */
+const OWN_OPTIONS: ReadonlySet<number> = new Set([...TRANSFER_OPTIONS, OPTION.observe]);
+
+/**
+ * Ours, at most: 8 of token, 19 of Observe, Block1 or Q-Block1, Block2, Size1 and Request-Tag, 1 of payload marker, 8 of an
+ * Echo option with a value as short as most are.
+ */
+const ADDED_BYTES = 36;
+
 /** Whether no further block of its body has to go. */
 export const isLastBlock = ({ uploadSize, uploaded, request, selective }: Outgoing): boolean =>
   selective || uploadSize === null || uploaded + uploadSize >= request.payload.length;
+
+/**
+ * Bytes of a message that are left for payload beside a request's own options, where all that may be added here is: never
+ * less than zero where it can be sent.
+ */
+export function roomFor({ mtu }: Pick<Core, 'mtu'>, { code, options }: CoapRequest): number {
+  const head = encode({ type: 'CON', code, id: 0, token: NO_BYTES, options, payload: NO_BYTES });
+  return mtu - head.length - ADDED_BYTES;
+}
 
 /** Whether the peer cannot have seen anything of it. */
 export const isUnsent = ({ messages, transmission }: Outgoing): boolean =>
@@ -144,3 +163,26 @@ export function nextTag(peer: Peer): Option {
   peer.nextTag = (tag + 1) % 2 ** 16;
   return uintOption(OPTION.requestTag, tag);
 }
+
+/** The request in whose place one with the same key goes. */
+export const superseded = (peer: Peer, key: string | undefined): Outgoing | undefined =>
+  key === undefined
+    ? undefined
+    : [...peer.requests].find((other) => other.supersedes === key && isUnsent(other));
+
+/** A response as the application sees it. */
+export const wholeResponse = (head: CoapResponse, payload: Uint8Array): CoapResponse => ({
+  code: head.code,
+  options: withoutOptions(head.options, OWN_OPTIONS),
+  payload,
+});
+
+/** Whether no response at all is wanted, so that its message is all there is to a request. */
+export const isUnanswerable = ({ unwanted }: Outgoing): boolean => unwanted === NO_RESPONSE_AT_ALL;
+
+/** Whether a message cannot be the answer to a deregistration: a notification that the server has sent before it. */
+export const isUnwantedNotification = ({ observing }: Outgoing, { type, options }: Message): boolean =>
+  observing !== null &&
+  uintOf(observing.option) === OBSERVE.deregister &&
+  type !== 'ACK' &&
+  firstOption(options, OPTION.observe) !== undefined;

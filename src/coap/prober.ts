@@ -1,8 +1,8 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { FailureReason } from './api.ts';
 import { EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { FailureReason } from './endpoint.ts';
 import { NO_BYTES } from './message.ts';
 import type { Outgoing } from './outgoing.ts';
 import type { Draft, Transmission, Transmitter } from './transmitter.ts';

@@ -152,7 +152,7 @@ export class Receiver {
     const before = memory.find(peer, message.id, now);
     if (before !== undefined) {
       this.#core.counters.duplicates++;
-      if (message.type === 'CON') server.duplicate(peer, before, now);
+      if (message.type === 'CON') server.duplicate(peer, before, bytes, now);
       return;
     }
     const entry = memory.add(peer, message, now);

@@ -1,10 +1,10 @@
 import { hex } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse } from './api.ts';
 import type { Bodies } from './bodies.ts';
 import { isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapResponse } from './endpoint.ts';
 import { OPTION, uintOption } from './options.ts';
 import { SelectiveSender } from './selective_sender.ts';
 import type { BodyTransfer, SelectiveTransfers } from './selective_transfers.ts';

@@ -1,9 +1,9 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse } from './api.ts';
 import { blockOption } from './block.ts';
 import { codeLabel, EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapResponse } from './endpoint.ts';
 import type { Message } from './message.ts';
 import { decodeMissing } from './missing_blocks.ts';
 import { OPTION, type Option } from './options.ts';

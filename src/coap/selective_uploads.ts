@@ -43,6 +43,11 @@ export class SelectiveUploads {
     return this.#open.size;
   }
 
+  /** Whose bodies they are. */
+  get peers(): ReadonlySet<Peer> {
+    return new Set([...this.#open.values()].map(({ peer }) => peer));
+  }
+
   /** Transfers that are over and remembered. */
   get over(): number {
     return this.#over.size;

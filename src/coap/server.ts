@@ -2,49 +2,29 @@ import { assert } from '../base/assert.ts';
 import { hex, utf8 } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse } from './api.ts';
 import { type Block, blockOf, operationKey, selectiveBlockOf, TRANSFER_OPTIONS } from './block.ts';
-import { code, codeClass, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
+import { code, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { Challenges } from './echo.ts';
-import type { CoapResponse } from './endpoint.ts';
+import {
+  asksForLaterBlock,
+  type Incoming,
+  isForProxy,
+  isUnremembered,
+  isUnwanted,
+  unremembered,
+} from './incoming.ts';
 import type { Memory, Remembered } from './memory.ts';
-import { encode, type Message, type MessageType } from './message.ts';
+import { encode, type Message } from './message.ts';
 import { encodeMissing } from './missing_blocks.ts';
 import { OBSERVE, type Observer, type Observers, observeOf } from './observe_server.ts';
-import {
-  firstOption,
-  firstUint,
-  OPTION,
-  type Option,
-  recognised,
-  uintOption,
-  withoutOptions,
-} from './options.ts';
+import { firstOption, firstUint, OPTION, recognised, uintOption, withoutOptions } from './options.ts';
 import type { SelectiveResponses } from './selective_responses.ts';
 import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { SelectiveUploads } from './selective_uploads.ts';
-import { type Asked, askedOf, hasReservedBlock, plain, type Transfers } from './transfers.ts';
+import { askedOf, hasReservedBlock, plain, type Transfers } from './transfers.ts';
 import { type Draft, emptyMessage, type Transmitter } from './transmitter.ts';
-
-/** One request of a peer, from its arrival to its answer. */
-export interface Incoming extends Asked {
-  readonly kind: 'exchange';
-  readonly handle: number;
-  readonly type: MessageType;
-  readonly id: number;
-  readonly token: Uint8Array;
-  readonly entry: Remembered;
-  /** Length of the message that brought it. */
-  readonly bytes: number;
-  /** The classes of responses that the client does not want, as bits (RFC 7967, section 2.1). */
-  readonly unwanted: number;
-  /** Whether it may be accepted as a registration (RFC 7641, section 3.1). */
-  observe: boolean;
-  /** Whether a large response may go by selective repeat. */
-  readonly selective: boolean;
-  /** Whether the peer has got an empty acknowledgement, so that the response goes separately. */
-  acknowledged: boolean;
-}
 
 /** Critical options that every server here acts on or may leave to the application (RFC 7252, section 5.10). */
 const UNDERSTOOD = [
@@ -127,6 +107,7 @@ export class Server {
     now: Millis,
   ): void {
     const { uploads } = this.#parts.selective;
+    const { limits } = this.#core;
     const token = hex(message.token);
     const options = withoutOptions(message.options, Q_BLOCK1);
     this.#core.counters.blocksIn++;
@@ -142,29 +123,33 @@ export class Server {
       uploads.completed(peer, token, completedBy);
       this.#wholeArrived(peer, whole, completedBy, bytes, now);
     } else if (entry === null) return;
-    else if (completing !== null) this.#replyAsTo(completing, peer, entry);
-    else if (progress.kind === 'refused') {
-      const size = progress.code === TOO_LARGE ? [uintOption(OPTION.size1, this.#core.limits.bodyBytes)] : [];
-      this.#reply(peer, message, entry, { ...plain(progress.code), options: size });
-    } else this.#reply(peer, message, entry, { ...plain(CONTINUE), payload: encodeMissing(missing) });
+    else if (completing !== null) this.#replyAsTo(completing, peer, entry, bytes, now);
+    else {
+      const size = progress.kind === 'refused' && progress.code === TOO_LARGE;
+      const reply =
+        progress.kind === 'refused'
+          ? { ...plain(progress.code), options: size ? [uintOption(OPTION.size1, limits.bodyBytes)] : [] }
+          : { ...plain(CONTINUE), payload: encodeMissing(missing) };
+      this.#keepReply(message, entry, reply);
+      this.#repeat(peer, entry, bytes, now);
+    }
   }
 
   /**
    * A checkpoint of a body that is complete: it gets the reply of the message that has completed it. The client may not
    * have got that, and sends no copies of that message any more once this one is acknowledged.
    */
-  #replyAsTo(completing: Remembered, peer: Peer, entry: Remembered): void {
+  #replyAsTo(completing: Remembered, peer: Peer, entry: Remembered, bytes: number, now: Millis): void {
     if (completing.exchange !== null) this.#acknowledged(completing.exchange);
     const { reply, label } = completing;
     if (reply === null) entry.shed = true;
     else this.#parts.memory.keep(entry, withId(reply, entry.id), label);
-    this.#repeat(peer, entry);
+    this.#repeat(peer, entry, bytes, now);
   }
 
-  #reply(peer: Peer, { id, token }: Message, entry: Remembered, response: CoapResponse): void {
-    const bytes = encode({ type: 'ACK', id, token, ...response });
-    this.#parts.memory.keep(entry, bytes, `ACK ${codeLabel(response.code)}`);
-    this.#repeat(peer, entry);
+  #keepReply({ id, token }: Message, entry: Remembered, response: CoapResponse): void {
+    const reply = encode({ type: 'ACK', id, token, ...response });
+    this.#parts.memory.keep(entry, reply, `ACK ${codeLabel(response.code)}`);
   }
 
   #wholeArrived(peer: Peer, message: Message, entry: Remembered, bytes: number, now: Millis): void {
@@ -255,7 +240,7 @@ export class Server {
       return;
     }
     this.#acknowledged(exchange);
-    this.#repeat(peer, entry);
+    this.#repeat(peer, entry, exchange.bytes, now);
   }
 
   #acknowledged(exchange: Incoming): void {
@@ -264,10 +249,16 @@ export class Server {
     this.#keepEmptyAck(exchange);
   }
 
-  /** A copy of a confirmable request: what it got before, or the first acknowledgement while the handler works. */
-  duplicate(peer: Peer, entry: Remembered, now: Millis): void {
-    if (entry.exchange !== null) this.acknowledge(entry.exchange, now);
-    else this.#repeat(peer, entry);
+  /**
+   * A copy of a confirmable request: what it got before, or the first acknowledgement while the handler works.
+   * @param bytes the length of the copy. One that is shorter than what it copies may be forged.
+   */
+  duplicate(peer: Peer, entry: Remembered, bytes: number, now: Millis): void {
+    const { exchange } = entry;
+    if (exchange === null) this.#repeat(peer, entry, bytes, now);
+    else if (bytes >= exchange.bytes || !this.#parts.challenges.isUnproved(peer, now)) {
+      this.acknowledge(exchange, now);
+    }
   }
 
   /** Ends the exchanges of a peer: their answers go nowhere. */
@@ -275,12 +266,21 @@ export class Server {
     for (const exchange of peer.exchanges) this.#close(exchange);
   }
 
-  #repeat(peer: Peer, entry: Remembered): void {
-    if (entry.reply !== null) this.#parts.transmitter.reply(peer.name, entry.reply, entry.label);
-    else if (entry.shed) {
+  /**
+   * Sends what a message is replied with.
+   * @param bytes the length of the copy that has come: what may be sent is measured by each datagram (RFC 9175, section
+   * 2.4, item 3), or a long request and many short copies of it would be answered at length each time.
+   */
+  #repeat(peer: Peer, entry: Remembered, bytes: number, now: Millis): void {
+    const { transmitter, challenges } = this.#parts;
+    const { reply } = entry;
+    if (reply !== null) {
+      if (challenges.isTooLarge(reply.length, bytes) && challenges.isUnproved(peer, now)) return;
+      transmitter.reply(peer.name, reply, entry.label);
+    } else if (entry.shed) {
       // The outcome is no longer known: better told than waited for.
       this.#core.counters.resetsOut++;
-      this.#parts.transmitter.reply(peer.name, emptyMessage('RST', entry.id), 'RST');
+      transmitter.reply(peer.name, emptyMessage('RST', entry.id), 'RST');
     }
   }
 
@@ -303,7 +303,7 @@ export class Server {
     const runs = exchange.block1?.more !== true && !asksForLaterBlock(exchange);
     if (runs && this.#isStale(peer, message, now)) return challenges.challenge(peer, now);
     if (observe === OBSERVE.deregister) observers.deregister(peer, token, now);
-    exchange.observe = registers && observers.admits(peer, token);
+    exchange.observe = registers && observers.admits(peer, token, exchange);
     return undefined;
   }
 
@@ -339,7 +339,7 @@ export class Server {
       const first = { type: 'ACK', id, token, ...transfers.first(transfer) } as const;
       const label = `ACK ${codeLabel(response.code)} q-block2 1/${transfer.sender.count}`;
       memory.keep(entry, encode(first), label);
-      this.#repeat(peer, entry);
+      this.#repeat(peer, entry, exchange.bytes, now);
     }
     transfers.send(transfer, now);
     return true;
@@ -361,7 +361,7 @@ export class Server {
     if (observer === null && isUnwanted(exchange, response)) {
       if (type !== 'CON' || exchange.acknowledged) return;
       this.#keepEmptyAck(exchange);
-      this.#repeat(peer, entry);
+      this.#repeat(peer, entry, exchange.bytes, now);
       return;
     }
     const added = observer === null ? [] : [observers.sequence(observer)];
@@ -382,7 +382,7 @@ export class Server {
       if (observer !== null) observer.transmission = transmission;
     } else {
       memory.keep(entry, encode({ type: 'ACK', id, ...draft }), `ACK ${label}`);
-      this.#repeat(peer, entry);
+      this.#repeat(peer, entry, exchange.bytes, now);
     }
   }
 
@@ -409,32 +409,12 @@ export class Server {
   }
 }
 
-/** Stands for a message that is not remembered, since its copies are harmless. */
-const unremembered = ({ id, type }: Message): Remembered => ({
-  ...{ id, type, expiresAt: 0, exchange: null, shed: false },
-  ...{ reply: emptyMessage('ACK', id), label: 'ACK' },
-});
-
-const isUnremembered = ({ expiresAt }: Remembered): boolean => expiresAt === 0;
-
 /** A reply for another message. */
 function withId(reply: Uint8Array, id: number): Uint8Array {
   const copy = reply.slice();
   new DataView(copy.buffer).setUint16(2, id);
   return copy;
 }
-
-const asksForLaterBlock = ({ block2 }: Incoming): boolean => (block2?.num ?? 0) > 0;
-
-const isForProxy = (options: readonly Option[]): boolean =>
-  [OPTION.proxyUri, OPTION.proxyScheme].some((number) => firstOption(options, number) !== undefined);
-
-/**
- * Whether the client has said that it does not want such a response (RFC 7967, section 2.1). To a block that is not the
- * last it needs an answer, or it cannot go on.
- */
-const isUnwanted = ({ unwanted, block1 }: Incoming, { code: value }: CoapResponse): boolean =>
-  block1?.more !== true && (unwanted & (1 << (codeClass(value) - 1))) !== 0;
 
 function labelOf({ code: value, options }: CoapResponse): string {
   const block1 = blockOf(options, OPTION.block1);

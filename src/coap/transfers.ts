@@ -1,10 +1,10 @@
 import type { Millis } from '../base/time.ts';
+import type { CoapResponse } from './api.ts';
 import type { Uploads } from './assembly.ts';
 import { type Block, blockOf, blockOption, smaller } from './block.ts';
 import { type Bodies, blockOfResponse } from './bodies.ts';
 import { code, METHOD } from './codes.ts';
 import type { Core, Peer } from './core.ts';
-import type { CoapResponse } from './endpoint.ts';
 import { type Message, NO_BYTES } from './message.ts';
 import { firstOption, firstUint, OPTION, type Option, uintOption } from './options.ts';
 

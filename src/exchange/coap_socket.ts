@@ -2,24 +2,18 @@ import { utf8 } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
+import type { CoapEvent, CoapRequest, CoapResponse, CoapStep, FailureReason } from '../coap/api.ts';
 import { code, EMPTY, isSuccess } from '../coap/codes.ts';
 import type { CoapCounters, CoapLimits } from '../coap/core.ts';
 import type { EchoPolicy } from '../coap/echo.ts';
-import {
-  CoapEndpoint,
-  type CoapEvent,
-  type CoapRequest,
-  type CoapResponse,
-  type CoapStep,
-  type FailureReason,
-} from '../coap/endpoint.ts';
+import { CoapEndpoint } from '../coap/endpoint.ts';
 import { NO_BYTES } from '../coap/message.ts';
 import type { Timing } from '../coap/timing.ts';
 import type { Address, Link } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError, type ExchangeFailure } from './exchange_error.ts';
-import { NO_RECORD, timingOf } from './link_timing.ts';
+import { largestMessage, NO_RECORD, timingOf } from './link_timing.ts';
 import { ObservedResource } from './observed_resource.ts';
 import { SENTENCES } from './open_requests.ts';
 import type { ExchangeLog, ExchangeObservation } from './socket_options.ts';
@@ -137,6 +131,7 @@ export class CoapSocket {
     const one = typeof timing === 'function' ? undefined : (timing ?? timingOf(link.profile, NO_RECORD));
     this.#coap = new CoapEndpoint({
       random,
+      mtu: largestMessage(link.profile, NO_RECORD),
       timing: one === undefined ? (timing as (peer: Address) => Timing) : () => one,
       ...(limits === undefined ? {} : { limits }),
       ...(understood === undefined ? {} : { understood }),
@@ -180,7 +175,7 @@ export class CoapSocket {
    * Asks for a resource and its changes (RFC 7641), until the signal aborts; resolves to the first response. The
    * observation is renewed by itself when the server has been silent for too long.
    * @param request a GET or FETCH without the option Observe
-   * @throws ExchangeError where there is no first response
+   * @throws ExchangeError where there is no first response: `already_observed` where the same is being observed already
    */
   observe(to: Address, request: CoapRequest, options: CoapObserveOptions): Promise<CoapObservation> {
     const { confirmable = true, onNotification, onEnd } = options;

@@ -1,5 +1,5 @@
 import type { Result } from '../base/result.ts';
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
+import type { CoapRequest, CoapResponse } from '../coap/api.ts';
 import type { MatrixError } from '../matrix/error.ts';
 import type { ExchangeRequest } from './request.ts';
 import type { ExchangeResponse } from './response.ts';

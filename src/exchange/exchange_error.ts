@@ -1,4 +1,4 @@
-import type { FailureReason } from '../coap/endpoint.ts';
+import type { FailureReason } from '../coap/api.ts';
 
 /**
  * Why a request has no answer. Beside CoAP's reasons: `refused`: the two servers do not trust each other; `closed`: this

@@ -46,6 +46,10 @@ export function timingOf(profile: LinkProfile, record: RecordCost): Timing {
   return rfc7252Timing({ blockSize });
 }
 
+/** The largest CoAP message that a link carries: see `timingOf`. */
+export const largestMessage = ({ mtu, largest = mtu }: LinkProfile, record: RecordCost): number =>
+  largest - record.most;
+
 /** Null where the rate is not known. */
 function modelOf({ rate, delay, overhead, mtu }: LinkProfile, { usual, most }: RecordCost): LinkModel | null {
   return rate === null ? null : { rate, delay, overhead: overhead + usual, mtu: mtu - most };

@@ -1,5 +1,5 @@
+import type { CoapResponse } from '../coap/api.ts';
 import { isSuccess } from '../coap/codes.ts';
-import type { CoapResponse } from '../coap/endpoint.ts';
 
 export interface ChangeOptions {
   /** Whether each observer has to acknowledge it; by default the endpoint decides. */

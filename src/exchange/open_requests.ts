@@ -1,4 +1,4 @@
-import type { CoapEvent, FailureReason } from '../coap/endpoint.ts';
+import type { CoapEvent, FailureReason } from '../coap/api.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { ExchangeError } from './exchange_error.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -22,6 +22,7 @@ export const SENTENCES: Readonly<Record<FailureReason, string>> = {
   bad_response: 'answered against the rules',
   superseded: 'was sent something newer instead',
   ended: 'has ended the observation',
+  already_observed: 'is being asked for the same by another observation',
 };
 
 /** Our own requests that have no answer yet, by the handle that CoAP has given them. */

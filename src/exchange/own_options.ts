@@ -1,4 +1,4 @@
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
+import type { CoapRequest, CoapResponse } from '../coap/api.ts';
 import {
   firstOption,
   firstUint,

@@ -1,6 +1,6 @@
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
+import type { CoapRequest, CoapResponse } from '../coap/api.ts';
 import {
   decodeByteStringAt,
   decodeJsonAt,

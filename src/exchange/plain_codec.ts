@@ -1,7 +1,7 @@
 import { concat, equal, fromUtf8, utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
+import type { CoapRequest, CoapResponse } from '../coap/api.ts';
 import { code, METHOD } from '../coap/codes.ts';
-import type { CoapRequest, CoapResponse } from '../coap/endpoint.ts';
 import { NO_BYTES } from '../coap/message.ts';
 import {
   firstOption,

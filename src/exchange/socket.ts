@@ -1,6 +1,7 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import { CoapEndpoint, type CoapEvent, type CoapStep } from '../coap/endpoint.ts';
+import type { CoapEvent, CoapStep } from '../coap/api.ts';
+import { CoapEndpoint } from '../coap/endpoint.ts';
 import type { Timing } from '../coap/timing.ts';
 import { type Address, type Link, sustainedRate } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
@@ -9,7 +10,7 @@ import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { NO_RECORD, PeerTimings, timingOf } from './link_timing.ts';
+import { largestMessage, NO_RECORD, PeerTimings, PIPE_RECORD, timingOf } from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -140,12 +141,14 @@ export class ExchangeSocket {
       pipe: new CoapEndpoint({
         ...coapOptions,
         timing: pipeTiming,
+        mtu: largestMessage(profile, PIPE_RECORD),
         tokenBytes: PIPE_TOKEN_BYTES,
         selective: true,
       }),
       plain: new CoapEndpoint({
         ...coapOptions,
         timing: () => plainTiming,
+        mtu: largestMessage(profile, NO_RECORD),
         understood: [TARGET],
         mustProve: (peer) => mustProve(plain, peer),
       }),

@@ -5,8 +5,10 @@ export type Address = string;
 
 /** What is known about a link before anything was sent over it. */
 export interface LinkProfile {
-  /** The largest datagram in bytes of payload. */
+  /** The largest datagram in bytes of payload that goes in one piece. */
   readonly mtu: number;
+  /** The largest one that arrives at all, in pieces; default `mtu`. */
+  readonly largest?: number;
   /** Bits a second in each direction, or null where it is not known (then RFC 7252's timers hold). */
   readonly rate: number | null;
   /** One-way propagation delay in milliseconds; 0 where it is not known. */

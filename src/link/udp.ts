@@ -22,6 +22,8 @@ const ETHERNET_IPV6_UDP_OVERHEAD = ETHERNET_IPV4_UDP_OVERHEAD + 20;
 
 /** What IPv6's least MTU of 1280 leaves after 48 bytes of headers: no fragments on any path. */
 const SAFE_MTU = 1232;
+/** What IPv4's fragments carry, without the headers of IP and UDP. */
+const LARGEST_DATAGRAM = 65_535 - 20 - 8;
 
 /** The numeric host and port of an address; undefined where it is not one. Names are resolved by whoever has them. */
 export function parseUdpAddress(
@@ -102,6 +104,7 @@ export function openUdpLink({ host, port, profile }: UdpLinkOptions): Promise<Ud
   const socket = createSocket({ type: six ? 'udp6' : 'udp4' });
   const whole: LinkProfile = {
     mtu: SAFE_MTU,
+    largest: LARGEST_DATAGRAM,
     rate: null,
     delay: 0,
     overhead: six ? ETHERNET_IPV6_UDP_OVERHEAD : ETHERNET_IPV4_UDP_OVERHEAD,

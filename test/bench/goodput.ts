@@ -1,8 +1,9 @@
 import { seededRandom } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import type { CoapEvent, CoapStep } from '../../src/coap/api.ts';
 import { METHOD } from '../../src/coap/codes.ts';
-import { CoapEndpoint, type CoapEvent, type CoapStep } from '../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { FittedTiming } from '../../src/coap/fitted_timing.ts';
 import { rfc7252Timing, type Timing } from '../../src/coap/timing.ts';
 import { Driver } from '../../src/exchange/driver.ts';

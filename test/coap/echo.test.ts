@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { utf8 } from '../../src/base/bytes.ts';
-import type { CoapConfig, CoapEndpoint, CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapConfig, CoapStep } from '../../src/coap/api.ts';
+import type { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import type { Message } from '../../src/coap/message.ts';
 import { firstOption, OPTION, type Option, uintOption } from '../../src/coap/options.ts';
 import { rfc7252Timing } from '../../src/coap/timing.ts';

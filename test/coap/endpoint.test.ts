@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { utf8 } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import type { CoapConfig, CoapEvent, CoapStep } from '../../src/coap/api.ts';
 import { blockOption } from '../../src/coap/block.ts';
-import { type CoapConfig, CoapEndpoint, type CoapEvent, type CoapStep } from '../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { decode, encode, type Message } from '../../src/coap/message.ts';
 import { OPTION, type Option, stringOption, uintOption } from '../../src/coap/options.ts';
 import { rfc7252Timing } from '../../src/coap/timing.ts';

@@ -1,9 +1,10 @@
 import type { Random } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
+import type { CoapEvent, CoapResponse, CoapStep } from '../../src/coap/api.ts';
 import { blockOption } from '../../src/coap/block.ts';
 import { isRequest } from '../../src/coap/codes.ts';
 import { type CoapLimits, DEFAULT_LIMITS } from '../../src/coap/core.ts';
-import { CoapEndpoint, type CoapEvent, type CoapResponse, type CoapStep } from '../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { decode, encode, type Message } from '../../src/coap/message.ts';
 import { OPTION, stringOf } from '../../src/coap/options.ts';
 import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';

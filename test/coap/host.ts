@@ -2,14 +2,9 @@ import type { Priority } from '../../src/base/priority.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import type { CoapEvent, CoapRequest, CoapResponse, CoapStep } from '../../src/coap/api.ts';
 import type { CoapLimits } from '../../src/coap/core.ts';
-import {
-  CoapEndpoint,
-  type CoapEvent,
-  type CoapRequest,
-  type CoapResponse,
-  type CoapStep,
-} from '../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { modelledTiming, rfc7252Timing, type Timing } from '../../src/coap/timing.ts';
 import type { Link } from '../../src/link/link.ts';
 import { Pacer, type PacerStep } from '../../src/link/pacer.ts';

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import type { CoapEvent, CoapStep } from '../../src/coap/api.ts';
 import { blockOf, blockOption } from '../../src/coap/block.ts';
-import type { CoapEndpoint, CoapEvent, CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import type { Message } from '../../src/coap/message.ts';
 import { firstOption, firstUint, OPTION, stringOption, uintOption } from '../../src/coap/options.ts';
 import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
@@ -542,8 +543,10 @@ describe('observation over a bad link', () => {
       });
       b.observable = true;
       b.handler = () => ({ after: 0, response: response() });
-      const request = { code: 1, options: [stringOption(OPTION.uriPath, 'x')], payload: new Uint8Array(0) };
-      const handles = [0, 1].map(() => a.observe('b', request, 900_000));
+      const handles = ['x', 'y'].map((path) => {
+        const options = [stringOption(OPTION.uriPath, path)];
+        return a.observe('b', { code: 1, options, payload: new Uint8Array(0) }, 900_000);
+      });
       const changes = 30;
       for (let n = 1; n <= changes; n++) {
         clock.after(20_000 + n * 4_000 + random.integer(8_000), () => {

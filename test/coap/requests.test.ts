@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { utf8 } from '../../src/base/bytes.ts';
+import type { CoapStep } from '../../src/coap/api.ts';
 import { type Block, blockOf, blockOption } from '../../src/coap/block.ts';
-import type { CoapStep } from '../../src/coap/endpoint.ts';
+import { NO_BYTES } from '../../src/coap/message.ts';
 import { firstUint, OPTION, type Option, stringOption, uintOption } from '../../src/coap/options.ts';
 import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
 import {
@@ -77,6 +78,16 @@ describe('a non-confirmable request', () => {
 });
 
 describe('a request that supersedes another', () => {
+  it('may observe what that was to observe', () => {
+    const client = endpointWith();
+    const { request, options } = { ...state('x', 'k'), request: { ...state('x').request, code: 1 } };
+    client.request('s', request, wanted, 0);
+    const older = client.observe('s', request, options, 0);
+    const newer = client.observe('s', request, options, 1);
+    expect(newer.step.events).toEqual([{ kind: 'failed', handle: older.handle, reason: 'superseded' }]);
+    expect(client.held).toMatchObject({ observations: 1 });
+  });
+
   it('takes the place of one that waits, and leaves alone what was sent, has another key, or another peer', () => {
     const client = endpointWith();
     const start = (name: string, key?: string, peer = 's') => {
@@ -249,6 +260,35 @@ describe('a response', () => {
         5,
       );
       expect(step.events).toMatchObject([{ kind }]);
+    }
+  });
+});
+
+describe('a request with options larger than a message that arrives', () => {
+  const option = (length: number) => ({ number: OPTION.uriQuery, value: new Uint8Array(length).fill(97) });
+  const starting = (options: readonly Option[], payload: Uint8Array, mtu = 300) => {
+    const client = endpointWith({ mtu });
+    return client.request('s', { code: 3, options, payload }, wanted, 0).step;
+  };
+
+  it('fails at once, and so does an observation', () => {
+    const large = [option(200), option(200)];
+    expect(starting(large, NO_BYTES)).toMatchObject({ datagrams: [], events: [{ reason: 'too_large' }] });
+    expect(starting(large, NO_BYTES, 500).datagrams).toHaveLength(1);
+    const client = endpointWith({ mtu: 300 });
+    const { step } = client.observe('s', { code: 1, options: large, payload: NO_BYTES }, wanted, 0);
+    expect(step).toMatchObject({ datagrams: [], events: [{ reason: 'too_large' }] });
+    expect(client.held).toMatchObject({ observations: 0 });
+  });
+
+  it('is none where smaller blocks leave room for them', () => {
+    for (const length of [0, 100, 180, 240, 250]) {
+      for (const body of [10, 290, 2_000]) {
+        const step = starting([option(length)], new Uint8Array(body));
+        if (step.datagrams.length === 0) expect(step.events).toMatchObject([{ reason: 'too_large' }]);
+        else expect(step.datagrams[0]!.bytes.length).toBeLessThanOrEqual(300);
+        expect(step.datagrams.length, `${length} and ${body}`).toBe(length < 250 ? 1 : 0);
+      }
     }
   });
 });

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
+import type { CoapEvent, CoapStep } from '../../src/coap/api.ts';
 import { blockOption } from '../../src/coap/block.ts';
 import { code, METHOD } from '../../src/coap/codes.ts';
-import { CoapEndpoint, type CoapEvent, type CoapStep } from '../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { FittedTiming } from '../../src/coap/fitted_timing.ts';
 import { decode, encode, type Message, NO_BYTES } from '../../src/coap/message.ts';
 import { encodeMissing, missingBlocks } from '../../src/coap/missing_blocks.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Priority } from '../../src/base/priority.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { CoapEndpoint, type CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapStep } from '../../src/coap/api.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { decode, encode, type Message } from '../../src/coap/message.ts';
 import { type Delivery, rfc7252Timing, type Timing } from '../../src/coap/timing.ts';
 

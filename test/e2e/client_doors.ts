@@ -1,6 +1,7 @@
 import { systemRandom } from '../../src/base/random.ts';
 import { type Cancel, systemClock } from '../../src/base/time.ts';
-import { CoapEndpoint, type CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapStep } from '../../src/coap/api.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { rfc7252Timing } from '../../src/coap/timing.ts';
 import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { plainCodec } from '../../src/exchange/plain_codec.ts';

@@ -1,8 +1,8 @@
 import { equal, fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import { systemRandom } from '../../src/base/random.ts';
 import { sleep, systemClock } from '../../src/base/time.ts';
+import type { CoapRequest, CoapResponse } from '../../src/coap/api.ts';
 import { METHOD } from '../../src/coap/codes.ts';
-import type { CoapRequest, CoapResponse } from '../../src/coap/endpoint.ts';
 import { NO_BYTES } from '../../src/coap/message.ts';
 import {
   firstOption,

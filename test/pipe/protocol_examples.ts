@@ -1,7 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fromUtf8, hex } from '../../src/base/bytes.ts';
 import type { Random } from '../../src/base/random.ts';
-import { CoapEndpoint, type CoapRequest, type CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapRequest, CoapStep } from '../../src/coap/api.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import { encode } from '../../src/coap/message.ts';
 import { modelledTiming } from '../../src/coap/timing.ts';
 import { unpack } from '../../src/compact/container.ts';

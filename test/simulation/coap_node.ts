@@ -1,7 +1,8 @@
 import type { Random } from '../../src/base/random.ts';
 import type { Millis } from '../../src/base/time.ts';
 import type { VirtualClock } from '../../src/base/virtual_clock.ts';
-import { CoapEndpoint, type CoapEvent, type CoapStep } from '../../src/coap/endpoint.ts';
+import type { CoapEvent, CoapStep } from '../../src/coap/api.ts';
+import { CoapEndpoint } from '../../src/coap/endpoint.ts';
 import type { Timing } from '../../src/coap/timing.ts';
 import { Driver } from '../../src/exchange/driver.ts';
 import type { Link } from '../../src/link/link.ts';

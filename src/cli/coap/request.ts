@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fromUtf8, utf8 } from '../../base/bytes.ts';
+import type { CoapRequest } from '../../coap/api.ts';
 import { METHOD } from '../../coap/codes.ts';
-import type { CoapRequest } from '../../coap/endpoint.ts';
 import { LINK_FORMAT } from '../../coap/link_format.ts';
 import { NO_BYTES } from '../../coap/message.ts';
 import { OPTION, type Option, stringOption, uintOption } from '../../coap/options.ts';

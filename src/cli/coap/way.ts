@@ -3,8 +3,8 @@ import { isIPv6 } from 'node:net';
 import { fromHex, hex } from '../../base/bytes.ts';
 import { systemRandom } from '../../base/random.ts';
 import { type Millis, systemClock } from '../../base/time.ts';
+import type { CoapRequest, CoapResponse } from '../../coap/api.ts';
 import type { BlockSize } from '../../coap/block.ts';
-import type { CoapRequest, CoapResponse } from '../../coap/endpoint.ts';
 import { modelledTiming, rfc7252Timing, type Timing } from '../../coap/timing.ts';
 import {
   type CoapObservation,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import type { CoapConfig } from '../../../src/coap/api.ts';
 import type { BlockSize } from '../../../src/coap/block.ts';
 import { code, METHOD } from '../../../src/coap/codes.ts';
-import type { CoapConfig } from '../../../src/coap/endpoint.ts';
 import { OPTION, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing, type Timing } from '../../../src/coap/timing.ts';
 import { Plugtest } from './plugtest.ts';

@@ -181,6 +181,8 @@ export const CLAUSES: readonly Clause[] = [
     ['size-once', '4', 'neither Size option comes twice in one message'],
   ]),
   ...tested(OBSERVE, 7641, [
+    ['once', '3.1', 'a client registers once for one resource'],
+    ['target', '3.1', 'what one resource is for that is told by the options of the cache-key'],
     ['renewal', '3.3.1', 'a client registers again with the options, and the token, of the first time'],
     ['freshest', '3.4', 'the notification that was sent last counts, in whatever order they arrive'],
     ['unknown-token', '3.5', 'a confirmable notification with an unknown token is not acknowledged'],
@@ -219,8 +221,6 @@ export const CLAUSES: readonly Clause[] = [
   ]),
   ...excluded(APPLICATION, 7641, [
     ['aggregated', '3.1', 'observations of one resource are shared'],
-    ['once', '3.1', 'a client registers once for one resource'],
-    ['target', '3.1', 'what one resource is for that is told by the options of the cache-key'],
     ['format', '4.2', 'every notification has the Content-Format of the first response'],
     ['age', '4.3.1', 'the server says up to which age a state is usable'],
     [

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { fromUtf8 } from '../../../src/base/bytes.ts';
+import type { CoapResponse } from '../../../src/coap/api.ts';
 import { code, METHOD } from '../../../src/coap/codes.ts';
-import type { CoapResponse } from '../../../src/coap/endpoint.ts';
 import { firstUint, OPTION, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';
 import { Plugtest, type PlugtestOptions } from './plugtest.ts';

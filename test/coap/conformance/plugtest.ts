@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import { hex, utf8 } from '../../../src/base/bytes.ts';
 import type { Millis } from '../../../src/base/time.ts';
-import type { CoapConfig, CoapRequest, CoapResponse, FailureReason } from '../../../src/coap/endpoint.ts';
+import type { CoapConfig, CoapRequest, CoapResponse, FailureReason } from '../../../src/coap/api.ts';
 import { type Message, NO_BYTES } from '../../../src/coap/message.ts';
 import { firstUint, OPTION, type Option, stringOption } from '../../../src/coap/options.ts';
 import { PlugtestServer } from './plugtest_server.ts';

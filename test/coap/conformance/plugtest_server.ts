@@ -1,7 +1,7 @@
 import { equal, utf8 } from '../../../src/base/bytes.ts';
 import type { Millis } from '../../../src/base/time.ts';
+import type { CoapRequest, CoapResponse } from '../../../src/coap/api.ts';
 import { code, METHOD } from '../../../src/coap/codes.ts';
-import type { CoapRequest, CoapResponse } from '../../../src/coap/endpoint.ts';
 import { NO_BYTES } from '../../../src/coap/message.ts';
 import {
   firstOption,

@@ -1,13 +1,8 @@
 import { fromHex } from '../../../src/base/bytes.ts';
 import { seededRandom } from '../../../src/base/random.ts';
+import type { CoapConfig, CoapEvent, CoapResponse, CoapStep } from '../../../src/coap/api.ts';
 import { code } from '../../../src/coap/codes.ts';
-import {
-  type CoapConfig,
-  CoapEndpoint,
-  type CoapEvent,
-  type CoapResponse,
-  type CoapStep,
-} from '../../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../../src/coap/endpoint.ts';
 import { decode, encode, type Message, NO_BYTES } from '../../../src/coap/message.ts';
 import { OPTION, type Option, stringOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { hex } from '../../../src/base/bytes.ts';
-import type { CoapStep } from '../../../src/coap/endpoint.ts';
+import type { CoapStep } from '../../../src/coap/api.ts';
 import { decode, encode, NO_BYTES } from '../../../src/coap/message.ts';
 import { OPTION, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';

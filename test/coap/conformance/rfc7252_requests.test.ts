@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { fromUtf8, hex, utf8 } from '../../../src/base/bytes.ts';
 import { parseCoapUri } from '../../../src/cli/coap/uri.ts';
+import type { CoapStep } from '../../../src/coap/api.ts';
 import { type BlockSize, blockOption } from '../../../src/coap/block.ts';
 import { code } from '../../../src/coap/codes.ts';
-import type { CoapEndpoint, CoapStep } from '../../../src/coap/endpoint.ts';
+import type { CoapEndpoint } from '../../../src/coap/endpoint.ts';
 import { NO_BYTES } from '../../../src/coap/message.ts';
 import { OPTION, type Option, stringOf, stringOption, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';

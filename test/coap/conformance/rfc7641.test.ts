@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { utf8 } from '../../../src/base/bytes.ts';
+import type { CoapConfig, CoapStep } from '../../../src/coap/api.ts';
 import { code } from '../../../src/coap/codes.ts';
-import type { CoapConfig, CoapEndpoint, CoapStep } from '../../../src/coap/endpoint.ts';
+import type { CoapEndpoint } from '../../../src/coap/endpoint.ts';
 import { hasAttribute, parseLinks } from '../../../src/coap/link_format.ts';
 import { type Message, NO_BYTES } from '../../../src/coap/message.ts';
 import { firstUint, OPTION, type Option, stringOption, uintOption } from '../../../src/coap/options.ts';
@@ -27,6 +28,7 @@ import {
 
 const clauses = new Checklist(OBSERVE);
 
+const FETCH = 5;
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 /** RFC 7252, section 4.8.2: by then a message that nobody acknowledges is given up. */
@@ -135,6 +137,33 @@ const withoutObserve = ({ options }: Message): Option[] =>
 
 describe('RFC 7641, client', () => {
   const more = [stringOption(OPTION.uriQuery, 'a=1'), uintOption(OPTION.accept, 50)];
+
+  it(clauses.name('7641/3.1/once'), () => {
+    const { client, handle } = observingClient(more);
+    const request = { code: GET, options: [PATH, ...more], payload: NO_BYTES };
+    const second = client.observe('server', request, wanted, 200);
+    expect(second.step.events).toEqual([
+      { kind: 'failed', handle: second.handle, reason: 'already_observed' },
+    ]);
+    expect(second.step.datagrams).toEqual([]);
+    expect(client.observe('other server', request, wanted, 200).step.datagrams).toHaveLength(1);
+    // When the first is over there may be another.
+    client.cancel(handle, 300);
+    expect(client.observe('server', request, wanted, 400).step.events).toEqual([]);
+  });
+
+  it(clauses.name('7641/3.1/target'), () => {
+    const { client } = observingClient(more);
+    const failures = (code: number, options: readonly Option[], payload: Uint8Array = NO_BYTES): number =>
+      client.observe('server', { code, options, payload }, wanted, 200).step.events.length;
+    // The same in another order, and with an option that is no part of the cache-key.
+    expect(failures(GET, [...more, PATH])).toBe(1);
+    expect(failures(GET, [PATH, ...more, uintOption(28 + 32 * 64, 1)])).toBe(1);
+    expect(failures(GET, [PATH])).toBe(0);
+    expect(failures(FETCH, [PATH, ...more])).toBe(0);
+    expect(failures(FETCH, [PATH, ...more], utf8('a'))).toBe(0);
+    expect(failures(FETCH, [PATH, ...more], utf8('a'))).toBe(1);
+  });
 
   it(clauses.name('7641/3.3.1/renewal'), () => {
     const { client, registration, step } = observingClient(more, 10, [uintOption(OPTION.maxAge, 30)]);

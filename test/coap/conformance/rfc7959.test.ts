@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import type { CoapStep } from '../../../src/coap/api.ts';
 import { BLOCK_SIZES, type Block, type BlockSize, blockOf, blockOption } from '../../../src/coap/block.ts';
 import { code } from '../../../src/coap/codes.ts';
-import type { CoapEndpoint, CoapStep } from '../../../src/coap/endpoint.ts';
+import type { CoapEndpoint } from '../../../src/coap/endpoint.ts';
 import type { Message } from '../../../src/coap/message.ts';
 import { firstUint, OPTION, type Option, uintOption } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';

@@ -2,15 +2,10 @@ import { hex } from '../../../src/base/bytes.ts';
 import { type Random, seededRandom } from '../../../src/base/random.ts';
 import type { Millis } from '../../../src/base/time.ts';
 import { VirtualClock } from '../../../src/base/virtual_clock.ts';
+import type { CoapConfig, CoapEvent, CoapRequest, CoapStep } from '../../../src/coap/api.ts';
 import { blockOf } from '../../../src/coap/block.ts';
 import { codeLabel, isRequest } from '../../../src/coap/codes.ts';
-import {
-  type CoapConfig,
-  CoapEndpoint,
-  type CoapEvent,
-  type CoapRequest,
-  type CoapStep,
-} from '../../../src/coap/endpoint.ts';
+import { CoapEndpoint } from '../../../src/coap/endpoint.ts';
 import { decode, type Message } from '../../../src/coap/message.ts';
 import { firstUint, OPTION, type Option, stringOf } from '../../../src/coap/options.ts';
 import { rfc7252Timing } from '../../../src/coap/timing.ts';
