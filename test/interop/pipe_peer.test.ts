@@ -9,7 +9,7 @@ import { RavineProcess } from './ravine_process.ts';
 /*
  *   ravine serve (a process, real files) ──UDP on loopback── peer.py (Python, dissononce)
  *
- * What docs/protocol.md says is enough to talk to Ravine: the other side was written from it alone.
+ * The other side follows docs/protocol.md and shares no code with Ravine.
  */
 const missing = await installPipePeer();
 const VERSION = '/_matrix/federation/v1/version';

@@ -33,7 +33,7 @@ export interface PeerAnswer {
   readonly body: unknown;
 }
 
-/** A server that another program plays, which was written from docs/protocol.md. */
+/** A server that another program plays, which follows docs/protocol.md and shares no code with Ravine. */
 export class PipePeer {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, (line: Record<string, unknown>) => void>();

@@ -15,6 +15,8 @@ export interface HttpAnswer {
 export class RavineProcess {
   readonly #file: string;
   #child: ChildProcess | undefined;
+  /** It does not outlive this process. */
+  readonly #kill = (): unknown => this.#child?.kill('SIGKILL');
   #output: Output | undefined;
   /** Of all starts. */
   #said = '';
@@ -33,6 +35,7 @@ export class RavineProcess {
     this.#child = spawn(process.execPath, [BIN, 'serve', '--config', this.#file], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    process.once('exit', this.#kill);
     this.#output = outputOf(this.#child);
     this.#url = await this.#output.until(/^ {2}(http:\/\/127\.0\.0\.1:\d+)$/m);
     await this.#output.until(/fingerprint, for others to pin: [0-9a-f]{64}/);
@@ -47,6 +50,7 @@ export class RavineProcess {
     const child = this.#child;
     if (child === undefined) return;
     this.#child = undefined;
+    process.off('exit', this.#kill);
     if (child.exitCode === null && child.signalCode === null) {
       const ended = new Promise((done) => child.once('exit', done));
       child.kill(signal);

@@ -1,5 +1,5 @@
 """
-A second implementation of docs/protocol.md, written from the document alone, to talk to the first one.
+A second implementation of docs/protocol.md, which shares no code with the first one, to talk to it.
 
 Takes orders as lines of JSON on its standard input, answers each with one line that has the order's id, and ends when its
 input does. Usage: peer.py <server name> <file with dictionary 1>
