@@ -43,6 +43,8 @@ const MAX_SILENT_PEERS = 4096;
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
+/** A budget of airtime that allows nothing for longer than this is told to the operator. */
+const LONG_SILENCE: Millis = 60_000;
 /** Whatever strangers can cause goes after the messages and the state of those who have proved who they are. */
 const PLAIN_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
@@ -93,6 +95,8 @@ export class ExchangeSocket {
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
+  /** Whether it was told that the hour's airtime is used up. */
+  #isOutOfAirtime = false;
 
   constructor({
     link,
@@ -126,10 +130,11 @@ export class ExchangeSocket {
       log,
     });
     const plainTiming = timing?.plain ?? timingOf(profile, NO_RECORD);
+    const handshakeTiming = { ...profile, sustainedRate: sustainedRate(profile) };
     this.#pipe = new PipeEndpoint({
       identity,
       random,
-      handshakeTiming: () => profile,
+      handshakeTiming: () => handshakeTiming,
       ...(network === undefined ? {} : { network }),
       isPersistent: store !== undefined,
       wallOrigin: clock.wall() - clock.monotonic(),
@@ -333,6 +338,7 @@ export class ExchangeSocket {
 
   #applyPacer(step: PacerStep<Tag>, now: Millis): void {
     this.#driver.setDeadline('pacer', step.deadline);
+    this.#watchAirtime(now);
     for (const { to, bytes, tag } of step.datagrams) {
       if (this.#driver.closed) break;
       this.counters.datagramsOut++;
@@ -344,6 +350,16 @@ export class ExchangeSocket {
       if (event.kind === 'dropped') this.counters.dropped++;
       this.#left(event.tag, event.kind === 'left' ? event.at : now);
     }
+  }
+
+  /** A link that falls silent for a long time tells why, once. */
+  #watchAirtime(now: Millis): void {
+    const silence = (this.#pacer.forbiddenUntil ?? now) - now;
+    if (silence > LONG_SILENCE && !this.#isOutOfAirtime) {
+      const seconds = Math.ceil(silence / 1_000);
+      this.#log?.warn({ seconds }, "the hour's airtime is used up: nothing is sent for so many seconds");
+    }
+    this.#isOutOfAirtime = silence > 0 && (silence > LONG_SILENCE || this.#isOutOfAirtime);
   }
 
   /** Whoever waits for the datagram to leave starts its timer, also where it never will. */

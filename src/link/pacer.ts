@@ -83,6 +83,11 @@ export class Pacer<Tag> {
     return this.#items;
   }
 
+  /** When a budget of airtime lets go what is next, where it does not yet. */
+  get forbiddenUntil(): Millis | null {
+    return this.#forbiddenUntil;
+  }
+
   /** Whether the link has nothing to do, and airtime to spare. */
   isIdle(now: Millis): boolean {
     const scarce = this.#budget !== null && this.#budget.used(now) > SCARCE;

@@ -243,10 +243,8 @@ export class PipeState {
    * (wire rule 5: at most a tenth of a link's airtime). What may not is counted, and is for the peer to ask again.
    */
   mayAnswer(to: Address, bytes: number, now: Millis, isProved?: boolean): boolean {
-    const { rate, overhead } = this.timing(to);
     const answer = {
-      wireBytes: bytes + overhead,
-      rate,
+      ...this.#cost(to, bytes),
       isKnown: () => this.isKnown(to),
       ...(isProved === undefined ? {} : { isProved }),
     };
@@ -258,9 +256,13 @@ export class PipeState {
   /** The same for a cookie or a list of versions: shorter than what it answers, and hardly any work. */
   mayAnswerShortly(to: Address, bytes: number, now: Millis): boolean {
     if (!this.#cookieBucket.take(now)) return false;
-    const { rate, overhead } = this.timing(to);
-    const answer = { wireBytes: bytes + overhead, rate, isKnown: () => this.isKnown(to) };
+    const answer = { ...this.#cost(to, bytes), isKnown: () => this.isKnown(to) };
     return this.#allowance.takeAirtime(answer, now);
+  }
+
+  #cost(to: Address, bytes: number): { readonly wireBytes: number; readonly rate: number | null } {
+    const { rate, sustainedRate = rate, overhead } = this.timing(to);
+    return { wireBytes: bytes + overhead, rate: sustainedRate };
   }
 
   /** The peer whose newest trusted identity has that Noise key. */

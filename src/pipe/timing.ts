@@ -4,6 +4,8 @@ import type { Millis } from '../base/time.ts';
 export interface HandshakeTiming {
   /** Bits a second in each direction, or null where it is not known. */
   readonly rate: number | null;
+  /** What may be sent in the long run, where a budget of airtime allows less than the rate. */
+  readonly sustainedRate?: number | null;
   /** One-way propagation delay. */
   readonly delay: Millis;
   /** Bytes that lower layers add to each datagram. */

@@ -106,3 +106,35 @@ test('strangers whose plain CoAP is answered on a slow link do not hold up the p
   // Fifty resets a second ask for ten times the rate. What is lost is the rest of the one that is being sent.
   expect(await requestsAnswered(true)).toBeGreaterThan(0.7 * (await requestsAnswered(false)));
 });
+
+test('a budget of airtime that is used up is told once, and bounds what strangers get of it', async () => {
+  const said: string[] = [];
+  const log = { debug() {}, error() {}, warn: (_: object, message: string) => said.push(message) };
+  const link = { ...SLOW, rate: 1_200, delay: 300, airtimePerHourMs: 36_000 };
+  const world = new World(9);
+  world.connect('a', 'b', { ...SLOW, rate: 1_200, delay: 300 });
+  world.connect('x', 'b', FAST);
+  const a = world.start('a', { ...SLOW, rate: 1_200, delay: 300 });
+  const b = world.start('b', link, { log });
+  const ask = (): Promise<unknown> =>
+    a.socket.request(b.name, b.address, put('x'.repeat(100)), { timeoutMs: 3 * HOUR, priority: 1 });
+  await world.time.until(ask(), 10 * MINUTE);
+  const stranger = world.network.join('x', FAST);
+  const { clock } = world.time;
+  const get = (id: number): void => {
+    stranger.send('b', Uint8Array.of(0x40, 1, id >> 8, id & 0xff));
+    clock.after(100, () => get((id + 1) % 65_536));
+  };
+  get(0);
+  await world.time.pass(HOUR);
+  const toStranger = world.seen.filter(({ from, to, fate }) => from === 'b' && to === 'x' && fate === 'sent');
+  // A fiftieth of the 36 seconds, what may go at once, and the one that goes into debt.
+  const seconds = toStranger.reduce((sum, { wire }) => sum + (wire * 8) / link.rate, 0);
+  expect(seconds).toBeGreaterThan(0);
+  expect(seconds).toBeLessThan(0.72 + ((1_200 + 70) * 8) / link.rate);
+  expect(said).toEqual([]);
+  const asked = Array.from({ length: 100 }, () => ask());
+  await world.time.pass(HOUR / 2);
+  expect(said).toEqual(["the hour's airtime is used up: nothing is sent for so many seconds"]);
+  await world.time.until(Promise.all(asked), 20 * HOUR).catch(() => undefined);
+});
