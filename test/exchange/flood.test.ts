@@ -133,8 +133,7 @@ test('a budget of airtime that is used up is told once, and bounds what stranger
   expect(seconds).toBeGreaterThan(0);
   expect(seconds).toBeLessThan(0.72 + ((1_200 + 70) * 8) / link.rate);
   expect(said).toEqual([]);
-  const asked = Array.from({ length: 100 }, () => ask());
+  for (let n = 0; n < 100; n++) ask().catch(() => undefined);
   await world.time.pass(HOUR / 2);
   expect(said).toEqual(["the hour's airtime is used up: nothing is sent for so many seconds"]);
-  await world.time.until(Promise.all(asked), 20 * HOUR).catch(() => undefined);
 });
