@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /**
  * Three suites. `unit` needs Node and npm only and takes less than a minute; `interop` talks to real peers in
- * other languages or real clients; `simulation` runs whole servers over emulated links in virtual time.
+ * other languages or real clients; `simulation` runs many seeds over emulated links in virtual time.
  */
 export default defineConfig({
   test: {
@@ -14,7 +14,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/interop/**', 'test/simulation/**'],
+          exclude: ['test/interop/**', 'test/simulation/**', 'test/**/*.simulation.test.ts'],
           testTimeout: 30_000,
         },
       },
@@ -27,7 +27,13 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
-      { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'], testTimeout: 900_000 } },
+      {
+        test: {
+          name: 'simulation',
+          include: ['test/simulation/**/*.test.ts', 'test/**/*.simulation.test.ts'],
+          testTimeout: 900_000,
+        },
+      },
     ],
   },
 });
