@@ -7,7 +7,8 @@ import { fingerprintWords } from '../federation/fingerprints.ts';
 import { MAX_KEY_VALIDITY_MS } from '../federation/key_document.ts';
 import { fingerprint } from '../federation/peers.ts';
 import { rotateSigningKey } from '../server/identity.ts';
-import { currentKey, dropNextKey, nextKey, retiredKeys } from '../storage/own_keys.ts';
+import { currentKey, nextKey, retiredKeys } from '../storage/own_keys.ts';
+import { cancelRotation } from './cancel_rotation.ts';
 import { withServerData } from './data.ts';
 import { groupLines, jsonTime, printJson, textFields, textTime, wordLines } from './output.ts';
 
@@ -105,12 +106,7 @@ async function show(options: Options): Promise<void> {
 
 async function rotate(options: Options & { readonly cancel?: true }): Promise<void> {
   await withServerData(options.config, async ({ database }) => {
-    if (options.cancel) {
-      const dropped = await database.transaction((tx) => dropNextKey(tx, 'signing'));
-      if (!dropped) throw new Error('No new signing key waits for the next start.');
-      if (options.json) return printJson({ cancelled: true });
-      return console.log('The signing key stays as it is.');
-    }
+    if (options.cancel) return cancelRotation(database, 'signing', options.json === true);
     const key = await database.transaction((tx) => rotateSigningKey(tx, systemRandom, systemClock.wall()));
     const next = publicOf(key);
     if (options.json) return printJson({ next: keyJson(next), effective: 'next start' });

@@ -7,8 +7,8 @@ import { PeerDirectory, type PeerState, type PeerSummary } from '../federation/p
 import { parseServerName, type ServerName } from '../matrix/ids.ts';
 import { peerEntry } from '../server/homeserver.ts';
 import { rotateNoiseKey } from '../server/identity.ts';
-import { dropNextKey } from '../storage/own_keys.ts';
 import type { WaitingKey } from '../storage/peer_trust.ts';
+import { cancelRotation } from './cancel_rotation.ts';
 import { type ServerData, withServerData } from './data.ts';
 import { groupLines, jsonTime, printJson, textFields, textTable, textTime, wordLines } from './output.ts';
 import { askKeyApi, type KeyApiFinding } from './verify.ts';
@@ -277,12 +277,7 @@ function verdictsOf(peer: PeerSummary | undefined, found: readonly KeyApiFinding
 
 async function rotate(options: Options & { readonly cancel?: true }): Promise<void> {
   await withServerData(options.config, async ({ database }) => {
-    if (options.cancel) {
-      const dropped = await database.transaction((tx) => dropNextKey(tx, 'noise'));
-      if (!dropped) throw new Error('No new Noise key waits for the next start.');
-      if (options.json) return printJson({ cancelled: true });
-      return console.log('The Noise key stays as it is.');
-    }
+    if (options.cancel) return cancelRotation(database, 'noise', options.json === true);
     const serial = await database.transaction((tx) => rotateNoiseKey(tx, systemRandom, systemClock.wall()));
     if (options.json) return printJson({ serial, effective: 'next start' });
     console.log(

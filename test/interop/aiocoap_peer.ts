@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fromHex, hex } from '../../src/base/bytes.ts';
 import { BLOCK_SIZES } from '../../src/coap/block.ts';
@@ -8,52 +6,14 @@ import { OPTION } from '../../src/coap/options.ts';
 import type { Address } from '../../src/link/link.ts';
 import { PeerProcess, startServer } from './peer_process.ts';
 import { locationOf, type PeerAnswer, type PeerClient, type PeerRequest, type PeerServer } from './peers.ts';
+import { PythonEnvironment } from './python_environment.ts';
 
 const HERE = import.meta.dirname;
-/** Ignored by git, gone with `node_modules`; the name changes with what is installed. */
-const CACHE = resolve(HERE, '../../node_modules/.cache/peers');
-const ENVIRONMENT = join(CACHE, 'aiocoap-0.4.17');
-const PYTHON = join(ENVIRONMENT, 'bin/python');
-const INSTALL_TIMEOUT_MS = 100_000;
+const environment = new PythonEnvironment('aiocoap-0.4.17', join(HERE, 'aiocoap_requirements.txt'));
 const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'FETCH', 'PATCH', 'iPATCH'];
 
-/**
- * Sees to it that aiocoap is there: in a virtual environment of its own, made by the first run.
- * @returns why it is not; undefined where it is.
- */
-export async function installAiocoap(): Promise<string | undefined> {
-  if (existsSync(PYTHON)) return undefined;
-  mkdirSync(CACHE, { recursive: true });
-  const fresh = `${ENVIRONMENT}.${process.pid}`;
-  try {
-    await run('python3', '-m', 'venv', fresh);
-    const requirements = ['--require-hashes', '-r', join(HERE, 'aiocoap_requirements.txt')];
-    const quiet = ['--quiet', '--no-input', '--disable-pip-version-check'];
-    await run(join(fresh, 'bin/python'), '-m', 'pip', 'install', ...quiet, ...requirements);
-    // Whole or not at all; whoever comes second uses what the first has made.
-    if (!existsSync(PYTHON)) renameSync(fresh, ENVIRONMENT);
-    return undefined;
-  } catch (error) {
-    return String(error).split('\n').at(-1)!;
-  } finally {
-    rmSync(fresh, { recursive: true, force: true });
-  }
-}
-
-function run(command: string, ...args: string[]): Promise<void> {
-  return new Promise((done, fail) => {
-    let said = '';
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: INSTALL_TIMEOUT_MS });
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        said += text;
-      });
-    child.once('error', fail);
-    child.once('exit', (status) =>
-      status === 0 ? done() : fail(new Error(`${command} ${args.join(' ')}: ${said.trim()}`)),
-    );
-  });
-}
+/** @returns why aiocoap cannot run here; undefined where it can. */
+export const installAiocoap = (): Promise<string | undefined> => environment.install();
 
 interface Line {
   readonly id: number;
@@ -64,7 +24,7 @@ interface Line {
 }
 
 export class AiocoapClient implements PeerClient {
-  readonly #process = PeerProcess.start(PYTHON, join(HERE, 'aiocoap_client.py'));
+  readonly #process = PeerProcess.start(environment.python, join(HERE, 'aiocoap_client.py'));
   readonly #waiting = new Map<number, (line: Line) => void>();
   #ids = 0;
 
@@ -149,7 +109,7 @@ function answerOf({ code, payload, options }: Line): PeerAnswer {
 
 export async function startAiocoapServer(): Promise<PeerServer> {
   const { process, port } = await startServer((free) =>
-    PeerProcess.start(PYTHON, join(HERE, 'aiocoap_server.py'), String(free)),
+    PeerProcess.start(environment.python, join(HERE, 'aiocoap_server.py'), String(free)),
   );
   return { address: `127.0.0.1:${port}`, stop: () => process.stop() };
 }
