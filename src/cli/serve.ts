@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { readConfig } from '../server/config.ts';
 import { openServer, type RunningServer } from '../server/open.ts';
+import { sealKeyOf } from '../server/sealing.ts';
 
 export function serveCommand(): Command {
   return new Command('serve')
@@ -12,6 +13,8 @@ export function serveCommand(): Command {
 Without a configuration: server name "localhost", data in ./data, HTTP on 127.0.0.1:8008, CoAP and pipes on UDP
 127.0.0.1:5683. The first start prints a registration token. SIGHUP reads the TLS certificates again.
 
+RAVINE_SEAL_KEY or RAVINE_SEAL_KEY_FILE in the environment seals secret keys in the database: see "ravine keys --help".
+
 Examples:
   ravine serve
   ravine serve --config /etc/ravine/ravine.yaml`,
@@ -21,7 +24,7 @@ Examples:
 
 async function serve({ config: file }: { readonly config?: string }): Promise<void> {
   const config = readConfig(file);
-  const server = await openServer(config);
+  const server = await openServer(config, undefined, { sealKey: sealKeyOf(process.env) });
   // Before anybody is told that it runs, and may tell it to stop.
   const stop = (): void => {
     // A second signal does not wait.

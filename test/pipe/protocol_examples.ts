@@ -8,6 +8,7 @@ import { modelledTiming } from '../../src/coap/timing.ts';
 import { unpack } from '../../src/compact/container.ts';
 import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
+import { NO_CAPABILITIES } from '../../src/pipe/agreement.ts';
 import { PipeEndpoint, type PipeStep } from '../../src/pipe/endpoint.ts';
 import {
   encodeAccepted,
@@ -26,6 +27,8 @@ import type { ConnectionId } from '../../src/pipe/record.ts';
 const DOCUMENT = new URL('../../docs/protocol.md', import.meta.url);
 const HEADING = '## Examples\n';
 const BYTES_A_LINE = 32;
+/** Negotiation is spoken, and headers are compact. */
+const COMPACT = Uint8Array.of(0x06);
 /** What the clocks of both say. */
 const CLOCK_MS = 1_800_000_000_000;
 
@@ -173,15 +176,15 @@ export function examples(): string {
       ),
     );
 
-  const options = { priority: 1, receipt: null, label: '' } as const;
+  const item = (bytes: Uint8Array) => ({ bytes, priority: 1, receipt: null, label: '' }) as const;
   a.setPeer(BRAVO.name, 'b');
-  const [first] = sent(a.send(BRAVO.name, asked, options, 0));
+  const [first] = sent(a.send(BRAVO.name, [item(asked)], 0));
   const [second] = sent(b.receive('a', first!, 0));
   const [third, requestRecord] = sent(trust(a, a.receive('b', second!, 0)));
   trust(b, b.receive('a', third!, 0));
   const arrived = b.receive('a', requestRecord!, 0).events.find(({ kind }) => kind === 'payload');
   if (arrived?.kind !== 'payload' || hex(arrived.bytes) !== hex(asked)) throw new Error('it has arrived');
-  const [answerRecord] = sent(b.send(ALPHA.name, answered, options, 0));
+  const [answerRecord] = sent(b.send(ALPHA.name, [item(answered)], 0));
 
   a.receive('b', answerRecord!, 0);
   const [resume] = sent(a.renew(BRAVO.name, 0));
@@ -191,27 +194,31 @@ export function examples(): string {
     throw new Error('the renewal has succeeded');
   const resumed = encodeResumed({
     generation: CLOCK_MS + 1,
-    check: identityDigest(alpha).slice(0, 6),
+    check: identityDigest(alpha, COMPACT).slice(0, 6),
     bootId: repeated(ALPHA, 0, 8),
+    capabilities: NO_CAPABILITIES,
   });
   const accepted = encodeAccepted({
     connectionId: (BRAVO.connectionId + 1) as ConnectionId,
     bootId: repeated(BRAVO, 0, 8),
     opening: false,
+    capabilities: NO_CAPABILITIES,
   });
 
   const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), {
     connectionId: BRAVO.connectionId as ConnectionId,
     opening: false,
+    capabilities: COMPACT,
   });
-  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), { generation: CLOCK_MS });
+  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), undefined);
   const identity = (name: string): readonly (readonly [string, number?])[] => [
     ['boot id', 8],
     ['serial', 6],
     ['signing key', 32],
     ['binding', 64],
     ['key version', 2],
-    [`server name: ${name}`],
+    [`server name: ${name}`, 1 + name.length],
+    ['features'],
   ];
 
   return [
@@ -235,6 +242,8 @@ export function examples(): string {
         ['version and suite', 1],
         ["initiator's connection id", 1],
         ['ephemeral key', 32],
+        ['features', 1],
+        ['generation', 6],
         ['padding'],
       ),
     ),
@@ -262,7 +271,7 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(confirmed, ['generation', 6], ...identity(ALPHA.name))),
+    block(split(confirmed, ...identity(ALPHA.name))),
     `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a CoAP message, ${asked.length} bytes:\n`,
     coap(asked),
     'What is in its container, unpacked: a text and a map.\n',
