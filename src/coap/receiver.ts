@@ -16,7 +16,6 @@ import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Server } from './server.ts';
 import { type Arrival, emptyMessage, type Transmission, type Transmitter } from './transmitter.ts';
 
-
 interface Parts {
   readonly transmitter: Transmitter;
   readonly memory: Memory;

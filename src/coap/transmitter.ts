@@ -85,7 +85,6 @@ const MOST_INSTANTS = 32;
 /** RFC 7252, section 4.8: bytes a second on average to a peer that does not answer. */
 const PROBING_RATE = 1;
 
-
 /** The class of which a copy may be sent before its timer, and everything more urgent. */
 const REPEATED_PRIORITY: Priority = 1;
 

@@ -10,9 +10,17 @@ import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import { messageOf } from '../pipe/peer_messages.ts';
+import { AirtimeWatch } from './airtime_watch.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { largestMessage, messageTimesOf, NO_RECORD, PeerTimings, PIPE_RECORD, timingOf } from './link_timing.ts';
+import {
+  largestMessage,
+  messageTimesOf,
+  NO_RECORD,
+  PeerTimings,
+  PIPE_RECORD,
+  timingOf,
+} from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -45,8 +53,6 @@ const MAX_SILENT_PEERS = 4096;
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
-/** A budget of airtime that allows nothing for longer than this is told to the operator. */
-const LONG_SILENCE: Millis = 60_000;
 /** Whatever strangers can cause goes after the messages and the state of those who have proved who they are. */
 const PLAIN_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
@@ -95,12 +101,11 @@ export class ExchangeSocket {
   readonly #serving: Serving;
   readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
   readonly #timings: PeerTimings;
+  readonly #airtime: AirtimeWatch;
   readonly #driver: Driver<'pacer' | 'pipe' | 'inPipe' | 'plain' | 'fits'>;
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
-  /** The end of the silence that was told last: the hour's airtime is used up. */
-  #silentUntil: Millis = Number.NEGATIVE_INFINITY;
 
   constructor({
     link,
@@ -128,6 +133,7 @@ export class ExchangeSocket {
     this.#onRefused = onRefused;
     this.#observer = observer;
     const { profile } = link;
+    this.#airtime = new AirtimeWatch(log);
     this.#timings = new PeerTimings({
       profile,
       idle: () => this.#pacer.isIdle(this.#driver.latest),
@@ -351,7 +357,7 @@ export class ExchangeSocket {
 
   #applyPacer(step: PacerStep<Tag>, now: Millis): void {
     this.#driver.setDeadline('pacer', step.deadline);
-    this.#watchAirtime(now);
+    this.#airtime.see(this.#pacer.forbiddenUntil, now);
     for (const { to, bytes, tag } of step.datagrams) {
       if (this.#driver.closed) break;
       this.counters.datagramsOut++;
@@ -363,17 +369,6 @@ export class ExchangeSocket {
       if (event.kind === 'dropped') this.counters.dropped++;
       this.#left(event.tag, event.kind === 'left' ? event.at : now);
     }
-  }
-
-  /** A link that falls silent for a long time tells why: once, until it has been free for as long. */
-  #watchAirtime(now: Millis): void {
-    const silence = (this.#pacer.forbiddenUntil ?? now) - now;
-    const isTold = now - this.#silentUntil <= LONG_SILENCE;
-    if (silence > LONG_SILENCE && !isTold) {
-      const seconds = Math.ceil(silence / 1_000);
-      this.#log?.warn({ seconds }, "the hour's airtime is used up: nothing is sent for so many seconds");
-    }
-    if (silence > LONG_SILENCE || (silence > 0 && isTold)) this.#silentUntil = now + silence;
   }
 
   /** Whoever waits for the datagram to leave starts its timer, also where it never will. */

@@ -1,5 +1,5 @@
-import type { MessageId } from '../base/message_id.ts';
 import { concat } from '../base/bytes.ts';
+import type { MessageId } from '../base/message_id.ts';
 import type { Millis } from '../base/time.ts';
 
 /** How the two directions of a session name it: see MessageId. */

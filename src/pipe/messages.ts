@@ -33,7 +33,10 @@ export class Messages {
   readonly #times: (peer: string) => MessageTimes;
   readonly #statistics: PipeStatistics;
 
-  constructor({ messageTimes = () => RFC7252_TIMES }: Pick<PipeConfig, 'messageTimes'>, statistics: PipeStatistics) {
+  constructor(
+    { messageTimes = () => RFC7252_TIMES }: Pick<PipeConfig, 'messageTimes'>,
+    statistics: PipeStatistics,
+  ) {
     this.#times = messageTimes;
     this.#statistics = statistics;
   }

@@ -12,7 +12,13 @@ import {
   type Reference,
   type TokenReference,
 } from './message_header.ts';
-import { type MessagePlace, type MessageTimes, partToken, type SessionNames, tokenOf } from './message_names.ts';
+import {
+  type MessagePlace,
+  type MessageTimes,
+  partToken,
+  type SessionNames,
+  tokenOf,
+} from './message_names.ts';
 import { ReceivedMessages } from './received_messages.ts';
 import { type SentCopy, SentMessages, type TokenNames } from './sent_messages.ts';
 
@@ -49,7 +55,13 @@ export class PeerMessages {
   readonly #received = new ReceivedMessages();
 
   /** How many packet numbers to leave out in front of a message: see SentMessages. A reply, or a NON, does not mind. */
-  skipped({ type }: MessageParts, own: number, next: number, now: Millis, times: MessageTimes): number | null {
+  skipped(
+    { type }: MessageParts,
+    own: number,
+    next: number,
+    now: Millis,
+    times: MessageTimes,
+  ): number | null {
     return type === 'CON' ? this.#sent.skipped(own, next, now, times.longestReply) : 0;
   }
 
@@ -120,7 +132,8 @@ export class PeerMessages {
     const sent = this.#takeAnswered(answers, own);
     if (sent === undefined) return bad('unknown');
     const { message, copy } = sent;
-    if (message.request !== undefined && code !== EMPTY && code !== CONTINUE) this.#sent.settle(message.request);
+    if (message.request !== undefined && code !== EMPTY && code !== CONTINUE)
+      this.#sent.settle(message.request);
     const { id } = message;
     const replied = code === EMPTY ? NO_BYTES : token.kind === 'plain' ? token.token : message.token;
     return ok({ bytes: joinMessage({ type, code, id, token: replied, rest }), copy });
@@ -132,7 +145,11 @@ export class PeerMessages {
   }
 
   /** What CoAP gets as the token of a CON or NON; undefined where there can be none. */
-  #tokenOf({ code, token }: CompactMessage, first: MessageId, { own, peer }: SessionNames): Uint8Array | undefined {
+  #tokenOf(
+    { code, token }: CompactMessage,
+    first: MessageId,
+    { own, peer }: SessionNames,
+  ): Uint8Array | undefined {
     if (token.kind === 'plain') return token.token;
     if (isRequest(code)) {
       const owner = 'owner' in token ? named(token.owner, peer) : first;

@@ -1,4 +1,4 @@
-import { equal } from "../base/bytes.ts";
+import { equal } from '../base/bytes.ts';
 import type { MessageId } from '../base/message_id.ts';
 import type { Millis } from '../base/time.ts';
 import { isRequest } from '../coap/codes.ts';
@@ -144,7 +144,10 @@ export class SentMessages {
     if (copy === undefined) return undefined;
     this.#drop(copy);
     const { message } = copy;
-    if (this.#messages.get(message.id) === message) this.#messages.delete(message.id);
+    const known = this.#messages.get(message.id);
+    // CoAP has forgotten the message, and uses its id for another one.
+    if (known !== undefined && known !== message) return undefined;
+    this.#messages.delete(message.id);
     return copy;
   }
 

@@ -10,7 +10,13 @@ import type { IdentityClaim } from './identity.ts';
 import { type Chain, FIRST_SALT, phaseOf, ReceiveKeys, SendKeys } from './key_schedule.ts';
 import { type SessionNames, sessionNames } from './message_names.ts';
 import type { Network } from './network.ts';
-import { expandNumber, LAST_PACKET_NUMBER, type NumberLength, numberLength, truncateNumber } from './packet_number.ts';
+import {
+  expandNumber,
+  LAST_PACKET_NUMBER,
+  type NumberLength,
+  numberLength,
+  truncateNumber,
+} from './packet_number.ts';
 import { Path } from './path.ts';
 import {
   type ConnectionId,
@@ -233,7 +239,11 @@ export class Session {
 
   /** Whether so many numbers from the next one on may be used. */
   maySendAfter(skipped: number): boolean {
-    return this.maySend && this.#nextNumber + skipped < this.#limit && !this.#isUsedUpAt(this.#nextNumber + skipped);
+    return (
+      this.maySend &&
+      this.#nextNumber + skipped < this.#limit &&
+      !this.#isUsedUpAt(this.#nextNumber + skipped)
+    );
   }
 
   /** Leaves numbers out, which is harmless: see `maySendAfter`. */

@@ -146,6 +146,8 @@ class Conversation {
         random,
         limits,
         handshakeTiming: () => LOOPBACK_TIMING,
+        // Time stands still, so that ids would never be free again.
+        messageTimes: () => ({ exchangeLifetime: 0, longestReply: 0 }),
       });
     this.#endpoints = [endpoint('alpha.example'), endpoint('bravo.example')];
     this.#endpoints[0].setPeer('bravo.example', 'bravo');

@@ -7,7 +7,7 @@ import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
 
 describe('message ids', () => {
   it('are all used before one comes again, and none within the lifetime of its last copy', () => {
-    const ids = new MessageIds(60_000);
+    const ids = new MessageIds(6_840);
     const lifetime = 247_000;
     const last = new Map<number, number>();
     const copies: { id: number; at: number }[] = [];

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
+import { type Delivery, rfc7252Timing } from '../../src/coap/timing.ts';
+import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
 import type { Conditions } from '../../src/link/simulated.ts';
 import type { PipeStore } from '../../src/pipe/resumption.ts';
@@ -58,7 +60,10 @@ describe('the name of a request', () => {
       const outcomes = texts.map((text, i) => (i % 3 === 0 ? ask(b, a, text) : ask(a, b, text)));
       await world.time.until(Promise.all(outcomes), 60 * MINUTE);
       const named = [names(a), names(b)];
-      expect(named.reduce((sum, { size }) => sum + size, 0), `seed ${seed}`).toBe(13);
+      expect(
+        named.reduce((sum, { size }) => sum + size, 0),
+        `seed ${seed}`,
+      ).toBe(13);
       for (const one of named) {
         const ids = [...one.values()].flatMap((set) => [...set]);
         expect(new Set(ids).size, `seed ${seed}`).toBe(one.size);
@@ -108,5 +113,40 @@ describe('the name of a request', () => {
     const [fromA, fromB] = [b.handled.at(-1)!.message!, a.handled.at(-1)!.message!];
     expect(fromA.generation % 2).toBe(1);
     expect(fromB.generation).toBe(fromA.generation - 1);
+  });
+});
+
+describe('a lone request and its answer', () => {
+  test('have records of 20 bytes beside options and payload, and an answer without those takes no more', async () => {
+    const { world, a, b, ask } = await connected(8);
+    b.answer = async () => ({ status: 200, headers: {} });
+    const before = world.seen.length;
+    await world.time.until(ask(a, b, 'x'), MINUTE);
+    const [request, answer] = world.seen.slice(before).filter(({ fate }) => fate === 'sent');
+    expect([request?.label, answer?.label]).toEqual(['data CON PUT', 'data ACK 2.04']);
+    expect(answer!.bytes).toBe(3 + 1 + 16);
+    const { bytes } = a.observed.findLast(({ label }) => label === 'data CON PUT')!;
+    const packed = pipeCodec.encodeRequest(put('x'));
+    if (!packed.ok) throw new Error(packed.problem);
+    expect(bytes.length).toBe(3 + 1 + 1 + packed.value.payload.length + 16);
+  });
+
+  test('tell the timer which copy the answer is to', async () => {
+    const replies: Delivery[] = [];
+    const timing = { ...rfc7252Timing(), replied: (delivery: Delivery) => replies.push(delivery) };
+    const world = new World(10);
+    world.connect('a', 'b', FAST);
+    const [a, b] = [
+      world.start('a', FAST, { timing: { pipe: timing, plain: timing } }),
+      world.start('b', FAST),
+    ];
+    const ask = () => a.socket.request(b.name, b.address, put('x'), OPTIONS);
+    await world.time.until(ask(), MINUTE);
+    world.network.connect('a', 'b', { loss: 1 }, {});
+    const outcome = ask();
+    await world.time.pass(1_000);
+    world.network.connect('a', 'b', {});
+    await world.time.until(outcome, MINUTE);
+    expect(replies.map(({ answered }) => answered)).toEqual([0, 1]);
   });
 });

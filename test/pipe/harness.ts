@@ -126,7 +126,9 @@ export class Side {
   }
 
   send(peer: string, text: string, receipt: number | null = null, priority: Priority = 1): void {
-    this.run(this.endpoint.send(peer, [{ bytes: this.message(text), priority, receipt, label: 'test' }], this.now));
+    this.run(
+      this.endpoint.send(peer, [{ bytes: this.message(text), priority, receipt, label: 'test' }], this.now),
+    );
   }
 
   /** A CoAP message that says `text`, and that nobody answers. */

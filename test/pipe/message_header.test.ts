@@ -99,7 +99,9 @@ describe('a compact header', () => {
 
   it('leaves what begins a number that was seen, and RFC 7252, to those', () => {
     for (const first of [0x01, ...Array.from({ length: 64 }, (_, i) => 0x40 + i)])
-      expect(decodeMessage(Uint8Array.of(first, 1, 2, 3), 9, false).ok, hex(Uint8Array.of(first))).toBe(false);
+      expect(decodeMessage(Uint8Array.of(first, 1, 2, 3), 9, false).ok, hex(Uint8Array.of(first))).toBe(
+        false,
+      );
   });
 
   it('stands once for each of several messages, up to a bound', () => {
@@ -144,7 +146,9 @@ describe('messages of CoAP between two sides', () => {
         const answered = encode({
           ...answer,
           id: arrived.id,
-          ...(empty ? { code: 0, token: NO_BYTES, options: [], payload: NO_BYTES } : { token: arrived.token }),
+          ...(empty
+            ? { code: 0, token: NO_BYTES, options: [], payload: NO_BYTES }
+            : { token: arrived.token }),
         });
         const back = talk.read('a', talk.write('b', answered));
         const token = empty ? NO_BYTES : message.token;
@@ -162,7 +166,10 @@ describe('messages of CoAP between two sides', () => {
     const asked = talk.write('a', encode({ ...put, options: [], payload: utf8('x') }));
     expect(hex(asked.bytes)).toBe('13ff78');
     const { id, token } = talk.read('b', asked);
-    const answered = talk.write('b', encode({ type: 'ACK', code: code(2, 4), id, token, options: [], payload: NO_BYTES }));
+    const answered = talk.write(
+      'b',
+      encode({ type: 'ACK', code: code(2, 4), id, token, options: [], payload: NO_BYTES }),
+    );
     // 2.04 to the number that ends with 5.
     expect(hex(answered.bytes)).toBe('c5');
     expect(talk.read('a', answered)).toMatchObject({ type: 'ACK', code: 0x44, id: 0x4d31, token: put.token });
@@ -171,11 +178,17 @@ describe('messages of CoAP between two sides', () => {
   it('name a request whose own token goes on the wire by it: an observation', () => {
     const talk = new Talk();
     const register = { type: 'CON', code: METHOD.get, id: 7, token: Uint8Array.of(0x99) } as const;
-    const asked = talk.write('a', encode({ ...register, options: [{ number: 6, value: NO_BYTES }], payload: NO_BYTES }));
+    const asked = talk.write(
+      'a',
+      encode({ ...register, options: [{ number: 6, value: NO_BYTES }], payload: NO_BYTES }),
+    );
     expect(hex(asked.bytes)).toBe('00040101' + '99' + '60');
     const { token } = talk.read('b', asked);
     expect(hex(token)).toBe('99');
-    const changed = talk.write('b', encode({ type: 'CON', code: 0x45, id: 1, token, options: [], payload: utf8('!') }));
+    const changed = talk.write(
+      'b',
+      encode({ type: 'CON', code: 0x45, id: 1, token, options: [], payload: utf8('!') }),
+    );
     expect(hex(changed.bytes)).toBe('0a99ff21');
     expect(talk.read('a', changed)).toMatchObject({ type: 'CON', code: 0x45, token: register.token });
   });

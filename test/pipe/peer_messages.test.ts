@@ -70,6 +70,14 @@ describe('copies of a message', () => {
     expect(talk.tryWrite('b', reply({ id, token }))).toBeUndefined();
   });
 
+  it('are not taken for those of another message that CoAP has given the same id', () => {
+    const talk = new Talk();
+    const before = talk.write('b', reply(talk.read('b', talk.write('a', put(7)))));
+    const after = talk.write('b', reply(talk.read('b', talk.write('a', put(7)))));
+    expect(talk.tryRead('a', before)).toBe('unknown');
+    expect(talk.read('a', after).id).toBe(7);
+  });
+
   it('are forgotten by the receiver after their lifetime, as CoAP forgets them', () => {
     const talk = new Talk();
     const first = talk.write('a', put(7));
@@ -179,7 +187,9 @@ describe('the messages of one request', () => {
 
   it('are not taken for those of another request that has got the same token', () => {
     const talk = new Talk();
-    const tokens = [5, 6].map((request) => talk.read('b', talk.write('a', put(request, one), { request })).token);
+    const tokens = [5, 6].map(
+      (request) => talk.read('b', talk.write('a', put(request, one), { request })).token,
+    );
     expect(tokens.map(messageOf)).toEqual([0, 1].map((number) => ({ generation: 3, number })));
   });
 });

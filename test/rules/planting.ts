@@ -44,8 +44,11 @@ export async function runTests(
     [test],
     {
       config: false,
+      include: [test],
       root: ROOT,
       watch: false,
+      // What was transformed without the bug is of no use.
+      fsModuleCache: false,
       silent: true,
       reporters: [{}],
       maxWorkers: 1,
@@ -55,13 +58,11 @@ export async function runTests(
       env: { RAVINE_SEEDS: seeds },
     },
     {
-      test: { include: [test] },
       plugins: [
         {
           name: 'planted bug',
           enforce: 'pre',
           transform(code: string, id: string) {
-            console.log("T", id);
             if (bug === undefined || id !== join(ROOT, bug.file)) return undefined;
             const parts = code.split(bug.correct);
             if (parts.length !== 2) throw new Error(`${parts.length - 1} times in ${bug.file}: ${bug.correct}`);
