@@ -34,6 +34,8 @@ export interface CoapDatagram {
   readonly request: number | null;
   /** 0 for the first message under its id, 1 and so on for its repetitions. */
   readonly copy: number;
+  /** It is a whole request, of which the application has said that it may go in a handshake. */
+  readonly early?: boolean;
 }
 
 /**
@@ -65,6 +67,8 @@ export interface RequestOptions {
    * its place in the queue.
    */
   readonly supersedes?: string;
+  /** Whether a lower layer may send it before the peer has shown that it is there: see CoapDatagram. Default false. */
+  readonly early?: boolean;
 }
 
 /**

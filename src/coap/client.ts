@@ -208,7 +208,7 @@ export class Client {
   }
 
   #create(peer: Peer, request: CoapRequest, options: OutgoingOptions, listener: Listener): Outgoing {
-    const { deadline, priority, confirmable, supersedes, observing = null } = options;
+    const { deadline, priority, confirmable, supersedes, early = false, observing = null } = options;
     const timing = this.#core.timing(peer.name);
     const room = roomFor(this.#core.mtu(peer.name), request);
     const blockSize =
@@ -226,6 +226,7 @@ export class Client {
       priority,
       confirmable,
       supersedes,
+      early: early && !divided && observing === null,
       observing,
       key: operationKey(request.code, request.options),
       unwanted: (firstUint(request.options, OPTION.noResponse) ?? 0) & NO_RESPONSE_AT_ALL,

@@ -31,7 +31,10 @@ export interface CoapLimits {
   /** Observers of one peer, and of all: one more is answered as if it had not asked to be one. */
   readonly observersPerPeer: number;
   readonly observers: number;
-  /** Message ids of one peer, and of all, that are remembered; a message with one more is dropped. */
+  /**
+   * Message ids of one peer, and of all, that are remembered: a message with one more of the peer is dropped; for one more
+   * of all, the peer that has the most forgets its oldest.
+   */
   readonly rememberedPerPeer: number;
   readonly remembered: number;
   /** Bytes of cached replies; past it the oldest are forgotten, and their duplicates get a RST. */
@@ -87,7 +90,7 @@ export interface CoapCounters {
   resetsOut: number;
   /** Messages and peers beyond a bound. */
   refused: number;
-  /** Cached replies forgotten before their time. */
+  /** Cached replies, and message ids, forgotten before their time. */
   shed: number;
   /** Peers and requests in assembly that gave way to new ones. */
   displaced: number;

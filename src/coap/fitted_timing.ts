@@ -92,6 +92,7 @@ export class FittedTiming implements Timing {
   readonly #overhead: number;
   readonly #perByte: Millis;
   readonly #slowestByte: Millis;
+  readonly #mostParallel: number;
   readonly #idle: () => boolean;
   readonly #onChange: () => void;
   #samples: number;
@@ -135,6 +136,7 @@ export class FittedTiming implements Timing {
     this.#overhead = model.overhead;
     this.#perByte = 8000 / model.rate;
     this.#slowestByte = Math.min(SLOWER * this.#perByte, SLOWEST_BYTE);
+    this.#mostParallel = Math.min(MOST_PARALLEL, model.parallelism ?? MOST_PARALLEL);
     this.#idle = options.idle ?? (() => false);
     this.#onChange = options.onChange ?? (() => undefined);
     const longest = this.undividedSize + MESSAGE_HEAD_BYTES + model.overhead;
@@ -191,10 +193,10 @@ export class FittedTiming implements Timing {
     return 1 - this.#replies / this.#copies;
   }
 
-  /** The bandwidth-delay product in packets. */
+  /** The bandwidth-delay product in packets, and no more than the peer wants. */
   get nstart(): number {
     if (this.#samples === 0) return this.#modelled.nstart;
-    return Math.min(MOST_PARALLEL, 1 + Math.floor(this.#fixed / (this.#ours * this.#perByte)));
+    return Math.min(this.#mostParallel, 1 + Math.floor(this.#fixed / (this.#ours * this.#perByte)));
   }
 
   /** What fills a round trip as it is known now; a slower hop behind the first one counts. */

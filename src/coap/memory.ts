@@ -17,9 +17,15 @@ export interface Remembered {
   shed: boolean;
 }
 
+// Ours.
+/** Which part of what the fullest peer has is forgotten at a time, so that looking for it is rare. */
+const SHED_SHARE = 1 / 16;
+
 /** Remembers received messages and the replies to them, within bounds. */
 export class Memory {
   readonly #core: Core;
+  /** Those of which anything is remembered. */
+  readonly #peers = new Set<Peer>();
   /** Entries with a reply, the oldest first. */
   readonly #replies = new Set<Remembered>();
   #replyBytes = 0;
@@ -49,12 +55,17 @@ export class Memory {
     return entry;
   }
 
-  /** Remembers a new message; undefined where the peer has too many that have not expired. */
+  /**
+   * Remembers a new message; undefined where the peer has too many that have not expired. Where all have too many together,
+   * the one that has the most forgets its oldest, so that a few who send much keep nobody else out.
+   */
   add(peer: Peer, { id, type }: Pick<Remembered, 'id' | 'type'>, now: Millis): Remembered | undefined {
     this.purge(peer, now);
     const { rememberedPerPeer, remembered } = this.#core.limits;
-    if (peer.remembered.size >= rememberedPerPeer || this.#entries >= remembered) return undefined;
+    if (peer.remembered.size >= rememberedPerPeer) return undefined;
+    if (this.#entries >= remembered && !this.#makeRoom(peer)) return undefined;
     this.#entries++;
+    this.#peers.add(peer);
     const entry = { id, type, expiresAt: 0, reply: null, label: '', exchange: null, shed: false };
     this.#renew(peer, entry, now);
     return entry;
@@ -88,6 +99,18 @@ export class Memory {
     for (const entry of peer.remembered.values()) this.#delete(peer, entry);
   }
 
+  /** False where nobody has more than the peer that room is to be made for, or all of it is being answered. */
+  #makeRoom(peer: Peer): boolean {
+    let fullest = peer;
+    for (const other of this.#peers) if (other.remembered.size > fullest.remembered.size) fullest = other;
+    if (fullest === peer) return false;
+    const idle = [...fullest.remembered.values()].filter(({ exchange }) => exchange === null);
+    const oldest = idle.slice(0, Math.ceil(idle.length * SHED_SHARE));
+    for (const entry of oldest) this.#delete(fullest, entry);
+    this.#core.counters.shed += oldest.length;
+    return oldest.length > 0;
+  }
+
   #renew(peer: Peer, entry: Remembered, now: Millis): void {
     peer.remembered.delete(entry.id);
     const { exchangeLifetime, nonLifetime } = this.#core.timing(peer.name);
@@ -97,6 +120,7 @@ export class Memory {
 
   #delete(peer: Peer, entry: Remembered): void {
     peer.remembered.delete(entry.id);
+    if (peer.remembered.size === 0) this.#peers.delete(peer);
     this.#entries--;
     this.#dropReply(entry);
   }

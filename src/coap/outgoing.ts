@@ -38,6 +38,7 @@ export interface OutgoingOptions {
   readonly priority: Priority;
   readonly confirmable: boolean;
   readonly supersedes?: string | undefined;
+  readonly early?: boolean;
   readonly observing?: Observing;
   /** The Request-Tag, where it has to be that of a request before. */
   readonly tag?: Option | null;
@@ -55,6 +56,8 @@ export interface Outgoing {
   readonly priority: Priority;
   readonly confirmable: boolean;
   readonly supersedes: string | undefined;
+  /** See CoapDatagram. */
+  readonly early: boolean;
   readonly observing: Observing | null;
   readonly key: string;
   /** The classes of responses that it has declared unwanted, as bits (RFC 7967, section 2.1). */

@@ -179,11 +179,15 @@ export class Server {
       this.#core.counters.ignored++;
       return;
     }
-    const refusal = options.ok
-      ? this.#refusal(exchange, { ...message, options: known }, now)
-      : isForProxy(message.options)
-        ? plain(code(5, 5))
-        : { ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) };
+    // A token that is not kept is all that such an answer has, so that it is no longer than what it answers.
+    const isTokenLong = message.token.length > LONGEST_KEPT_TOKEN;
+    const refusal = isTokenLong
+      ? plain(code(4, 0))
+      : options.ok
+        ? this.#refusal(exchange, { ...message, options: known }, now)
+        : isForProxy(message.options)
+          ? plain(code(5, 5))
+          : { ...plain(code(4, 2)), payload: utf8(`option ${options.problem.number}`) };
     if (refusal !== undefined) {
       this.#send(exchange, refusal, null, 1, now);
       return;
@@ -288,7 +292,6 @@ export class Server {
     const { peer, token } = exchange;
     const { code: method, options } = message;
     const { observers, challenges } = this.#parts;
-    if (token.length > LONGEST_KEPT_TOKEN) return plain(code(4, 0));
     if (isForProxy(options)) return plain(code(5, 5));
     if (!isKnownMethod(method)) return plain(code(4, 5));
     if (hasReservedBlock(options)) return plain(code(4, 0));

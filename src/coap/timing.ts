@@ -156,6 +156,8 @@ export interface LinkModel {
   readonly overhead: number;
   /** The largest CoAP message in bytes. */
   readonly mtu: number;
+  /** How many requests may be open at a time: 1 or more. Left out: as many as follows from the rest. */
+  readonly parallelism?: number;
 }
 
 /** Header, token and options of an ordinary message with a block. */
@@ -191,14 +193,20 @@ const SPAN_INTERVALS = 40;
  * time after which the peer acknowledges at the latest. Nothing is sent twice without a loss, as long as the peer's
  * packets are no longer than a body that goes undivided.
  */
-export function modelledTiming({ rate, delay, overhead, mtu }: LinkModel): Timing {
+export function modelledTiming({
+  rate,
+  delay,
+  overhead,
+  mtu,
+  parallelism = MOST_PARALLEL,
+}: LinkModel): Timing {
   const airtime = (messageBytes: number): Millis => ((messageBytes + overhead) * 8 * 1000) / rate;
   const room = mtu - MESSAGE_HEAD_BYTES;
   const blockBytes = Math.min((rate * BLOCK_AIRTIME) / 8000, room);
   const blockSize = BLOCK_SIZES.findLast((size) => size <= blockBytes) ?? BLOCK_SIZES[0];
   const undividedSize = Math.max(blockSize, Math.min(UNDIVIDED_BLOCKS * blockSize, room));
   const longest = airtime(undividedSize + MESSAGE_HEAD_BYTES);
-  const nstart = Math.min(MOST_PARALLEL, 1 + Math.floor((2 * delay) / longest));
+  const nstart = Math.min(parallelism, MOST_PARALLEL, 1 + Math.floor((2 * delay) / longest));
   const separateAfter = Math.min(
     LONGEST_PROCESSING,
     Math.max(SHORTEST_PROCESSING, airtime(EMPTY_MESSAGE_BYTES)),

@@ -14,7 +14,10 @@ import type { Sent } from './timing.ts';
 export interface Arrival {
   /** How long it was. */
   readonly bytes: number;
-  /** Of a reply: the copy that it answers, counted from 0; left out where nobody can tell. */
+  /**
+   * Of a reply: the copy that it answers, counted from 0; left out where nobody can tell. Negative: one that went another
+   * way, and tells nothing about this one.
+   */
   readonly copy?: number | undefined;
 }
 
@@ -291,7 +294,7 @@ export class Transmitter {
       timing.heard?.(bytesReceived);
       return;
     }
-    if (timing.replied === undefined) return;
+    if (timing.replied === undefined || (copy !== undefined && copy < 0)) return;
     const answered = this.#answered.get(peer) ?? [];
     let entry = answered.find(({ id }) => id === message.id);
     const transmission = peer.outstanding.get(message.id);
@@ -371,7 +374,12 @@ export class Transmitter {
     transmission.repeatAt = null;
     const label = attempt === 0 ? transmission.label : `${transmission.label} copy ${attempt + 1}`;
     const of = transmission.request ?? transmission.block?.transfer.request;
-    const about = { request: of?.number ?? null, copy: transmission.copy };
+    const { request } = transmission;
+    const isWhole = request !== null && request.early && request.messages <= 1;
+    const about = {
+      ...{ request: of?.number ?? null, copy: transmission.copy },
+      ...(isWhole && { early: true }),
+    };
     this.#emit({ peer: peer.name, bytes, priority, receipt, label, ...about });
     this.#core.timers.set(transmission, transmission.deadline);
   }

@@ -8,13 +8,13 @@ import { fromUtf8 } from '../base/bytes.ts';
 import { CORE_PATH, coreResponse } from '../exchange/core_links.ts';
 import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
+import { isSecret } from '../exchange/secret_routes.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
 import type { JsonValue } from '../matrix/json.ts';
 import { answerOnce, type LedgerEntry, type Recognition } from './recognised.ts';
-import { isSecret } from './secret_routes.ts';
 
-/** Requests that are being answered at a time; long polls are among them. */
-const MAX_REQUESTS = 256;
+/** Requests that are being answered at a time, by who asks: the long polls of devices keep no server waiting. */
+const MAX_REQUESTS: Readonly<Record<Caller['kind'], number>> = { server: 256, device: 256, plain: 256 };
 const BUSY: ExchangeResponse = { status: 503, headers: { 'retry-after': '10' } };
 
 const READABLE: ExchangeResponse = {
@@ -59,12 +59,12 @@ export async function openCoapDoor(
   recognition?: Recognition,
 ): Promise<void> {
   await app.ready();
-  let open = 0;
+  const open = { server: 0, device: 0, plain: 0 };
   source.onRequest(async (caller, request, signal, message) => {
     if (request.path === CORE_PATH && request.method === 'GET') return coreResponse(LINKS, request.query);
-    if (open >= MAX_REQUESTS) return BUSY;
+    if (open[caller.kind] >= MAX_REQUESTS[caller.kind]) return BUSY;
     if (caller.kind !== 'plain' && caller.mode === 'authenticated-only' && isSecret(request)) return READABLE;
-    open++;
+    open[caller.kind]++;
     try {
       const payload = request.body && payloadOf(request.body, cbor);
       const run = async (entry?: LedgerEntry): Promise<ExchangeResponse> =>
@@ -76,7 +76,7 @@ export async function openCoapDoor(
       if (signal.aborted) return BUSY;
       throw error;
     } finally {
-      open--;
+      open[caller.kind]--;
     }
   });
 }

@@ -4,8 +4,8 @@ import { type LEDGER_ENTRY, SAFE_METHODS } from '../api/once.ts';
 import type { MessageId } from '../base/message_id.ts';
 import type { Caller, ExchangeRequest } from '../exchange/request.ts';
 import type { ExchangeResponse } from '../exchange/response.ts';
+import { isSecret } from '../exchange/secret_routes.ts';
 import type { JsonValue } from '../matrix/json.ts';
-import { isSecret } from './secret_routes.ts';
 
 /** A request's place in the ledger. */
 export type LedgerEntry = NonNullable<IncomingMessage[typeof LEDGER_ENTRY]>;

@@ -118,13 +118,14 @@ export class PeerTimings {
   }
 
   of(peer: string): Timing {
-    const profile = narrowed(this.#profile, this.#agreed(peer));
-    const model = modelOf(profile, PIPE_RECORD);
-    if (model === null) return this.#commonOf(profile);
+    const agreed = this.#agreed(peer);
+    const profile = narrowed(this.#profile, agreed);
+    const bare = modelOf(profile, PIPE_RECORD);
+    // RFC 7252's have one request open at a time, of which there is no less.
+    if (bare === null) return this.#commonOf(profile);
+    const model = agreed.parallelism === null ? bare : { ...bare, parallelism: agreed.parallelism };
     const known = this.#fitted.get(peer);
-    // With another rate or MTU what was learned does not fit.
-    if (known !== undefined && known.model.rate === model.rate && known.model.mtu === model.mtu)
-      return known.timing;
+    if (known !== undefined && isSame(known.model, model)) return known.timing;
     const fit = this.#known(peer, model);
     const timing = new FittedTiming(model, {
       idle: this.#idle,
@@ -183,6 +184,10 @@ export class PeerTimings {
     return fit;
   }
 }
+
+/** With another rate or MTU what was learned does not fit. */
+const isSame = (a: LinkModel, b: LinkModel): boolean =>
+  a.rate === b.rate && a.mtu === b.mtu && a.parallelism === b.parallelism;
 
 /** With the link's parameters: under others it would mislead. */
 const textOf = ({ timing, model }: { readonly timing: FittedTiming; readonly model: LinkModel }): string =>

@@ -1,5 +1,7 @@
+import type { Millis } from '../base/time.ts';
 import type { CoapEvent, FailureReason } from '../coap/api.ts';
 import type { ServerName } from '../matrix/ids.ts';
+import { TOO_EARLY } from './early_requests.ts';
 import { ExchangeError } from './exchange_error.ts';
 import { pipeCodec } from './pipe_codec.ts';
 import type { ExchangeResponse } from './response.ts';
@@ -8,6 +10,8 @@ interface OpenRequest {
   readonly peer: ServerName;
   readonly resolve: (response: ExchangeResponse) => void;
   readonly reject: (error: ExchangeError) => void;
+  /** Makes it once more, where its answer is that it was too early. */
+  readonly again?: (now: Millis) => void;
   /** Why trust with the peer has failed since the request was made. */
   refusal: string | undefined;
 }
@@ -37,11 +41,13 @@ export class OpenRequests {
     this.#open.set(handle, { ...request, refusal: undefined });
   }
 
-  answered({ handle, response }: Extract<CoapEvent, { kind: 'response' }>): void {
+  answered({ handle, response }: Extract<CoapEvent, { kind: 'response' }>, now: Millis): void {
     const request = this.#take(handle);
     if (request === undefined) return;
     const decoded = pipeCodec.decodeResponse(response);
-    if (decoded.ok) request.resolve(decoded.value);
+    if (decoded.ok && decoded.value.status === TOO_EARLY.status && request.again !== undefined)
+      request.again(now);
+    else if (decoded.ok) request.resolve(decoded.value);
     else request.reject(new ExchangeError('bad_response', `${request.peer}: ${decoded.problem}`));
   }
 

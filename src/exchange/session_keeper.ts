@@ -1,5 +1,5 @@
 import type { Cancel, Clock } from '../base/time.ts';
-import type { PipeStore, PipeWrite, StoredSession } from '../pipe/resumption.ts';
+import type { EarlyGeneration, PipeStore, PipeWrite, StoredSession } from '../pipe/resumption.ts';
 import type { ExchangeLog } from './socket_options.ts';
 
 /** How long after a failed commit the same writes are tried again. */
@@ -25,13 +25,19 @@ export class SessionKeeper {
     this.#log = log;
   }
 
-  /** The sessions that are kept; none where they cannot be read. Never rejects. */
-  async load(): Promise<readonly StoredSession[]> {
+  /**
+   * The sessions that are kept, and what is known of early data. None where they cannot be read: without a session nobody is
+   * known whose early data could be taken. Never rejects.
+   */
+  async load(): Promise<{
+    readonly sessions: readonly StoredSession[];
+    readonly early: readonly EarlyGeneration[];
+  }> {
     try {
-      return await this.#store.load();
+      return { early: await this.#store.loadEarly(), sessions: await this.#store.load() };
     } catch (error) {
       this.#log?.error({ err: error }, 'the sessions of the pipe could not be read');
-      return [];
+      return { sessions: [], early: [] };
     }
   }
 

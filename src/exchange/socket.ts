@@ -1,6 +1,6 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import type { CoapEvent, CoapStep } from '../coap/api.ts';
+import type { CoapDatagram, CoapEvent, CoapStep } from '../coap/api.ts';
 import { CoapEndpoint } from '../coap/endpoint.ts';
 import type { Timing } from '../coap/timing.ts';
 import { type Address, type Link, sustainedRate } from '../link/link.ts';
@@ -12,6 +12,7 @@ import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import { messageOf } from '../pipe/peer_messages.ts';
 import { AirtimeWatch } from './airtime_watch.ts';
 import { Driver } from './driver.ts';
+import { isEarlySend, mayBeEarly, TOO_EARLY } from './early_requests.ts';
 import { ExchangeError } from './exchange_error.ts';
 import {
   largestMessage,
@@ -28,6 +29,7 @@ import { plainCodec } from './plain_codec.ts';
 import { isAllowed, mustProve, type PlainPolicy, refusal } from './plain_policy.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
+import { isSecret } from './secret_routes.ts';
 import { type RequestHandler, Serving } from './serving.ts';
 import { SessionKeeper } from './session_keeper.ts';
 import type {
@@ -54,7 +56,7 @@ const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
 /** Whatever strangers can cause goes after the messages and the state of those who have proved who they are. */
-const PLAIN_PRIORITY: Priority = 3;
+const STRANGER_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
 const PIPE_HANDLE_BYTES = 1;
@@ -87,6 +89,7 @@ export class ExchangeSocket {
   readonly counters: ExchangeCounters;
   readonly #link: Link;
   readonly #trust: TrustPolicy;
+  readonly #earlySends: boolean;
   readonly #plain: PlainPolicy;
   /** Marks what everybody can read: in callers, and in every line of the log about a pipe. */
   readonly #mode: { readonly mode?: 'authenticated-only' };
@@ -114,6 +117,7 @@ export class ExchangeSocket {
     identity,
     trust,
     acceptDevices = false,
+    earlySends = false,
     plain,
     store,
     network,
@@ -126,6 +130,7 @@ export class ExchangeSocket {
   }: ExchangeOptions) {
     this.#link = link;
     this.#trust = trust;
+    this.#earlySends = earlySends;
     this.#plain = plain;
     this.#mode = network?.mode === 'authenticated-only' ? { mode: network.mode } : {};
     this.#keeper = store && new SessionKeeper(store, clock, (token) => this.#stored(token), log);
@@ -147,7 +152,7 @@ export class ExchangeSocket {
       identity,
       acceptDevices,
       random,
-      capabilities: { mtu: profile.mtu, rate: profile.rate },
+      capabilities: { mtu: profile.mtu, rate: profile.rate, earlyData: earlySends },
       handshakeTiming: () => handshakeTiming,
       messageTimes: (peer) => messageTimesOf(timing?.pipe ?? this.#timings.of(peer)),
       ...(network === undefined ? {} : { network }),
@@ -208,7 +213,7 @@ export class ExchangeSocket {
         dropped: 0,
       },
       ...{ established: 0, resumed: 0, restarts: 0, refused: 0, unreachable: 0 },
-      ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0 },
+      ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0, earlyIn: 0, tooEarly: 0 },
       inPipe: this.#coap.pipe.counters,
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
@@ -224,10 +229,10 @@ export class ExchangeSocket {
   /** Loads the sessions of the last process. Everything else waits: a peer's record must not meet a stranger. */
   #resume(keeper: SessionKeeper): void {
     this.#driver.pause();
-    keeper.load().then((rows) => {
+    keeper.load().then(({ sessions, early }) => {
       if (this.#driver.closed) return;
-      this.counters.resumed = rows.length;
-      this.#driver.resume((now) => this.#applyPipe(this.#pipe.restored(rows, now), now));
+      this.counters.resumed = sessions.length;
+      this.#driver.resume((now) => this.#applyPipe(this.#pipe.restored(sessions, now, early), now));
     });
   }
 
@@ -256,6 +261,11 @@ export class ExchangeSocket {
     const { timeoutMs, signal, ...how } = options;
     if (signal?.aborted)
       return Promise.reject(new ExchangeError('cancelled', 'nobody waits for the request'));
+    // The peer would refuse it as well, when everybody has read it.
+    if (this.#mode.mode !== undefined && isSecret(request))
+      return Promise.reject(
+        new ExchangeError('invalid', 'everybody can read what passes there, and this is not for everybody'),
+      );
     const encoded = pipeCodec.encodeRequest(request);
     if (!encoded.ok) return Promise.reject(new ExchangeError('invalid', encoded.problem));
     return new Promise((resolve, reject) => {
@@ -264,7 +274,9 @@ export class ExchangeSocket {
         this.counters.requestsOut++;
         this.#pipe.setPeer(peer, address);
         const details = { ...how, deadline: now + timeoutMs };
-        const { handle, step } = this.#coap.pipe.request(peer, encoded.value, details, now);
+        const early = this.#earlySends && isEarlySend(request);
+        const begun = this.#coap.pipe.request(peer, encoded.value, { ...details, early }, now);
+        let handle = begun.handle;
         const cancel = (): void =>
           this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
         const settle = <T>(how: (outcome: T) => void) => {
@@ -273,9 +285,17 @@ export class ExchangeSocket {
             how(outcome);
           };
         };
-        this.#open.add(handle, { peer, resolve: settle(resolve), reject: settle(reject) });
+        const open = { peer, resolve: settle(resolve), reject: settle(reject) };
+        // Where it was too early: once more, on the session that has brought this answer.
+        const again = (then: Millis): void => {
+          const repeated = this.#coap.pipe.request(peer, encoded.value, details, then);
+          handle = repeated.handle;
+          this.#open.add(handle, open);
+          this.#applyCoap('pipe', repeated.step, then);
+        };
+        this.#open.add(handle, early ? { ...open, again } : open);
         signal?.addEventListener('abort', cancel, { once: true });
-        this.#applyCoap('pipe', step, now);
+        this.#applyCoap('pipe', begun.step, now);
       });
     });
   }
@@ -326,20 +346,29 @@ export class ExchangeSocket {
     this.#send(from, answer, 0, { label: 'ACK 4.03', layer: 'plain', receipts: [], handshake: null }, now);
   }
 
-  #applyCoap(layer: Layer, step: CoapStep, now: Millis): void {
+  /** @param isEarly whether all of it has come of early data */
+  #applyCoap(layer: Layer, step: CoapStep, now: Millis, isEarly = false): void {
     this.#driver.setDeadline(layer === 'pipe' ? 'inPipe' : 'plain', step.deadline);
     this.#driver.setDeadline('fits', this.#timings.deadline(now));
     if (layer === 'pipe') {
       // What goes to one peer goes at once, so that it can share a record.
       for (const [peer, datagrams] of Map.groupBy(step.datagrams, ({ peer }) => peer))
-        this.#applyPipe(this.#pipe.send(peer, datagrams, now), now);
+        this.#applyPipe(this.#pipe.send(peer, this.#ranked(peer, datagrams), now), now);
     } else {
       for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
         const tag = { label, layer, receipts: receipt === null ? [] : [receipt], handshake: null };
-        this.#send(peer, bytes, lower(priority, PLAIN_PRIORITY), tag, now);
+        this.#send(peer, bytes, lower(priority, STRANGER_PRIORITY), tag, now);
       }
     }
-    for (const event of step.events) this.#onCoap(layer, event, now);
+    for (const event of step.events) this.#onCoap(layer, event, now, isEarly);
+  }
+
+  #ranked(peer: string, datagrams: readonly CoapDatagram[]): readonly CoapDatagram[] {
+    if (!this.#trust.isStranger?.(peer)) return datagrams;
+    return datagrams.map((datagram) => ({
+      ...datagram,
+      priority: lower(datagram.priority, STRANGER_PRIORITY),
+    }));
   }
 
   #applyPipe(step: PipeStep, now: Millis): void {
@@ -382,6 +411,12 @@ export class ExchangeSocket {
       case 'payload':
         this.#silence.delete(event.peer);
         this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now, event.copy), now);
+        break;
+      case 'early':
+        this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now), now, true);
+        break;
+      case 'taken':
+        this.#applyCoap('pipe', this.#coap.pipe.left(event.receipt, now), now);
         break;
       case 'identity':
         this.#decide(event);
@@ -433,14 +468,14 @@ export class ExchangeSocket {
       });
   }
 
-  #onCoap(layer: Layer, event: CoapEvent, now: Millis): void {
+  #onCoap(layer: Layer, event: CoapEvent, now: Millis, isEarly: boolean): void {
     switch (event.kind) {
       case 'request':
-        this.#serve(layer, event, now);
+        this.#serve(layer, event, now, isEarly);
         break;
       case 'response':
         this.counters.responsesIn++;
-        this.#open.answered(event);
+        this.#open.answered(event, now);
         break;
       case 'failed':
         this.#open.failed(event);
@@ -462,7 +497,7 @@ export class ExchangeSocket {
     this.#applyPipe(this.#pipe.renew(peer, now), now);
   }
 
-  #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis): void {
+  #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis, isEarly: boolean): void {
     this.counters.requestsIn++;
     const { exchange, request: coap, token } = event;
     const respond = (response: ExchangeResponse, then: Millis): void => {
@@ -475,7 +510,11 @@ export class ExchangeSocket {
       respond(errorResponse(request.problem), now);
     } else if (this.#handle === undefined) {
       respond({ status: 503, headers: {} }, now);
+    } else if (isEarly && (event.observe || !mayBeEarly(request.value, this.#earlySends))) {
+      this.counters.tooEarly++;
+      respond(TOO_EARLY, now);
     } else {
+      if (isEarly) this.counters.earlyIn++;
       const caller: Caller =
         layer === 'pipe' ? this.#callerOf(event.peer) : { kind: 'plain', address: event.peer };
       const message = layer === 'pipe' ? messageOf(token) : undefined;

@@ -42,6 +42,11 @@ export interface ExchangeOptions {
   readonly trust: TrustPolicy;
   /** Whether devices may open pipes; left out: only servers. */
   readonly acceptDevices?: boolean;
+  /**
+   * Whether requests of the list in early_requests.ts may go and come in the first message of a handshake, which somebody may
+   * hold back and deliver later: only where all of them that have effects are recognised durably. Left out: none.
+   */
+  readonly earlySends?: boolean;
   readonly plain: PlainPolicy;
   /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
   readonly network?: NetworkConfig;
@@ -98,6 +103,9 @@ export interface ExchangeCounters {
   requestsIn: number;
   requestsOut: number;
   responsesIn: number;
+  /** Requests that have come early and were let through, and those that have to be made again on a session (4.25). */
+  earlyIn: number;
+  tooEarly: number;
   /** Requests that could not be decoded. */
   malformedIn: number;
   readonly inPipe: Readonly<CoapCounters>;

@@ -26,6 +26,8 @@ const OWN_CODES: Readonly<Record<number, number>> = {
   413: code(4, 13),
   415: code(4, 15),
   422: code(4, 22),
+  // RFC 8470, section 5.2, and RFC 9175's table of codes.
+  425: code(4, 25),
   429: code(4, 29),
   500: INTERNAL_SERVER_ERROR,
   501: code(5, 1),

@@ -12,4 +12,6 @@ export interface TrustPolicy {
    * @param address where it has come from
    */
   decide(claim: IdentityClaim, address: Address): Promise<Verdict>;
+  /** Whether a peer that has a session is nobody's yet: what goes to it goes after everything else. Left out: none is. */
+  isStranger?(peer: string): boolean;
 }

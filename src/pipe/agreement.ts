@@ -3,11 +3,13 @@ import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 
 // docs/protocol.md, "Negotiation".
-/** In the byte in front of capabilities; its lowest bit is a flag of XX2 and IK2. */
+/** In the byte in front of capabilities. Two bits are flags of single messages: of XX2 and IK2; of IK1 and IK2. */
 const FLAG_OPENING = 0x01;
+const FLAG_EARLY = 0x20;
 const SPEAKS = 0x02;
 const COMPACT_HEADER = 0x04;
 const DEVICE = 0x08;
+const EARLY_DATA = 0x10;
 const END = 0;
 const PARAMETERS = { mtu: 1, rate: 2, parallelism: 3 } as const;
 const DICTIONARIES = 4;
@@ -34,6 +36,8 @@ export interface Agreement {
   readonly parallelism: number | null;
   /** Ids of the dictionaries and models that both have, the sender's best first. */
   readonly dictionaries: readonly number[];
+  /** A request may go in an IK1 (docs/protocol.md, "Early data"). */
+  readonly earlyData: boolean;
 }
 
 /** What a side says of itself: the same fields, with its own MTU, rate, parallelism and dictionaries in them. */
@@ -54,6 +58,7 @@ export const NOTHING_AGREED: Agreement = {
   rate: null,
   parallelism: null,
   dictionaries: [],
+  earlyData: false,
 };
 
 /** The capabilities of a side that knows of no negotiation. */
@@ -79,7 +84,7 @@ const isTold = (value: number | null, below = 2 ** 32): value is number =>
  * @param room bytes for the parameters
  */
 export function encodeCapabilities(
-  { compactHeader, mtu, rate, parallelism, dictionaries }: Capabilities,
+  { compactHeader, mtu, rate, parallelism, dictionaries, earlyData }: Capabilities,
   { isDevice, room }: { readonly isDevice: boolean; readonly room: number },
 ): Uint8Array {
   assert(
@@ -93,7 +98,8 @@ export function encodeCapabilities(
     ...(dictionaries.length > 0 ? [parameter(DICTIONARIES, Uint8Array.from(dictionaries))] : []),
   ];
   while (parts.reduce((sum, { length }) => sum + length, 0) > room) parts.pop();
-  const features = SPEAKS | (compactHeader ? COMPACT_HEADER : 0) | (isDevice ? DEVICE : 0);
+  const features =
+    SPEAKS | (compactHeader ? COMPACT_HEADER : 0) | (isDevice ? DEVICE : 0) | (earlyData ? EARLY_DATA : 0);
   return concat(Uint8Array.of(features), ...parts);
 }
 
@@ -107,7 +113,7 @@ export function capabilitiesAt(
   at: number,
   parametersAt: number = at + 1,
 ): Result<Uint8Array> {
-  const features = (payload[at] ?? 0) & ~FLAG_OPENING;
+  const features = (payload[at] ?? 0) & ~(FLAG_OPENING | FLAG_EARLY);
   if ((features & SPEAKS) === 0) return ok(NO_CAPABILITIES);
   let end = parametersAt;
   while ((payload[end] ?? END) !== END) {
@@ -118,16 +124,27 @@ export function capabilitiesAt(
   return ok(concat(Uint8Array.of(features), payload.subarray(parametersAt, end)));
 }
 
-/** The same bytes with the flag of XX2 and IK2 among them. Where there are no others they are one, or none. */
-export function withOpening(capabilities: Uint8Array, opening: boolean): Uint8Array {
-  if (!opening) return capabilities;
-  if (capabilities.length === 0) return Uint8Array.of(FLAG_OPENING);
-  const bytes = capabilities.slice();
-  bytes[0]! |= FLAG_OPENING;
+/** What the features of single messages say beside the capabilities. */
+export interface Flags {
+  /** Of XX2 and IK2: the sender is opening a session itself. */
+  readonly opening?: boolean;
+  /** Of IK1: early data follows; of IK2: it was taken. */
+  readonly early?: boolean;
+}
+
+/** The same bytes with flags among them. Where there are neither flags nor capabilities they are none. */
+export function withFlags(capabilities: Uint8Array, { opening = false, early = false }: Flags): Uint8Array {
+  const flags = (opening ? FLAG_OPENING : 0) | (early ? FLAG_EARLY : 0);
+  if (flags === 0) return capabilities;
+  const bytes = capabilities.length === 0 ? new Uint8Array(1) : capabilities.slice();
+  bytes[0]! |= flags;
   return bytes;
 }
 
-export const isOpening = (features: number | undefined): boolean => ((features ?? 0) & FLAG_OPENING) !== 0;
+export const flagsOf = (features = 0): Required<Flags> => ({
+  opening: (features & FLAG_OPENING) !== 0,
+  early: (features & FLAG_EARLY) !== 0,
+});
 
 /** Whether the side that says this is a client. It may lie: the identity in its handshake decides. */
 export const isOfDevice = (capabilities: Uint8Array): boolean => ((capabilities[0] ?? 0) & DEVICE) !== 0;
@@ -153,6 +170,7 @@ function decodeCapabilities(bytes: Uint8Array): Capabilities {
     rate: integer(PARAMETERS.rate, LOWEST_RATE),
     parallelism: integer(PARAMETERS.parallelism, 1),
     dictionaries: [...new Set(values.get(DICTIONARIES) ?? [])].filter((id) => id !== 0),
+    earlyData: ((bytes[0] ?? 0) & EARLY_DATA) !== 0,
   };
 }
 
@@ -160,9 +178,12 @@ function decodeCapabilities(bytes: Uint8Array): Capabilities {
 export function agreementOf({ own, peer }: Said): Agreement {
   if (own.length === 0 || peer.length === 0) return NOTHING_AGREED;
   const [ours, theirs] = [decodeCapabilities(own), decodeCapabilities(peer)];
+  const compactHeader = ours.compactHeader && theirs.compactHeader;
   return {
     ...theirs,
-    compactHeader: ours.compactHeader && theirs.compactHeader,
+    compactHeader,
+    // Its message is named as those with compact headers are.
+    earlyData: compactHeader && ours.earlyData && theirs.earlyData,
     dictionaries: ours.dictionaries.filter((id) => theirs.dictionaries.includes(id)),
   };
 }

@@ -34,6 +34,8 @@ export interface Answer {
   /** The whole XX2 or IK2. */
   readonly second: Uint8Array;
   readonly createdAt: Millis;
+  /** Whether the answer has gone to another address as well, to which somebody has asked for it. */
+  isElsewhere: boolean;
   /** Whether a client has sent the first message, or may have: an IK1 that cannot be read does not tell. */
   readonly isOfDevice: boolean;
   /** What XX1 has said. */
@@ -90,7 +92,9 @@ interface AnswerOptions {
   readonly lookUp: (noisePublic: Uint8Array) => KnownPeer | undefined;
   /** Whether this side is opening a session to the server of that name, or of none to the address of the message. */
   readonly isOpening: (peer: string | undefined) => boolean;
-  /** Makes the session of an IK1. */
+  /** Whether early data of that peer is taken; else it is discarded. */
+  readonly takesEarly: (claim: IdentityClaim) => boolean;
+  /** Makes the session of an IK1, and takes what is in `said.early`. */
   readonly accept: (accepted: Accepted) => Session;
 }
 
@@ -173,13 +177,15 @@ export class Answers {
   #answerKnown(
     record: FirstRecord,
     options: AnswerOptions,
-    { handshake, said, claim, isKnown }: ReadResumption,
+    { handshake, said: read, claim, isKnown }: ReadResumption,
   ): Result<Answer, AnswerProblem> {
+    const said = options.takesEarly(claim) ? read : { ...read, early: undefined };
     const isSaid = isKnown || said.capabilities.length === 0;
     const payload = encodeAccepted({
       connectionId: options.local,
       bootId: this.#bootId,
       opening: options.isOpening(nameOf(claim)),
+      early: said.early !== undefined,
       capabilities: isSaid ? NO_CAPABILITIES : this.#party.capabilities,
     });
     const message = writeMessage(handshake, payload, this.#party.network);
@@ -253,6 +259,7 @@ export class Answers {
       local,
       remote: record.source,
       address: from,
+      isElsewhere: false,
       second,
       createdAt: now,
       ...state,

@@ -3,10 +3,12 @@ import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
 import { type Agreement, agreementOf, NOTHING_AGREED } from './agreement.ts';
 import { CONFIRMATION, decodeControl, encodeClose, encodeResponse } from './control.ts';
+import { EarlyData, isHeld } from './early_data.ts';
 import type { PipeConfig, PipeStatistics, PipeStep, Verdict } from './events.ts';
 import { deviceKeyOf, nameOf } from './identity.ts';
 import { Initiator } from './initiator.ts';
 import { CHALLENGE_BYTES } from './path.ts';
+import type { Peer } from './peer.ts';
 import {
   type ConnectionId,
   decodeRecord,
@@ -16,7 +18,7 @@ import {
   type TruncatedNumber,
 } from './record.ts';
 import { Responder } from './responder.ts';
-import type { StoredSession } from './resumption.ts';
+import type { EarlyGeneration, StoredSession } from './resumption.ts';
 import { beginsLikeSeen } from './seen.ts';
 import type { Outgoing } from './send_queue.ts';
 import { MAX_FORGERIES, type Payload, type Session, type TransportRecord } from './session.ts';
@@ -41,12 +43,14 @@ export class PipeEndpoint {
   readonly #state: PipeState;
   readonly #initiator: Initiator;
   readonly #responder: Responder;
+  readonly #early: EarlyData;
   readonly #hintBucket: TokenBucket;
 
   constructor(config: PipeConfig) {
     this.#state = new PipeState(config);
     this.#initiator = new Initiator(this.#state);
-    this.#responder = new Responder(this.#state);
+    this.#early = new EarlyData(this.#state);
+    this.#responder = new Responder(this.#state, this.#early);
     this.#hintBucket = new TokenBucket(this.#state.limits.hintsPerSecond, this.#state.limits.hintsBurst);
   }
 
@@ -81,7 +85,7 @@ export class PipeEndpoint {
   /** Where a peer with a session was last. */
   addressOf(name: string): Address | undefined {
     const peer = this.#state.peers.find(name);
-    return peer && this.#state.current(peer)?.address;
+    return peer && (this.#state.current(peer)?.address ?? peer.held?.address);
   }
 
   /**
@@ -96,13 +100,15 @@ export class PipeEndpoint {
     }
     const known = this.#state.peer(peer);
     const session = this.#state.current(known);
+    const { held = [], rest = [] } = Object.groupBy(items, (item) => (isHeld(known, item) ? 'held' : 'rest'));
+    for (const item of held) this.#state.dropped(known.held!.queue.add(item, now));
     if (session === undefined && deviceKeyOf(peer) !== undefined) {
-      this.#state.dropped(items);
+      this.#state.dropped(rest);
     } else {
       // Behind what waits already, such as for a number that may be used.
-      for (const item of items) this.#state.dropped(known.queue.add(item, now));
-      if (session === undefined) this.#initiator.open(known, now);
-      else this.#state.flush(known, now);
+      for (const item of rest) this.#state.dropped(known.queue.add(item, now));
+      if (session !== undefined) this.#state.flush(known, now);
+      else if (rest.length > 0) this.#initiator.open(known, now);
     }
     if (session !== undefined && this.#initiator.isDue(session, now)) this.#initiator.renew(known, now);
     return this.#state.step();
@@ -112,8 +118,10 @@ export class PipeEndpoint {
    * Goes on with the sessions of an earlier process, before anything else. Nothing is sent on them before the step's writes
    * have been stored.
    * @param rows in the order in which they were written
+   * @param early the same
    */
-  restored(rows: readonly StoredSession[], now: Millis): PipeStep {
+  restored(rows: readonly StoredSession[], now: Millis, early: readonly EarlyGeneration[] = []): PipeStep {
+    for (const taken of early) this.#state.earlyGenerations.note(taken);
     for (const row of rows) this.#state.restore(row, now);
     return this.#state.step();
   }
@@ -121,6 +129,7 @@ export class PipeEndpoint {
   /** All writes up to the one with this `token` are on the disk. */
   stored(token: number, now: Millis): PipeStep {
     this.#state.stored(token, now);
+    this.#early.stored(token, now);
     return this.#state.step();
   }
 
@@ -163,7 +172,9 @@ export class PipeEndpoint {
   decide(session: number, verdict: Verdict, now: Millis): PipeStep {
     const waiting = this.#state.undecided.get(session);
     this.#state.undecided.delete(session);
-    if (waiting !== undefined && waiting.kind !== 'session') {
+    if (waiting?.kind === 'early') {
+      this.#early.decided(waiting, verdict, now);
+    } else if (waiting !== undefined && waiting.kind !== 'session') {
       const { opening } = waiting;
       opening.undecided = opening.undecided.filter((candidate) => candidate !== waiting);
       if (verdict.trusted) this.#initiator.accept(waiting, now);
@@ -171,7 +182,8 @@ export class PipeEndpoint {
     } else if (waiting?.kind === 'session') {
       if (verdict.trusted) {
         this.#state.establish(waiting, now);
-        if (waiting.isAsked) this.#responder.asked(waiting, now);
+        // What waited for it shows as much as a confirmation.
+        if (waiting.isAsked && waiting.nextNumber === 0) this.#responder.asked(waiting, now);
       } else {
         this.#responder.refuseSession(waiting, verdict.reason, now);
       }
@@ -201,6 +213,7 @@ export class PipeEndpoint {
       this.#responder.end(session, encodeClose(reason), now);
     }
     this.#responder.forgetTentative(peer);
+    this.#early.forget(peer);
     if (known === undefined) return this.#state.step();
     if (known.opening !== undefined) this.#state.cancel(known.opening);
     this.#state.postpone(known, undefined);
@@ -220,7 +233,7 @@ export class PipeEndpoint {
 
   /** Answers stay away: begins a new handshake, at most once per handshake timer. The old session is kept. */
   renew(peer: string, now: Millis): PipeStep {
-    this.#initiator.renew(this.#state.peer(peer), now);
+    this.#initiator.renew(this.#state.peer(peer), now, true);
     return this.#state.step();
   }
 
@@ -239,6 +252,7 @@ export class PipeEndpoint {
       if (!peer.queue.isEmpty) this.#initiator.open(peer, now);
     }
     this.#initiator.tick(now);
+    for (const peer of [...this.#state.holding]) this.#stopHolding(peer, now);
     for (const session of [...this.#state.retired]) if (session.retireAt! <= now) this.#state.forget(session);
     this.#responder.tick(now);
     for (const waiting of [...this.#state.undecided.values()]) {
@@ -247,6 +261,18 @@ export class PipeEndpoint {
       this.#state.removeUndecided(waiting);
     }
     return this.#state.step();
+  }
+
+  /** The sender of early data has not shown that it is there: what answers it goes as anything else would. */
+  #stopHolding(peer: Peer, now: Millis): void {
+    if (peer.held === undefined || peer.held.until > now) return;
+    if (this.#state.current(peer) === undefined && deviceKeyOf(peer.name) !== undefined) {
+      this.#state.dropped(this.#state.takeHeld(peer));
+      return;
+    }
+    this.#state.releaseHeld(peer, now);
+    if (this.#state.current(peer) !== undefined) this.#state.flush(peer, now);
+    else if (!peer.queue.isEmpty) this.#initiator.open(peer, now);
   }
 
   #transport(from: Address, record: TransportRecord, now: Millis): void {
@@ -268,7 +294,8 @@ export class PipeEndpoint {
       statistics.replayed++;
       return;
     }
-    if (owner.kind === 'answer') this.#responder.begun(owner, from);
+    if (owner.kind === 'answer')
+      this.#responder.begun(owner, from, record.header.length + record.sealed.length);
     if (opened.newSalt !== undefined) this.#state.startedAnew(session, opened.newSalt, now);
     if (opened.kind === 'malformed') {
       statistics.malformed++;
@@ -379,7 +406,7 @@ export class PipeEndpoint {
       if (session.terms.remote !== hint.destination || !session.path.includes(from)) continue;
       if (!session.mayHaveSent(hint)) continue;
       const peer = this.#state.peer(nameOf(session.terms.claim));
-      if (this.#state.current(peer) === session) this.#initiator.renew(peer, now);
+      if (this.#state.current(peer) === session) this.#initiator.renew(peer, now, true);
       return;
     }
   }

@@ -59,6 +59,14 @@ export type PipeEvent =
       readonly copy: number | undefined;
     }
   /**
+   * A CoAP request as in RFC 7252 that has come in an IK1: from a peer that is trusted, once, and before that peer has shown
+   * that it is there now. Somebody may have held it back. What is sent in answer waits until the peer has.
+   * @param address where it has come from
+   */
+  | { readonly kind: 'early'; readonly peer: string; readonly address: Address; readonly bytes: Uint8Array }
+  /** What was sent with this receipt has gone in an IK1: its answer may come from now on. */
+  | { readonly kind: 'taken'; readonly receipt: number }
+  /**
    * One side does not trust the other, or an answer came from somebody else than was called. `peer` is the name that
    * was called or claimed; null where the peer has closed a session before this side had decided who it is.
    */
@@ -107,6 +115,9 @@ export interface PipeStatistics {
   stale: number;
   throttled: number;
   notHeld: number;
+  /** Early data that was handed on, and that was discarded. */
+  earlyTaken: number;
+  earlyDiscarded: number;
   /** Messages of ours that repeat or answer, and of peers that answer, what is not known any more. */
   unknown: number;
   hintsSent: number;

@@ -2,7 +2,7 @@ import { concat, fromUtf8, utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import { TAG_BYTES } from '../crypto/aead.ts';
 import { X25519_BYTES } from '../crypto/x25519.ts';
-import { capabilitiesAt, isOpening, withOpening } from './agreement.ts';
+import { capabilitiesAt, flagsOf, NO_CAPABILITIES, withFlags } from './agreement.ts';
 import {
   CHECK_BYTES,
   decodeSerial,
@@ -17,6 +17,7 @@ import {
 } from './identity.ts';
 import { type Network, readableBytes } from './network.ts';
 import { type ConnectionId, connectionIdLength, decodeConnectionId, encodeConnectionId } from './record.ts';
+import { decodeVarint, encodeVarint } from './varint.ts';
 
 // docs/protocol.md, "Handshake payloads".
 export const BOOT_ID_BYTES = 8;
@@ -66,11 +67,15 @@ export interface Resumed extends Confirmed {
   /** The start of the digest of the initiator's identity. */
   readonly check: Uint8Array;
   readonly bootId: Uint8Array;
+  /** A message with a compact header, of the number EARLY_NUMBER. Only where no capabilities are said. */
+  readonly early?: Uint8Array | undefined;
 }
 
 /** What IK2 says. */
 export interface Accepted extends Answered {
   readonly bootId: Uint8Array;
+  /** The early data of the IK1 was taken. */
+  readonly early?: boolean;
 }
 
 const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array => {
@@ -108,7 +113,7 @@ export function encodeAnswered(identity: ServerIdentity, bootId: Uint8Array, sai
   return concat(
     encodeConnectionId(connectionId),
     identityBytes(identity, bootId),
-    withOpening(capabilities, opening),
+    withFlags(capabilities, { opening }),
   );
 }
 
@@ -126,8 +131,27 @@ export function encodeConfirmed(
 }
 
 /** The payload of IK1 without padding. */
-export const encodeResumed = ({ generation, check, bootId, capabilities }: Resumed): Uint8Array =>
-  concat(encodeSerial(generation), check, bootId, capabilities);
+export const encodeResumed = ({ generation, check, bootId, capabilities, early }: Resumed): Uint8Array =>
+  concat(
+    encodeSerial(generation),
+    check,
+    bootId,
+    early === undefined
+      ? capabilities
+      : concat(withFlags(NO_CAPABILITIES, { early: true }), encodeVarint(early.length), early),
+  );
+
+/** How long the payload of an IK1 is that has nothing but early data of so many bytes behind the boot id. */
+export const resumedLength = (earlyBytes: number): number =>
+  GENERATION_BYTES + CHECK_BYTES + BOOT_ID_BYTES + 1 + encodeVarint(earlyBytes).length + earlyBytes;
+
+/** What is there is discarded where it is cut off, and the handshake goes on. */
+function earlyAt(bytes: Uint8Array, at: number, capabilities: Uint8Array): Uint8Array | undefined {
+  if (capabilities.length > 0 || !flagsOf(bytes[at]).early) return undefined;
+  const length = decodeVarint(bytes, at + 1, bytes.length);
+  if (length === undefined || length.end + length.value > bytes.length) return undefined;
+  return bytes.slice(length.end, length.end + length.value);
+}
 
 export function decodeResumed(bytes: Uint8Array): Result<Resumed> {
   const checkAt = GENERATION_BYTES;
@@ -141,12 +165,13 @@ export function decodeResumed(bytes: Uint8Array): Result<Resumed> {
     check: bytes.slice(checkAt, bootAt),
     bootId: bytes.slice(bootAt, end),
     capabilities: capabilities.value,
+    early: earlyAt(bytes, end, capabilities.value),
   });
 }
 
 /** The payload of IK2. */
 export const encodeAccepted = (said: Accepted): Uint8Array =>
-  concat(encodeConnectionId(said.connectionId), said.bootId, withOpening(said.capabilities, said.opening));
+  concat(encodeConnectionId(said.connectionId), said.bootId, withFlags(said.capabilities, said));
 
 export function decodeAccepted(bytes: Uint8Array): Result<Accepted> {
   const connectionId = decodeConnectionId(bytes, 0);
@@ -159,7 +184,7 @@ export function decodeAccepted(bytes: Uint8Array): Result<Accepted> {
   return ok({
     connectionId,
     bootId: bytes.slice(bootAt, end),
-    opening: isOpening(bytes[end]),
+    ...flagsOf(bytes[end]),
     capabilities: capabilities.value,
   });
 }
@@ -179,7 +204,7 @@ export function decodeAnswered(
     connectionId,
     bootId,
     identity,
-    opening: isOpening(bytes[end]),
+    opening: flagsOf(bytes[end]).opening,
     capabilities: capabilities.value,
   });
 }

@@ -2,11 +2,13 @@ import { assert } from '../base/assert.ts';
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
-import { agreementOf, NO_CAPABILITIES } from './agreement.ts';
+import { agreementOf, NO_CAPABILITIES, type Said, USUAL_MTU } from './agreement.ts';
 import { ASK_FOR_CONFIRMATION, encodeClose } from './control.ts';
 import { longestSecond } from './handshake_payload.ts';
 import { deviceKeyOf, nameOf, type ServerClaim } from './identity.ts';
-import { type Candidate, Opening } from './opening.ts';
+import { EARLY_NUMBER } from './messages.ts';
+import { longestResumption } from './offer.ts';
+import { type Candidate, type EarlyMessage, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
 import type { ConnectionId, PipeRecord } from './record.ts';
 import { firstProgress, Session } from './session.ts';
@@ -39,18 +41,21 @@ export class Initiator {
     return session.nextNumber >= this.#state.limits.renewAfterRecords || now - createdAt >= age;
   }
 
-  /** Begins a handshake beside the session that there is; at most once per handshake timer. Devices do it themselves. */
-  renew(peer: Peer, now: Millis): void {
+  /**
+   * Begins a handshake beside the session that there is; at most once per handshake timer. Devices do it themselves.
+   * @param isSilent the peer seems to have lost that session
+   */
+  renew(peer: Peer, now: Millis, isSilent = false): void {
     if (peer.opening !== undefined || peer.openAt !== undefined || now < peer.renewNotBefore) return;
     if (deviceKeyOf(peer.name) !== undefined) return;
     const address = this.#addressOf(peer, 0);
     if (address === undefined) return;
     peer.renewNotBefore = now + this.#state.timeout(address, 0, [this.#longest(peer.name)]);
-    this.open(peer, now);
+    this.open(peer, now, isSilent);
   }
 
   /** Begins a handshake with a server, or has it begin as soon as it may. */
-  open(peer: Peer, now: Millis): void {
+  open(peer: Peer, now: Millis, isSilent = false): void {
     if (peer.opening !== undefined) return;
     assert(deviceKeyOf(peer.name) === undefined, 'nobody opens a session to a device');
     if (now < peer.openNotBefore) {
@@ -63,7 +68,7 @@ export class Initiator {
       return;
     }
     this.#state.postpone(peer, undefined);
-    this.#begin(peer, 0, now);
+    this.#begin(peer, 0, now, isSilent);
   }
 
   /** The longest answer that the peer of that name can give. */
@@ -72,11 +77,13 @@ export class Initiator {
   }
 
   /** Begins a handshake with a new ephemeral key. */
-  #begin(peer: Peer, attempts: number, now: Millis): void {
+  #begin(peer: Peer, attempts: number, now: Millis, isSilent = false): void {
     const { versions, bootId, capabilities } = this.#state;
     const { known } = peer;
     // Whoever has not answered IK1 may have forgotten this side, or find the generation too low.
     const resumes = attempts === 0 && known?.claim.kind === 'server';
+    const generation = peer.nextGeneration(this.#state.wallTime(now));
+    const early = resumes ? this.#earlyMessage(peer, known.said, generation, { isSilent, now }) : undefined;
     const opening = new Opening({
       id: this.#state.nextNumber(),
       peer: peer.name,
@@ -84,7 +91,8 @@ export class Initiator {
       party: this.#state,
       version: versions[0]!,
       bootId,
-      generation: peer.nextGeneration(this.#state.wallTime(now)),
+      generation,
+      early,
       known: resumes
         ? {
             claim: known.claim,
@@ -98,6 +106,31 @@ export class Initiator {
     this.#state.connections.set(opening.local, opening);
     this.#state.openings.set(opening.id, opening);
     this.#sendFirst(peer, opening, now);
+  }
+
+  /** What goes in an IK1: what waits, or what was sent on a session that the peer seems to have lost. */
+  #earlyMessage(
+    peer: Peer,
+    said: Said,
+    generation: number,
+    { isSilent, now }: { readonly isSilent: boolean; readonly now: Millis },
+  ): EarlyMessage | undefined {
+    const { earlyData, mtu } = agreementOf(said);
+    const isRemembered = equal(said.own, this.#state.capabilities);
+    if (!earlyData || !isRemembered || peer.isCompact !== true) return undefined;
+    const { messages, network } = this.#state;
+    const { unheard } = peer;
+    const isRecent = unheard !== undefined && now - unheard.at <= messages.repeatable(peer);
+    const waiting = peer.queue.peek();
+    const item = waiting ?? (isSilent && isRecent ? unheard.item : undefined);
+    if (item?.early !== true) return undefined;
+    const most = Math.min(this.#state.mtu, mtu ?? USUAL_MTU);
+    if (longestResumption(item.bytes.length, network) > most) return undefined;
+    const bytes = messages.sealEarly(peer, item, generation, now);
+    if (bytes === undefined) return undefined;
+    // The name of the message is taken, whatever becomes of this handshake.
+    peer.mustExceed(generation);
+    return { item, bytes, isRepeated: item !== waiting };
   }
 
   /** A peer may be where its last record came from, or back where the configuration says: both are tried in turn. */
@@ -193,7 +226,7 @@ export class Initiator {
       return;
     }
     opening.undecided.push(candidate);
-    this.#state.ask(candidate, candidate.claim, from);
+    this.#state.ask(candidate, from);
   }
 
   /** Under load the peer wants to see that somebody is at this address. Nobody knows who has sent this: no timer changes. */
@@ -277,22 +310,37 @@ export class Initiator {
       },
       firstProgress(handshake.splitKeys()),
     );
+    if (kind === 'IK2' && opening.early !== undefined) session.skip(EARLY_NUMBER + 1);
     return { session, third };
   }
 
   #complete(candidate: Candidate, now: Millis): void {
     const { opening, second } = candidate;
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
+    const firstNumber = session.nextNumber;
     const id = this.#state.nextNumber();
     session.unconfirmed = { id, second, third, attempts: 0, dueAt: now + UNREPORTED_MS, carried: 0 };
     this.#state.unconfirmed.set(id, session);
     this.#state.connections.set(opening.local, session);
     this.#state.cancel(opening);
     if (third !== undefined) this.#state.sendOwn(session.address, third, 'XX3', id);
+    if (opening.early !== undefined)
+      this.#carried(opening, opening.early, candidate.said.early === true, now);
     this.#state.establish(session, now);
     // What has been sent just now shows the peer as much as a question would.
-    if (third === undefined && session.nextNumber === 0) this.#confirm(session, now);
+    if (third === undefined && session.nextNumber === firstNumber) this.#confirm(session, now);
     else if (third === undefined) this.#awaitConfirmation(session, now);
+  }
+
+  /** The handshake that had early data is over: what was not taken goes on the session, under the same name. */
+  #carried({ peer: name }: Opening, early: EarlyMessage, isTaken: boolean, now: Millis): void {
+    const peer = this.#state.peer(name);
+    const { item, isRepeated } = early;
+    if (!isTaken) {
+      if (isRepeated) this.#state.dropped(peer.queue.add(this.#state.messages.again(item), now));
+    } else if (!isRepeated && peer.queue.remove(item) && item.receipt !== null) {
+      this.#state.events.push({ kind: 'taken', receipt: item.receipt });
+    }
   }
 
   /**

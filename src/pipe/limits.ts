@@ -10,6 +10,10 @@ export interface PipeLimits {
   readonly sessions: number;
   /** The same with devices. */
   readonly deviceSessions: number;
+  /** Established sessions with one server or device; the one that was made first makes room. */
+  readonly sessionsPerPeer: number;
+  /** Static keys of which it is remembered up to which generation their early data was taken; the one of longest ago makes room. */
+  readonly earlyGenerations: number;
   /** Identities of servers that wait for the driver's decision; the oldest makes room. */
   readonly undecided: number;
   /** The same of devices. */
@@ -71,6 +75,8 @@ export const DEFAULT_LIMITS: PipeLimits = {
   devices: 4_096,
   sessions: 1_024,
   deviceSessions: 1_024,
+  sessionsPerPeer: 8,
+  earlyGenerations: 8_192,
   undecided: 64,
   deviceUndecided: 64,
   undecidedMs: 10 * MINUTE,

@@ -1,16 +1,21 @@
 import { assert } from '../base/assert.ts';
 import { concat } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
+import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
+import { isRequest } from '../coap/codes.ts';
+import { ID_COUNT } from '../coap/ids.ts';
 import { type MessageParts, partMessage } from '../coap/message.ts';
 import { derivedTimes, PARAMETERS } from '../coap/timing.ts';
 import type { PipeConfig, PipeStatistics } from './events.ts';
 import { nameOf } from './identity.ts';
 import { joint, MOST_MESSAGES, partMessages } from './message_header.ts';
-import type { MessageTimes } from './message_names.ts';
+import { type MessageTimes, sessionNames } from './message_names.ts';
 import type { Peer } from './peer.ts';
 import { PeerMessages, type ReadMessage } from './peer_messages.ts';
+import { ReceivedOfAll } from './received_messages.ts';
 import type { Outgoing } from './send_queue.ts';
+import type { SentAs } from './sent_messages.ts';
 import type { Payload, Session } from './session.ts';
 
 // Ours.
@@ -22,6 +27,9 @@ const MOST_JOINED_PRIORITY: Priority = 1;
 const { exchangeLifetime } = derivedTimes(PARAMETERS);
 const RFC7252_TIMES: MessageTimes = { exchangeLifetime, longestReply: exchangeLifetime };
 
+/** docs/protocol.md, "Early data": the number of the message in an IK1, which no record of the session has then. */
+export const EARLY_NUMBER = 0;
+
 /** A record of data, and what is in it. */
 export interface DataRecord {
   readonly bytes: Uint8Array;
@@ -31,12 +39,17 @@ export interface DataRecord {
 /** Puts CoAP's messages into records and takes them out again, in the form that has been agreed with the peer. */
 export class Messages {
   readonly #times: (peer: string) => MessageTimes;
+  readonly #random: Random;
   readonly #statistics: PipeStatistics;
+  readonly #receivedOfAll = new ReceivedOfAll();
+  /** What an IK1 has carried: its receiver may have it already. */
+  readonly #early = new WeakSet<Outgoing>();
 
   constructor(
-    { messageTimes = () => RFC7252_TIMES }: Pick<PipeConfig, 'messageTimes'>,
+    { random, messageTimes = () => RFC7252_TIMES }: Pick<PipeConfig, 'random' | 'messageTimes'>,
     statistics: PipeStatistics,
   ) {
+    this.#random = random;
     this.#times = messageTimes;
     this.#statistics = statistics;
   }
@@ -51,15 +64,14 @@ export class Messages {
     assert(item !== undefined, 'something waits');
     if (!session.terms.agreed.compactHeader)
       return { bytes: session.seal('data', item.bytes), items: [item] };
-    const messages = peer.messages ?? new PeerMessages();
-    peer.messages = messages;
+    const messages = this.#of(peer);
     const parts = partsOf(item);
     const skipped = this.#skipped(messages, parts, session, now, 0);
     session.skip(skipped ?? 0);
     const isLong = skipped === null;
     const isShort = !isLong && session.nextNumberLength === 1;
     const place = { ...session.names, number: session.nextNumber, isShort };
-    const first = messages.write(parts, sentAs(item), place, now);
+    const first = messages.write(parts, this.#sentAs(item), place, now);
     if (first === undefined) {
       this.#statistics.unknown++;
       return { dropped: item };
@@ -74,7 +86,7 @@ export class Messages {
       const nextParts = partsOf(next);
       if (this.#skipped(messages, nextParts, session, now, written.length) !== 0) break;
       const nextPlace = { ...place, number: place.number + written.length };
-      const another = messages.write(nextParts, sentAs(next), nextPlace, now);
+      const another = messages.write(nextParts, this.#sentAs(next), nextPlace, now);
       // Nothing is known of it: whoever takes it next finds that out.
       if (another === undefined) break;
       peer.queue.take();
@@ -102,8 +114,7 @@ export class Messages {
       this.#statistics.malformed++;
       return [];
     }
-    const messages = peer.messages ?? new PeerMessages();
-    peer.messages = messages;
+    const messages = this.#of(peer);
     const times = this.#times(peer.name);
     return parts.flatMap((part, i) => {
       const place = { ...session.names, number: number + i, isShort };
@@ -113,6 +124,52 @@ export class Messages {
       else this.#statistics.unknown++;
       return [];
     });
+  }
+
+  /** The message of an IK1; undefined where it says nothing to the peer any more. */
+  sealEarly(peer: Peer, item: Outgoing, generation: number, now: Millis): Uint8Array | undefined {
+    const place = { ...sessionNames(generation, true), number: EARLY_NUMBER, isShort: true };
+    const as = { ...this.#sentAs(item), isEarly: true };
+    const written = this.#of(peer).write(partsOf(item), as, place, now);
+    this.#early.add(item);
+    // A first copy elsewhere is named in full, so that no record need be marked for it.
+    return written?.encode(false);
+  }
+
+  /** A request that has come in an IK1 of that generation, as CoAP reads it; undefined: it is none. */
+  openEarly(
+    peer: Peer,
+    generation: number,
+    bytes: Uint8Array,
+    now: Millis,
+  ): { readonly bytes: Uint8Array; readonly parts: MessageParts } | undefined {
+    const place = { ...sessionNames(generation, false), number: EARLY_NUMBER, isShort: true };
+    const read = this.#of(peer).read(bytes, false, place, now, this.#times(peer.name));
+    const parts = read.ok ? partMessage(read.value.bytes) : undefined;
+    if (!read.ok || parts === undefined || !isRequest(parts.code)) return undefined;
+    return { bytes: read.value.bytes, parts };
+  }
+
+  /** Sends it again, behind an IK1 that has carried it: its name is the same. */
+  again(item: Outgoing): Outgoing {
+    const another = { ...item, receipt: null };
+    this.#early.add(another);
+    return another;
+  }
+
+  /** How long after it was sent a message may be repeated, so that its id in CoAP is not another's. */
+  repeatable(peer: Peer): Millis {
+    return this.#times(peer.name).exchangeLifetime / 2;
+  }
+
+  #sentAs(item: Outgoing): SentAs {
+    const { request = null, copy = 0 } = item;
+    return { request, copy, isAgain: this.#early.has(item) };
+  }
+
+  #of(peer: Peer): PeerMessages {
+    peer.messages ??= new PeerMessages(this.#random.integer(ID_COUNT), this.#receivedOfAll);
+    return peer.messages;
   }
 
   /** See `PeerMessages.skipped`; null also where the numbers would not do. */
@@ -134,8 +191,6 @@ function partsOf({ bytes }: Outgoing): MessageParts {
   assert(parts !== undefined, 'what is sent is a CoAP message');
   return parts;
 }
-
-const sentAs = ({ request = null, copy = 0 }: Outgoing) => ({ request, copy });
 
 const joinedTogether = (messages: readonly Uint8Array[]): Uint8Array =>
   concat(

@@ -19,10 +19,12 @@ import {
   encodeProposal,
   encodeResumed,
   longestSecond,
+  resumedLength,
   type SentServer,
 } from './handshake_payload.ts';
 import { CHECK_BYTES, identityDigest, isBound, type ServerClaim } from './identity.ts';
-import { type ConnectionId, encodeFirst, firstHeader } from './record.ts';
+import type { Network } from './network.ts';
+import { COOKIE_BYTES, type ConnectionId, encodeFirst, firstHeader, LONGEST_FIRST_HEADER } from './record.ts';
 
 /** Rule 5 of the wire: an unverified address gets at most so many times what it has sent. */
 export const MAX_AMPLIFICATION = 3;
@@ -71,6 +73,8 @@ export class Offer {
     readonly generation: number;
     /** With it the offer is IK1, without it XX1. */
     readonly known?: Known | undefined;
+    /** Of an IK1. */
+    readonly early?: Uint8Array | undefined;
   }) {
     const { party, local, peer, version, refused, known } = options;
     const { random, network } = party;
@@ -100,6 +104,7 @@ export class Offer {
     known,
     bootId,
     generation,
+    early,
   }: ConstructorParameters<typeof Offer>[0]): Uint8Array {
     if (known === undefined) return encodeProposal({ generation, capabilities });
     const areKnown = known.capabilities.length > 0;
@@ -107,6 +112,7 @@ export class Offer {
     return encodeResumed({
       ...{ generation, bootId, check: digest.slice(0, CHECK_BYTES) },
       capabilities: areKnown ? NO_CAPABILITIES : capabilities,
+      early: areKnown ? early : undefined,
     });
   }
 
@@ -161,6 +167,10 @@ export class Offer {
     });
   }
 }
+
+/** How long an IK1 with early data is at most, as a datagram with a cookie. @param message in RFC 7252's form, as a first copy */
+export const longestResumption = (message: number, network: Network): number =>
+  LONGEST_FIRST_HEADER + COOKIE_BYTES + emptyFirstLength('IK', network) + resumedLength(message);
 
 /** Joins what the peer has said with the Noise key that the handshake has proved. */
 export function claimOf(said: SentServer, handshake: HandshakeState): ServerClaim {

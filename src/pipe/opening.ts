@@ -7,6 +7,7 @@ import { ephemeralOf, type Party, writeMessage } from './handshake_message.ts';
 import { encodeConfirmed } from './handshake_payload.ts';
 import { type AnswerProblem, type Known, Offer, type ReadAnswer } from './offer.ts';
 import { type ConnectionId, handshakeHeader, MAX_REFUSED_OFFERS } from './record.ts';
+import type { Outgoing } from './send_queue.ts';
 
 /** Authentic answers that one opening reads; then it takes a new ephemeral key. */
 const MAX_ANSWERS = 64;
@@ -25,6 +26,14 @@ export interface Candidate extends ReadAnswer {
   readonly createdAt: Millis;
 }
 
+/** A request that goes in an IK1 (docs/protocol.md, "Early data"). */
+export interface EarlyMessage {
+  readonly item: Outgoing;
+  readonly bytes: Uint8Array;
+  /** It has been sent before, on a session that seems to be over; else it waits in the queue of the peer. */
+  readonly isRepeated: boolean;
+}
+
 /** The initiator's side of a handshake with one peer, from the first message to the answer that the driver trusts. */
 export class Opening {
   readonly kind = 'opening';
@@ -34,6 +43,8 @@ export class Opening {
   readonly startedAt: Millis;
   /** Of the session that may come of it: said in the first message. */
   readonly generation: number;
+  /** What is sent along. */
+  readonly early: EarlyMessage | undefined;
   readonly #party: Party;
   readonly #bootId: Uint8Array;
   /** Each with an older version than the one before. Answers to all of them are read. */
@@ -64,18 +75,21 @@ export class Opening {
     readonly bootId: Uint8Array;
     readonly generation: number;
     readonly known: Known | undefined;
+    readonly early: EarlyMessage | undefined;
     readonly now: Millis;
   }) {
-    const { id, peer, local, party, version, bootId, generation, known, now } = options;
+    const { id, peer, local, party, version, bootId, generation, known, early, now } = options;
     this.id = id;
     this.peer = peer;
     this.local = local;
     this.startedAt = now;
     this.dueAt = now;
     this.generation = generation;
+    this.early = early;
     this.#party = party;
     this.#bootId = bootId;
-    this.#offers = [new Offer({ party, local, peer, version, refused: [], bootId, generation, known })];
+    const offered = { party, local, peer, version, refused: [], bootId, generation, known };
+    this.#offers = [new Offer({ ...offered, early: early?.bytes })];
   }
 
   get #newest(): Offer {

@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { equal } from '../base/bytes.ts';
 import type { Address } from '../link/link.ts';
 
@@ -18,21 +19,38 @@ interface Candidate {
  * as well, so that whichever is right nothing is lost.
  */
 export class Path {
-  #proved: Address;
+  #proved: Address | undefined;
   #candidate: Candidate | undefined;
 
   constructor(proved: Address) {
     this.#proved = proved;
   }
 
-  /** The address that is known to be the peer's. */
+  /** The address that is known to be the peer's, or else the one where it seems to be. */
   get address(): Address {
+    const address = this.#proved ?? this.#candidate?.address;
+    assert(address !== undefined, 'something has come from somewhere');
+    return address;
+  }
+
+  /** The address that is known to be the peer's. */
+  get proved(): Address | undefined {
     return this.#proved;
   }
 
   /** Whether records may go to `address`. */
   includes(address: Address): boolean {
     return address === this.#proved || address === this.#candidate?.address;
+  }
+
+  /**
+   * What was proved so far may be another's: the answer to the peer's first message has gone to several addresses, and
+   * nobody can tell where it was read. The session begins at `from`, which is to be proved.
+   * @param bytes that came from there
+   */
+  doubt(from: Address, bytes: number, makeChallenge: () => Uint8Array): void {
+    this.#proved = undefined;
+    if (this.#candidate?.address !== from) this.heard(from, bytes, makeChallenge);
   }
 
   /**
@@ -70,9 +88,9 @@ export class Path {
     this.#candidate = undefined;
   }
 
-  /** Where a record of so many bytes goes; the newest address first. */
+  /** Where a record of so many bytes goes, the newest address first; nowhere, where none is proved and that much has not come. */
   route(bytes: number): readonly Address[] {
     const unproved = this.challengeTo(bytes);
-    return unproved === undefined ? [this.#proved] : [unproved, this.#proved];
+    return [unproved, this.#proved].filter((address) => address !== undefined);
   }
 }

@@ -3,11 +3,12 @@ import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
 import type { Said } from './agreement.ts';
+import type { HeldReplies } from './early_data.ts';
 import type { IdentityClaim } from './identity.ts';
 import type { PipeLimits } from './limits.ts';
 import type { Opening } from './opening.ts';
 import type { PeerMessages } from './peer_messages.ts';
-import { SendQueue } from './send_queue.ts';
+import { type Outgoing, SendQueue } from './send_queue.ts';
 import type { Session } from './session.ts';
 
 /** Generations are 48 bits in the payload. */
@@ -21,6 +22,10 @@ export class Peer {
   readonly queue: SendQueue;
   readonly sessions: Session[] = [];
   opening: Opening | undefined;
+  /** What waits until a session shows that the sender of early data is there. */
+  held: HeldReplies | undefined;
+  /** Of what may go in an IK1: what was sent first, and when, since the peer was heard. */
+  unheard: { readonly item: Outgoing; readonly at: Millis } | undefined;
   /** Whether messages have compact headers in the newest session; undefined: there was none. */
   isCompact: boolean | undefined;
   /** What is known of messages with compact headers. */
@@ -53,6 +58,7 @@ export class Peer {
       this.sessions.length === 0 &&
       this.opening === undefined &&
       this.queue.isEmpty &&
+      this.held === undefined &&
       this.openAt === undefined
     );
   }
@@ -122,7 +128,10 @@ export class Peer {
    */
   speaks(isCompact: boolean): boolean {
     const changes = this.isCompact !== undefined && this.isCompact !== isCompact;
-    if (changes) this.messages = undefined;
+    if (changes) {
+      this.messages?.end();
+      this.messages = undefined;
+    }
     this.isCompact = isCompact;
     return changes;
   }

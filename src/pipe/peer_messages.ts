@@ -19,14 +19,8 @@ import {
   type SessionNames,
   tokenOf,
 } from './message_names.ts';
-import { ReceivedMessages } from './received_messages.ts';
-import { type SentCopy, SentMessages, type TokenNames } from './sent_messages.ts';
-
-/** What a message is beside its bytes: see CoapDatagram. */
-export interface SentAs {
-  readonly request: number | null;
-  readonly copy: number;
-}
+import { ReceivedMessages, ReceivedOfAll } from './received_messages.ts';
+import { type SentAs, type SentCopy, SentMessages, type TokenNames } from './sent_messages.ts';
 
 /** A message for a record, once it is known how it is marked. */
 export interface Written {
@@ -52,7 +46,17 @@ export type ReadProblem = 'malformed' | 'unknown' | 'refused';
  */
 export class PeerMessages {
   readonly #sent = new SentMessages();
-  readonly #received = new ReceivedMessages();
+  readonly #received: ReceivedMessages;
+
+  /** @param firstId see ReceivedMessages */
+  constructor(firstId = 0, receivedOfAll = new ReceivedOfAll()) {
+    this.#received = new ReceivedMessages(firstId, receivedOfAll);
+  }
+
+  /** Forgets what has been received, where it will not be asked for again. */
+  end(): void {
+    this.#received.shed(this.#received.size);
+  }
 
   /** How many packet numbers to leave out in front of a message: see SentMessages. A reply, or a NON, does not mind. */
   skipped(
@@ -95,6 +99,8 @@ export class PeerMessages {
       copy: { ...reference(newest, place.peer), isShort },
       token: isOwnToken ? ({ kind: 'new' } as const) : ({ kind: 'plain', token } as const),
     };
+    // Its sender uses the ending for another message once it has got one short reply: a second one could be late.
+    answered.isShort = false;
     return { isResend: false, encode: (isMarked) => encodeMessage(compact, place.number, isMarked) };
   }
 

@@ -30,6 +30,7 @@ export class PeerTable {
     if (peers.size >= (isDevice ? this.#limits.devices : this.#limits.peers)) {
       for (const peer of peers.values()) {
         if (!peer.isIdle) continue;
+        peer.messages?.end();
         peers.delete(peer.name);
         break;
       }

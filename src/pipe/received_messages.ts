@@ -19,13 +19,53 @@ export interface ReceivedMessage {
 // Ours.
 /** Messages of one peer: as many as CoAP remembers. */
 const MOST_MESSAGES = 16_384;
+/** Messages of all peers. */
+const MOST_OF_ALL = 131_072;
+/** Which part of what the fullest peer has is forgotten at a time, so that looking for it is rare. */
+const SHED_SHARE = 1 / 16;
+
+/** What all peers of a side have together. Where it gets too much the one that has the most forgets its oldest. */
+export class ReceivedOfAll {
+  /** Those that have any. */
+  readonly #all = new Set<ReceivedMessages>();
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  added(to: ReceivedMessages): void {
+    this.#all.add(to);
+    this.#count++;
+    if (this.#count <= MOST_OF_ALL) return;
+    let fullest = to;
+    for (const other of this.#all) if (other.size > fullest.size) fullest = other;
+    fullest.shed(Math.ceil(fullest.size * SHED_SHARE));
+  }
+
+  removed(from: ReceivedMessages): void {
+    if (from.size === 0) this.#all.delete(from);
+    this.#count--;
+  }
+}
 
 /** The peer's messages: each has an id of this side's choice for CoAP, and all of its copies have the same. */
 export class ReceivedMessages {
-  readonly #ids = new MessageIds(0);
+  readonly #ids: MessageIds;
+  readonly #ofAll: ReceivedOfAll;
   /** By the first copy's place, the one of which a copy came last at the end. */
   readonly #byFirst = new Map<string, ReceivedMessage>();
   readonly #byId = new Map<number, ReceivedMessage>();
+
+  /** @param firstId random: CoAP may remember messages of this peer from before this was made */
+  constructor(firstId: number, ofAll: ReceivedOfAll) {
+    this.#ids = new MessageIds(firstId);
+    this.#ofAll = ofAll;
+  }
+
+  get size(): number {
+    return this.#byFirst.size;
+  }
 
   /**
    * Notes that a copy has come. What has not been heard of for longer than its lifetime is new.
@@ -50,13 +90,23 @@ export class ReceivedMessages {
     this.#byFirst.delete(key);
     this.#byFirst.set(key, message);
     this.#byId.set(id, message);
-    if (this.#byFirst.size > MOST_MESSAGES) this.#forget(this.#byFirst.values().next().value!);
+    if (known === undefined) this.#ofAll.added(this);
+    if (this.#byFirst.size > MOST_MESSAGES) this.shed(1);
     return message;
   }
 
   /** The one that CoAP knows by that id. */
   find(id: number): ReceivedMessage | undefined {
     return this.#byId.get(id);
+  }
+
+  /** Forgets so many, the oldest. */
+  shed(count: number): void {
+    let left = count;
+    for (const message of this.#byFirst.values()) {
+      if (left-- <= 0) break;
+      this.#forget(message);
+    }
   }
 
   #expire(now: Millis): void {
@@ -69,5 +119,6 @@ export class ReceivedMessages {
   #forget(message: ReceivedMessage): void {
     this.#byFirst.delete(message.key);
     if (this.#byId.get(message.id) === message) this.#byId.delete(message.id);
+    this.#ofAll.removed(this);
   }
 }

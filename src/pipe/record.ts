@@ -20,6 +20,8 @@ export const MAX_REFUSED_OFFERS = 3;
 const COOKIE = 0b1000;
 const VERSIONS = 0b1001;
 export const COOKIE_BYTES = 8;
+/** Flags, version and suite, what was refused, a connection id. */
+export const LONGEST_FIRST_HEADER = 1 + 1 + MAX_REFUSED_OFFERS + 4;
 const MAX_VERSIONS = 15;
 export const SALT_BYTES = 8;
 

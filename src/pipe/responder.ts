@@ -7,8 +7,10 @@ import { agreementOf } from './agreement.ts';
 import type { Accepted, Answer } from './answers.ts';
 import { CONFIRMATION, encodeBehind, encodeClose } from './control.ts';
 import { Cookies } from './cookie.ts';
+import type { EarlyData } from './early_data.ts';
 import { longestSecond } from './handshake_payload.ts';
 import { nameOf } from './identity.ts';
+import { CHALLENGE_BYTES } from './path.ts';
 import { type ConnectionId, encodeCookie, encodeFirst, encodeVersions, type FirstRecord } from './record.ts';
 import { firstProgress, Session } from './session.ts';
 import type { PipeState } from './state.ts';
@@ -17,11 +19,13 @@ import { TokenBucket } from './token_bucket.ts';
 /** Answers first messages and XX3, and sends nothing by itself. */
 export class Responder {
   readonly #state: PipeState;
+  readonly #early: EarlyData;
   readonly #repeatBucket: TokenBucket;
-
   readonly #cookies: Cookies;
+  readonly #makeChallenge = (): Uint8Array => this.#state.random.bytes(CHALLENGE_BYTES);
 
-  constructor(state: PipeState) {
+  constructor(state: PipeState, early: EarlyData) {
+    this.#early = early;
     this.#cookies = new Cookies(state.random);
     const { readsPerSecond, readsBurst } = state.limits;
     this.#state = state;
@@ -59,6 +63,7 @@ export class Responder {
     }
     const known = answers.find(digest);
     if (known !== undefined) {
+      if (known.address !== from) known.isElsewhere = true;
       this.#state.sendOwn(from, known.second, known.label);
       return;
     }
@@ -71,9 +76,11 @@ export class Responder {
         const peer = this.#state.peers.withKey(noisePublic);
         if (peer?.known === undefined) return undefined;
         const { claim, said } = peer.known;
-        return { claim, capabilities: said.peer, floor: peer.floor };
+        const floor = Math.max(peer.floor, this.#state.earlyGenerations.of(noisePublic));
+        return { claim, capabilities: said.peer, floor };
       },
       isOpening: (peer) => this.#isOpening(peer, from),
+      takesEarly: (claim) => this.#early.isWelcome(claim),
       accept: (accepted) => this.#accept(accepted, { local, remote: record.source, from, now }),
     });
     if (!answer.ok) {
@@ -99,7 +106,8 @@ export class Responder {
     { said, claim, keys }: Accepted,
     { local, remote, from, now }: { local: ConnectionId; remote: ConnectionId; from: Address; now: Millis },
   ): Session {
-    const { bootId, generation } = said;
+    const { bootId, generation, early } = said;
+    if (early !== undefined) this.#early.arrived({ claim, address: from, generation, message: early }, now);
     this.#state.peer(nameOf(claim)).accepted(generation);
     const number = this.#state.nextNumber();
     const { network, capabilities } = this.#state;
@@ -167,11 +175,14 @@ export class Responder {
         generation: said.generation,
         said: exchanged,
         agreed: agreementOf(exchanged),
-        address: from,
+        address: owner.address,
         createdAt: now,
       },
       firstProgress(keys),
     );
+    // Who has sent XX3 has read XX2 where that went to; anybody on the path may have sent this copy.
+    if (owner.isElsewhere) session.path.doubt(from, bytes.length, this.#makeChallenge);
+    else session.path.heard(from, bytes.length, this.#makeChallenge);
     session.thirdDigest = sha256(bytes);
     this.#state.connections.set(owner.local, session);
     const highest = this.#state.peers.find(nameOf(claim))?.behind(session);
@@ -179,19 +190,21 @@ export class Responder {
     if (highest !== undefined) this.end(session, encodeBehind(highest), now);
     else if (claim.kind === 'device' && !this.#state.acceptsDevices)
       this.refuseSession(session, 'this server has no pipes for clients', now);
-    else this.#state.ask(session, claim, from);
+    else this.#state.ask(session, from);
   }
 
   /**
    * A record on the session of an IK1: if it is genuine then the IK1 was new, since nobody else than its sender has the
    * keys. The session is the driver's to decide about now.
+   * @param bytes of the record
    */
-  begun(answer: Answer, from: Address): void {
+  begun(answer: Answer, from: Address, bytes: number): void {
     const session = answer.tentative;
     if (session === undefined) return;
+    if (answer.isElsewhere) session.path.doubt(from, bytes, this.#makeChallenge);
     answer.tentative = undefined;
     this.#state.connections.set(answer.local, session);
-    this.#state.ask(session, session.terms.claim, from);
+    this.#state.ask(session, from);
   }
 
   /** The initiator of a session without XX3 wants to know whether its records arrive. */

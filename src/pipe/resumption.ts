@@ -42,12 +42,21 @@ export interface StoredSession {
  */
 export type PipeWrite =
   | { readonly token: number; readonly kind: 'session'; readonly row: StoredSession }
-  | { readonly token: number; readonly kind: 'forget'; readonly local: number };
+  | { readonly token: number; readonly kind: 'forget'; readonly local: number }
+  | ({ readonly token: number; readonly kind: 'early' } & EarlyGeneration);
+
+/** The early data of one static key: up to which generation it was taken. Later ones have higher generations. */
+export interface EarlyGeneration {
+  readonly noisePublic: Uint8Array;
+  readonly generation: number;
+}
 
 /** Where sessions are kept. */
 export interface PipeStore {
   /** All rows, in the order in which they were written last. */
   load(): Promise<readonly StoredSession[]>;
+  /** Those that are kept, the one that was written last at the end. */
+  loadEarly(): Promise<readonly EarlyGeneration[]>;
   /** All of the writes or none of them, in order. Resolves once they are on the disk. */
   commit(writes: readonly PipeWrite[]): Promise<void>;
 }

@@ -10,6 +10,8 @@ export interface Outgoing {
   /** Which request's message it is, and which copy: see CoapDatagram. Left out: a message alone. */
   readonly request?: number | null;
   readonly copy?: number;
+  /** A whole request that may go in an IK1, which anybody can repeat. */
+  readonly early?: boolean;
 }
 
 interface Waiting {
@@ -59,6 +61,13 @@ export class SendQueue {
   /** Removes and returns what is most urgent, and of that the first that came. */
   take(): Outgoing | undefined {
     return this.#waiting.splice(this.#best(), 1)[0]?.item;
+  }
+
+  /** Takes one out. Returns whether it was there. */
+  remove(item: Outgoing): boolean {
+    const at = this.#waiting.findIndex((waiting) => waiting.item === item);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    return at >= 0;
   }
 
   /** What `take` would return. */

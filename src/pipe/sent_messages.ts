@@ -6,6 +6,16 @@ import type { MessageParts } from '../coap/message.ts';
 import { ENDINGS, HANDLE_BYTES } from './message_header.ts';
 import { isSame, keyOf, type MessagePlace, partToken } from './message_names.ts';
 
+/** What a message is beside its bytes: see CoapDatagram. */
+export interface SentAs {
+  readonly request: number | null;
+  readonly copy: number;
+  /** It was sent before, although it is the first copy: in an IK1. */
+  readonly isAgain?: boolean;
+  /** It goes in an IK1: no copy of CoAP's counting. */
+  readonly isEarly?: boolean;
+}
+
 /** What a message's token is: see TokenReference, whose references these are in full. */
 export type TokenNames =
   | { readonly kind: 'new' }
@@ -38,12 +48,17 @@ interface Request {
 /** One copy of a message, until it is answered. */
 export interface SentCopy {
   readonly message: SentMessage;
-  /** Which one: 0 for the first that was sent with its message id. */
+  /** Which one: 0 for the first that was sent with its message id; EARLY_COPY for one in an IK1. */
   readonly copy: number;
   readonly place: MessageId;
   readonly isConfirmable: boolean;
   readonly sentAt: Millis;
+  /** It has been answered by its whole number: a short reply may be on its way yet, so that its ending is not free. */
+  isAnswered: boolean;
 }
+
+/** In the place of a copy's number: CoAP has not counted it. */
+const EARLY_COPY = -1;
 
 // Ours, of one peer.
 /** Confirmable messages that may be sent again, and copies that may be answered yet. */
@@ -86,21 +101,26 @@ export class SentMessages {
 
   /**
    * Notes that a CON or NON is sent.
-   * @param request CoAP's name of the request that it is of
-   * @param copy 0: it is the first with its message id
+   * @param as.request CoAP's name of the request that it is of
+   * @param as.copy 0: it is the first with its message id
    * @returns undefined where nothing is known of the copies before
    */
   add(
     parts: MessageParts,
-    { request, copy }: { readonly request: number | null; readonly copy: number },
+    { request, copy, isAgain = false, isEarly = false }: SentAs,
     place: MessagePlace,
     now: Millis,
   ): SentMessage | undefined {
     const at: MessageId = { generation: place.own, number: place.number };
-    const message = copy === 0 ? this.#begin(parts, request, at) : this.#messages.get(parts.id);
-    if (message === undefined) return undefined;
+    const isNew = copy === 0 && !isAgain;
+    const message = isNew ? this.#begin(parts, request, at) : this.#messages.get(parts.id);
+    // What has waited for too long may meet another message under its id.
+    if (message === undefined || !equal(message.token, parts.token)) return undefined;
     const isConfirmable = parts.type === 'CON';
-    const sent: SentCopy = { message, copy, place: at, isConfirmable, sentAt: now };
+    const counted = isEarly ? EARLY_COPY : copy;
+    const sent: SentCopy = {
+      ...{ message, copy: counted, place: at, isConfirmable, sentAt: now, isAnswered: false },
+    };
     if (isConfirmable) {
       this.#messages.delete(message.id);
       this.#messages.set(message.id, message);
@@ -118,10 +138,15 @@ export class SentMessages {
   /** The copy at a place, which was answered, and so will not be again. */
   take(place: MessageId): SentCopy | undefined {
     const key = keyOf(place);
-    return this.#taken(this.#copies.get(key) ?? this.#unconfirmed.get(key));
+    const copy = this.#copies.get(key) ?? this.#unconfirmed.get(key);
+    if (copy === undefined || this.#endings.get(endingKey(place.generation, place.number)) !== copy)
+      return this.#taken(copy);
+    const wasAnswered = copy.isAnswered;
+    copy.isAnswered = true;
+    return wasAnswered ? undefined : this.#known(copy);
   }
 
-  /** The same by the ending of its number. */
+  /** The same by the ending of its number: there is only one such reply to each copy, so the ending is free after it. */
   takeEnding(session: number, ending: number): SentCopy | undefined {
     return this.#taken(this.#endings.get(endingKey(session, ending)));
   }
@@ -143,6 +168,11 @@ export class SentMessages {
   #taken(copy: SentCopy | undefined): SentCopy | undefined {
     if (copy === undefined) return undefined;
     this.#drop(copy);
+    return copy.isAnswered ? undefined : this.#known(copy);
+  }
+
+  /** The copy, if CoAP still knows its message; that is answered now. */
+  #known(copy: SentCopy): SentCopy | undefined {
     const { message } = copy;
     const known = this.#messages.get(message.id);
     // CoAP has forgotten the message, and uses its id for another one.

@@ -20,6 +20,7 @@ import {
 import { Path } from './path.ts';
 import {
   type ConnectionId,
+  MAX_PLAINTEXT_BYTES,
   type PipeRecord,
   type TransportKind,
   type TruncatedNumber,
@@ -330,7 +331,9 @@ export class Session {
     const payload = { bytes: plaintext, number, isShort, isResend: clear.isResend };
     if (record.kind === 'control') return { kind: 'plaintext', payload, newSalt };
     const parted = partSeen(plaintext);
-    if (parted === undefined) return { kind: 'malformed', newSalt };
+    // A reply can be as long as what it replies to, and has to find room in a record as well.
+    if (parted === undefined || parted.payload.length > MAX_PLAINTEXT_BYTES)
+      return { kind: 'malformed', newSalt };
     if (parted.seen !== undefined) this.#hasSeen(parted.seen);
     return { kind: 'plaintext', payload: { ...payload, bytes: parted.payload }, newSalt };
   }

@@ -3,11 +3,18 @@ import { equal } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
-import { agreementOf, encodeCapabilities, NOTHING_AGREED } from './agreement.ts';
+import {
+  agreementOf,
+  type Capabilities,
+  encodeCapabilities,
+  NOTHING_AGREED,
+  USUAL_MTU,
+} from './agreement.ts';
 import { Allowance } from './allowance.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Connections } from './connections.ts';
 import { encodeChallenge } from './control.ts';
+import { EarlyGenerations, type EarlyRequest, type HeldReplies } from './early_data.ts';
 import type { PipeConfig, PipeDatagram, PipeEvent, PipeStatistics, PipeStep } from './events.ts';
 import { BOOT_ID_BYTES, roomForParameters } from './handshake_payload.ts';
 import { type IdentityClaim, keyVersionOf, type LocalIdentity, nameOf } from './identity.ts';
@@ -18,7 +25,7 @@ import type { Candidate, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
 import { PeerTable } from './peer_table.ts';
 import { type ConnectionId, longestTransport, VERSION_AND_SUITE } from './record.ts';
-import type { PipeWrite, StoredSession } from './resumption.ts';
+import type { EarlyGeneration, PipeWrite, StoredSession } from './resumption.ts';
 import type { Outgoing } from './send_queue.ts';
 import { type Payload, Session, type SessionProgress } from './session.ts';
 import { type HandshakeTiming, handshakeTimeout } from './timing.ts';
@@ -36,6 +43,8 @@ export class PipeState {
     stale: 0,
     throttled: 0,
     notHeld: 0,
+    earlyTaken: 0,
+    earlyDiscarded: 0,
     unknown: 0,
     hintsSent: 0,
     cookiesSent: 0,
@@ -47,6 +56,11 @@ export class PipeState {
   /** What this side says of itself in handshakes. */
   readonly capabilities: Uint8Array;
   readonly acceptsDevices: boolean;
+  /** Whether IK1s to this side may carry requests. */
+  readonly takesEarlyData: boolean;
+  /** The longest datagram that goes out in one piece; at most what is usual. */
+  readonly mtu: number;
+  readonly earlyGenerations: EarlyGenerations;
   /** Versions and suites that this side has, best first. */
   readonly versions: readonly number[];
   readonly limits: PipeLimits;
@@ -55,7 +69,7 @@ export class PipeState {
   readonly connections: Connections<Opening | Answer | Session>;
   readonly answers: Answers;
   /** By the number that the driver decides about, oldest first. */
-  readonly undecided = new Map<number, Candidate | Session>();
+  readonly undecided = new Map<number, Candidate | Session | EarlyRequest>();
   readonly openings = new Map<number, Opening>();
   readonly established = new Set<Session>();
   /** Initiators' sessions of which no record has come yet, by the id of their XX3. */
@@ -63,6 +77,8 @@ export class PipeState {
   readonly retired = new Set<Session>();
   /** Peers whose next handshake waits for its time. */
   readonly postponed = new Set<Peer>();
+  /** Peers for which replies to early data wait. */
+  readonly holding = new Set<Peer>();
   readonly peers: PeerTable;
   readonly messages: Messages;
   /** Sessions that have gone on after a restart and that the driver has not decided about, by number. */
@@ -95,8 +111,13 @@ export class PipeState {
     this.identity = identity;
     this.random = random;
     this.network = networkOf(network);
+    const told: Capabilities = { ...NOTHING_AGREED, compactHeader: true, ...capabilities };
+    // What IK1 says is sealed without the pre-shared key: nobody has shown yet that he has it.
+    const earlyData = told.earlyData && told.compactHeader && network.psk === undefined;
+    this.takesEarlyData = earlyData && identity.kind === 'server';
+    this.mtu = Math.min(told.mtu ?? USUAL_MTU, USUAL_MTU);
     this.capabilities = encodeCapabilities(
-      { ...NOTHING_AGREED, compactHeader: true, ...capabilities },
+      { ...told, earlyData },
       {
         isDevice: identity.kind === 'device',
         room:
@@ -109,13 +130,18 @@ export class PipeState {
     this.versions = versions;
     this.limits = { ...DEFAULT_LIMITS, ...limits };
     this.peers = new PeerTable(this.limits);
-    this.messages = new Messages(messageTimes === undefined ? {} : { messageTimes }, this.statistics);
+    this.earlyGenerations = new EarlyGenerations(this.limits.earlyGenerations);
     this.timing = handshakeTiming;
     this.#isPersistent = isPersistent;
     this.#wallOrigin = wallOrigin;
     const { answersPerSecond, answersBurst, answersShare } = this.limits;
     this.#allowance = new Allowance(answersPerSecond, answersBurst, answersShare);
     this.bootId = random.bytes(BOOT_ID_BYTES);
+    const firstId = this.bootId[0]! * 256 + this.bootId[1]!;
+    this.messages = new Messages(
+      { firstId, ...(messageTimes === undefined ? {} : { messageTimes }) },
+      this.statistics,
+    );
     this.connections = new Connections(random);
     this.answers = new Answers(this, this.bootId, this.limits.halfOpenMs);
     this.#cookieBucket = new TokenBucket(this.limits.cookiesPerSecond, this.limits.cookiesBurst);
@@ -167,6 +193,18 @@ export class PipeState {
       this.save(session, now);
       this.flush(this.peer(nameOf(session.terms.claim)), now);
     }
+  }
+
+  /**
+   * Has it stored up to which generation early data of a static key was taken.
+   * @returns the token of the write; undefined where nothing is stored
+   */
+  writeEarly(taken: EarlyGeneration): number | undefined {
+    this.earlyGenerations.note(taken);
+    if (!this.#isPersistent) return undefined;
+    const token = ++this.#lastToken;
+    this.#writes.push({ token, kind: 'early', ...taken });
+    return token;
   }
 
   #rowOf(session: Session, progress: SessionProgress, now: Millis): StoredSession {
@@ -242,7 +280,8 @@ export class PipeState {
       earliest = Math.min(earliest, unconfirmed!.dueAt);
     for (const { retireAt } of this.retired) earliest = Math.min(earliest, retireAt!);
     for (const { openAt } of this.postponed) earliest = Math.min(earliest, openAt!);
-    const oldest: Candidate | Session | undefined = this.undecided.values().next().value;
+    for (const { held } of this.holding) earliest = Math.min(earliest, held!.until);
+    const oldest: Candidate | Session | EarlyRequest | undefined = this.undecided.values().next().value;
     if (oldest !== undefined) {
       const { createdAt } = oldest.kind === 'session' ? oldest.terms : oldest;
       earliest = Math.min(earliest, createdAt + this.limits.undecidedMs);
@@ -288,7 +327,7 @@ export class PipeState {
    */
   isKnown(address: Address): boolean {
     for (const { path, terms } of this.established)
-      if (path.address === address && terms.claim.kind === 'server') return true;
+      if (path.proved === address && terms.claim.kind === 'server') return true;
     for (const peer of this.peers.servers()) if (peer.configured === address) return true;
     return false;
   }
@@ -298,6 +337,27 @@ export class PipeState {
     peer.openAt = until;
     if (until === undefined) this.postponed.delete(peer);
     else this.postponed.add(peer);
+  }
+
+  /** From now on replies to early data wait for a session with `peer`. */
+  hold(peer: Peer, held: HeldReplies): void {
+    peer.held = held;
+    this.holding.add(peer);
+  }
+
+  /** Has them wait no longer. */
+  takeHeld(peer: Peer): readonly Outgoing[] {
+    const items: Outgoing[] = [];
+    const { held } = peer;
+    for (let item = held?.queue.take(); item !== undefined; item = held?.queue.take()) items.push(item);
+    peer.held = undefined;
+    this.holding.delete(peer);
+    return items;
+  }
+
+  /** They go with everything else that waits. */
+  releaseHeld(peer: Peer, now: Millis): void {
+    for (const item of this.takeHeld(peer)) this.dropped(peer.queue.add(item, now));
   }
 
   dropped(items: readonly Outgoing[]): void {
@@ -311,7 +371,11 @@ export class PipeState {
       if (!session?.maySend) return;
       const sealed = this.messages.seal(peer, session, now);
       if ('dropped' in sealed) this.dropped([sealed.dropped]);
-      else this.#sendData(session, sealed);
+      else {
+        const item = sealed.items.find(({ early }) => early === true);
+        if (item !== undefined) peer.unheard ??= { item, at: now };
+        this.#sendData(session, sealed);
+      }
       this.save(session, now);
     }
   }
@@ -327,6 +391,8 @@ export class PipeState {
   /** Sends one record, to each of the addresses where the peer may be. */
   #sendTo(session: Session, bytes: Uint8Array, rest: Omit<PipeDatagram, 'to' | 'bytes'>): void {
     const addresses = session.path.route(bytes.length);
+    if (addresses.length === 0)
+      for (const receipt of rest.receipts) this.events.push({ kind: 'dropped', receipt });
     addresses.forEach((to, i) => {
       const receipts = i === addresses.length - 1 ? rest.receipts : [];
       this.datagrams.push({ ...rest, to, bytes, receipts });
@@ -382,9 +448,10 @@ export class PipeState {
     if (peer.opening === opening) peer.opening = undefined;
   }
 
-  /** Has the driver decide about an identity. */
-  ask(waiting: Candidate | Session, claim: IdentityClaim, address: Address): void {
+  /** Has the driver decide about an identity, which came from `address`. */
+  ask(waiting: Candidate | Session | EarlyRequest, address: Address): void {
     const number = waiting.kind === 'session' ? waiting.terms.number : waiting.number;
+    const claim = claimOf(waiting);
     const most = claim.kind === 'device' ? this.limits.deviceUndecided : this.limits.undecided;
     const rivals = [...this.undecided.values()].filter((other) => claimOf(other).kind === claim.kind);
     if (rivals.length >= most) this.removeUndecided(rivals[0]!);
@@ -392,12 +459,16 @@ export class PipeState {
     this.events.push({ kind: 'identity', session: number, claim, address });
   }
 
-  removeUndecided(waiting: Candidate | Session): void {
+  removeUndecided(waiting: Candidate | Session | EarlyRequest): void {
     if (waiting.kind === 'session') {
       this.forget(waiting);
       return;
     }
     this.undecided.delete(waiting.number);
+    if (waiting.kind === 'early') {
+      this.statistics.earlyDiscarded++;
+      return;
+    }
     waiting.opening.undecided = waiting.opening.undecided.filter((candidate) => candidate !== waiting);
   }
 
@@ -421,16 +492,25 @@ export class PipeState {
     if (isProved || session.heard) this.report(session);
     if (peer.opening !== undefined) this.cancel(peer.opening);
     this.postpone(peer, undefined);
+    this.releaseHeld(peer, now);
     for (const payload of session.held) this.arrived(peer, session, payload, now);
     session.held = [];
     session.heldBytes = 0;
     this.retireReplaced(peer, now);
     this.save(session, now);
+    // It may have moved since its first message: whatever is sent now should find it.
+    this.challenge(session, now);
     this.flush(peer, now);
   }
 
   /** A record of data has come on a session that is established. */
   arrived(peer: Peer, session: Session, payload: Payload, now: Millis): void {
+    peer.unheard = undefined;
+    // The peer is there after all, on this session.
+    if (peer.held !== undefined) {
+      this.releaseHeld(peer, now);
+      this.flush(peer, now);
+    }
     for (const message of this.messages.open(peer, session, payload, now))
       this.events.push({ kind: 'payload', peer: peer.name, ...message });
   }
@@ -441,9 +521,15 @@ export class PipeState {
     session.unreported = undefined;
   }
 
-  /** Forgets the session of the same kind of peers that has been silent for longest, where there is one too many. */
+  /**
+   * Forgets the oldest session of that peer where it has one too many, so that nobody displaces others by sessions that he
+   * does not use; else the one of the same kind of peers that has been silent for longest, where these are too many.
+   */
   #makeRoomFor(newest: Session): void {
     const { kind } = newest.terms.claim;
+    const own = this.peer(nameOf(newest.terms.claim)).sessions;
+    const oldest = own.find((session) => session !== newest);
+    if (own.length > this.limits.sessionsPerPeer && oldest !== undefined) this.forget(oldest);
     const rivals = [...this.established].filter(({ terms }) => terms.claim.kind === kind);
     if (rivals.length <= (kind === 'device' ? this.limits.deviceSessions : this.limits.sessions)) return;
     let quietest: Session | undefined;
@@ -496,5 +582,5 @@ export class PipeState {
   }
 }
 
-const claimOf = (waiting: Candidate | Session): IdentityClaim =>
+const claimOf = (waiting: Candidate | Session | EarlyRequest): IdentityClaim =>
   waiting.kind === 'session' ? waiting.terms.claim : waiting.claim;

@@ -31,6 +31,7 @@ export interface Config {
       readonly psk: string | null;
       readonly station: string | null;
       readonly devices: boolean;
+      readonly early_sends: boolean;
     };
   };
   readonly federation: {
@@ -93,7 +94,7 @@ const DEFAULTS: Config = {
     link: { rate: null, delay_ms: 0, mtu: 1200, airtime_per_hour_s: null },
     websocket: true,
     serial: [],
-    pipe: { mode: 'encrypted', psk: null, station: null, devices: true },
+    pipe: { mode: 'encrypted', psk: null, station: null, devices: true, early_sends: false },
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },

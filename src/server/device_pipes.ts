@@ -3,7 +3,7 @@ import { networkOf } from '../base/network.ts';
 import type { Cancel, Clock, Millis } from '../base/time.ts';
 import type { DevicePipes } from '../homeserver/ports.ts';
 import type { Address } from '../link/link.ts';
-import { type DeviceClaim, nameOf } from '../pipe/identity.ts';
+import { type DeviceClaim, deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import type { Database } from '../storage/database.ts';
 import { findDeviceKey } from '../storage/device_keys.ts';
 
@@ -66,6 +66,12 @@ export class DevicePipesOfLinks implements DevicePipes {
         tx.afterCommit(() => this.#watch(key, networkOf(address), UNBOUND_MS));
     });
     return { trusted: true };
+  }
+
+  /** Whether that peer of a pipe is a device with which nobody is logged in. */
+  isStranger(peer: string): boolean {
+    const key = deviceKeyOf(peer);
+    return key !== undefined && this.#unbound.has(key);
   }
 
   bound(key: string): void {

@@ -258,8 +258,10 @@ function createFederation(
         trust: {
           decide: (claim, address) =>
             claim.kind === 'device' ? devicePipes.decide(claim, address) : trust.decide(claim),
+          isStranger: (peer) => devicePipes.isStranger(peer),
         },
         acceptDevices: config.coap.pipe.devices,
+        earlySends: config.coap.pipe.early_sends,
         ...(options.observer && { observer: options.observer }),
       });
       return [name, { socket, profile: link.profile }];

@@ -14,7 +14,7 @@ import { openSqlite } from '../storage/sqlite.ts';
 import { type Config, ConfigError, type HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
 import { openLinks } from './links.ts';
-import { createLogger } from './logger.ts';
+import { serverLog } from './logger.ts';
 import { openSealing } from './sealing.ts';
 import { VERSION } from './version.ts';
 
@@ -50,7 +50,7 @@ export interface OpenOptions {
  */
 export async function openServer(
   config: Config,
-  log: Logger = createLogger(config.log.level),
+  log: Logger = serverLog(config),
   { sealKey, decorate }: OpenOptions = {},
 ): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });

@@ -6,7 +6,11 @@ import { type Config, ConfigError } from './config.ts';
  * What a configuration says of the pipes.
  * @throws ConfigError, which does not repeat the key
  */
-export function pipeNetwork({ mode, psk, station }: Omit<Config['coap']['pipe'], 'devices'>): NetworkConfig {
+export function pipeNetwork({
+  mode,
+  psk,
+  station,
+}: Pick<Config['coap']['pipe'], 'mode' | 'psk' | 'station'>): NetworkConfig {
   if (mode === 'authenticated-only' && station === null)
     throw new ConfigError('coap.pipe.station: authenticated-only needs one');
   const key = psk === null ? undefined : fromBase64(psk);

@@ -7,6 +7,8 @@ export const MAX_REQUESTS = 4_096;
 export const KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 /** How long it is known that requests of a session are gone: no copy of one is still under way after so long. */
 const FLOOR_KEPT_MS: Millis = 2 * KEPT_MS;
+/** Sessions of one peer of which that is known, the newest; of a session before them everything is gone. */
+export const MAX_FLOORS = 256;
 
 /** Names a request: who asked, and the id of the message (base/message_id.ts). */
 export interface LedgerKey {
@@ -42,7 +44,9 @@ export async function ledgerRow(reader: Reader, key: LedgerKey): Promise<LedgerR
       peer,
       generation,
     );
-    return { kind: floor !== undefined && number <= floor.number ? 'gone' : 'new' };
+    if (floor !== undefined) return { kind: number <= floor.number ? 'gone' : 'new' };
+    const oldest = await oldestFloor(reader, peer);
+    return { kind: oldest !== undefined && generation < oldest ? 'gone' : 'new' };
   }
   if (row.answered === 1) return { kind: 'answered', digest: row.digest, answer: row.answer };
   const steps = await reader.all<{ name: string; outcome: string }>(
@@ -51,6 +55,16 @@ export async function ledgerRow(reader: Reader, key: LedgerKey): Promise<LedgerR
   );
   const byName = new Map(steps.map(({ name, outcome }) => [name, outcome]));
   return { kind: 'begun', digest: row.digest, steps: byName };
+}
+
+/** The generation of the oldest session that is known of, of a peer with as many as there may be. */
+async function oldestFloor(reader: Reader, peer: string): Promise<number | undefined> {
+  const row = await reader.get<{ generation: number }>(
+    'SELECT generation FROM ledger_floors WHERE peer = ? ORDER BY generation DESC LIMIT 1 OFFSET ?',
+    peer,
+    MAX_FLOORS - 1,
+  );
+  return row?.generation;
 }
 
 /** What a request is, and when: Unix time in milliseconds. */
@@ -110,7 +124,13 @@ async function thin(tx: Transaction, peer: string, now: Millis): Promise<void> {
     peer,
     MAX_REQUESTS,
   );
-  if (tooMany !== undefined) await forget(tx, now, 'peer = ? AND id <= ?', peer, tooMany.id);
+  if (tooMany !== undefined) {
+    await forget(tx, now, 'peer = ? AND id <= ?', peer, tooMany.id);
+    // A peer may name its requests by any session: else each of them would leave a row behind.
+    const oldest = await oldestFloor(tx, peer);
+    if (oldest !== undefined)
+      await tx.run('DELETE FROM ledger_floors WHERE peer = ? AND generation < ?', peer, oldest);
+  }
   const old = await tx.get('SELECT 1 FROM ledger_requests WHERE begun < ? LIMIT 1', now - KEPT_MS);
   if (old !== undefined) await forget(tx, now, 'begun < ?', now - KEPT_MS);
   await tx.run('DELETE FROM ledger_floors WHERE raised < ?', now - FLOOR_KEPT_MS);

@@ -36,7 +36,17 @@ export interface PipeSessionRow {
 
 export type PipeSessionWrite =
   | { readonly kind: 'session'; readonly row: PipeSessionRow }
-  | { readonly kind: 'forget'; readonly local: number };
+  | { readonly kind: 'forget'; readonly local: number }
+  | ({ readonly kind: 'early' } & PipeEarlyGeneration);
+
+/** Up to which generation early data of a static key was taken; the pipe's own EarlyGeneration. */
+export interface PipeEarlyGeneration {
+  readonly noisePublic: Uint8Array;
+  readonly generation: number;
+}
+
+/** Static keys of a link of which that is kept; the one of longest ago makes room. */
+const MOST_EARLY_KEYS = 8_192;
 
 interface Row {
   readonly local_id: number;
@@ -119,14 +129,56 @@ export async function writePipeSessions(
   writes: readonly PipeSessionWrite[],
 ): Promise<void> {
   for (const write of writes) {
+    if (write.kind === 'early') {
+      await writeEarly(tx, link, write);
+      continue;
+    }
     if (await losesSecrets(tx, link, write)) tx.erasesSecrets();
     if (write.kind === 'session') await tx.run(PUT, link, ...values(write.row, sealing, link));
     else await tx.run('DELETE FROM pipe_sessions WHERE link = ? AND local_id = ?', link, write.local);
   }
 }
 
+/** Static keys of a link and up to which generation their early data was taken, in the order in which that was written. */
+export async function pipeEarlyGenerations(db: Reader, link: string): Promise<PipeEarlyGeneration[]> {
+  const rows = await db.all<{ noise_key: Uint8Array; generation: number }>(
+    'SELECT noise_key, generation FROM pipe_early WHERE link = ? ORDER BY written',
+    link,
+  );
+  return rows.map(({ noise_key, generation }) => ({ noisePublic: bytes(noise_key), generation }));
+}
+
+async function writeEarly(
+  tx: Transaction,
+  link: string,
+  { noisePublic, generation }: PipeEarlyGeneration,
+): Promise<void> {
+  const before = await tx.get<{ generation: number }>(
+    'SELECT generation FROM pipe_early WHERE link = ? AND noise_key = ?',
+    link,
+    noisePublic,
+  );
+  await tx.run(
+    'INSERT OR REPLACE INTO pipe_early (link, noise_key, generation) VALUES (?, ?, ?)',
+    link,
+    noisePublic,
+    Math.max(generation, before?.generation ?? 0),
+  );
+  await tx.run(
+    `DELETE FROM pipe_early WHERE link = ? AND written <=
+      (SELECT written FROM pipe_early WHERE link = ? ORDER BY written DESC LIMIT 1 OFFSET ?)`,
+    link,
+    link,
+    MOST_EARLY_KEYS,
+  );
+}
+
 /** Whether a row goes, or its keys move on. A row that is written again as it was has nothing that has to be forgotten. */
-async function losesSecrets(tx: Transaction, link: string, write: PipeSessionWrite): Promise<boolean> {
+async function losesSecrets(
+  tx: Transaction,
+  link: string,
+  write: Exclude<PipeSessionWrite, { readonly kind: 'early' }>,
+): Promise<boolean> {
   const local = write.kind === 'session' ? write.row.local : write.local;
   const kept = await tx.get<Pick<Row, 'generation' | 'send_epoch' | 'receive_epoch'>>(
     'SELECT generation, send_epoch, receive_epoch FROM pipe_sessions WHERE link = ? AND local_id = ?',
@@ -154,9 +206,11 @@ export const pipeSessionStore = (
   link: string,
 ): {
   load(): Promise<PipeSessionRow[]>;
+  loadEarly(): Promise<PipeEarlyGeneration[]>;
   commit(writes: readonly PipeSessionWrite[]): Promise<void>;
 } => ({
   load: () => pipeSessions(database, sealing, link),
+  loadEarly: () => pipeEarlyGenerations(database, link),
   commit: (writes) => database.transaction((tx) => writePipeSessions(tx, sealing, link, writes)),
 });
 

@@ -7,6 +7,7 @@ const HELP = `Usage: npm run bench -- <benchmark> [options]
   flood      50,000 handshake openings in ten seconds beside an established pipe, over real UDP on loopback
   goodput    exchanges over links of three rates with and without loss: RFC 7252's timers and ours
   pipe       what handshakes and records cost, from captured datagrams, and how many there are a second
+  planted    bugs planted one after the other, and whether the tests of docs/security.md's rules find each
   selective  large bodies in lockstep and by selective repeat, on emulated links
 
 Options:
@@ -30,6 +31,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options):
   flood: () => import('./flood.ts'),
   goodput: () => import('./goodput.ts'),
   pipe: () => import('./pipe.ts'),
+  planted: () => import('./planted.ts'),
   selective: () => import('./selective.ts'),
 };
 

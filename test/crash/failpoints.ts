@@ -20,6 +20,8 @@ const SERVER = [process.execPath, resolve(import.meta.dirname, 'server.ts')] as 
 const SITUATIONS = [
   /** Sessions that go on. Both talk and run errands. */
   'in a session',
+  /** Both talk, and its disk is so slow that answers come separately, behind an empty acknowledgement. */
+  'has a slow disk',
   /** None on either side; the victim talks first (XX), or the other. */
   'calls',
   'is called',
@@ -50,6 +52,8 @@ const BETWEEN_MESSAGES_MS: Millis = 150;
 /** For a boundary to be reached, in each attempt. */
 const REACH_MS: Millis = 20_000;
 const ATTEMPTS = 3;
+/** Longer than CoAP waits for an answer that goes with the acknowledgement. */
+const SLOW_DISK_MS: Millis = 1_500;
 /** What happens at a pause of both speakers: acknowledgements and what was still on its way. */
 const QUIET_MS: Millis = 300;
 
@@ -104,7 +108,7 @@ async function everyCase(
     const seen = new Set<string>();
     for (const situation of SITUATIONS) {
       const reached = await theatre.play({ victim, situation });
-      await theatre.heal();
+      await theatre.restart(victim);
       const found = reached.filter((boundary) => !seen.has(boundary));
       for (const boundary of found) {
         seen.add(boundary);
@@ -175,7 +179,11 @@ class Theatre {
     await this.#prepare(actor, other, situation);
     const before = actor.process.output.length;
     // It may die before it is up.
-    const isUp = await actor.process.start(...(dieAt === undefined ? [] : ['--die-at', dieAt])).then(
+    const options = [
+      ...(dieAt === undefined ? [] : ['--die-at', dieAt]),
+      ...(situation === 'has a slow disk' ? ['--disk-ms', String(SLOW_DISK_MS)] : []),
+    ];
+    const isUp = await actor.process.start(...options).then(
       () => true,
       () => false,
     );
@@ -216,7 +224,7 @@ class Theatre {
   }
 
   async #perform(actor: Speaker, other: Speaker, situation: Situation): Promise<void> {
-    if (situation === 'goes back') {
+    if (situation === 'goes back' || situation === 'has a slow disk') {
       await this.heal();
     } else if (situation === 'in a session') {
       await actor.errands(other);

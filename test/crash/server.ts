@@ -14,10 +14,12 @@ const { values } = parseArgs({
   options: {
     config: { type: 'string' },
     'die-at': { type: 'string' },
-    time: { type: 'string', default: '1' },
+    'disk-ms': { type: 'string', default: '0' },
   },
 });
 const { config: file, 'die-at': dieAt } = values;
+/** How long each commit takes at least. */
+const diskMs = Number(values['disk-ms']);
 
 /** For what was sent too early to be seen. */
 const SLOW_DISK_MS = 100;
@@ -42,9 +44,10 @@ const witness: Witness = {
     if (isLast(boundary)) die(boundary);
   },
   async wait(boundary) {
-    if (!isLast(boundary)) return;
-    await sleep(systemClock, SLOW_DISK_MS);
-    die(boundary);
+    const last = isLast(boundary);
+    const ms = Math.max(last ? SLOW_DISK_MS : 0, boundary.startsWith('before COMMIT') ? diskMs : 0);
+    if (ms > 0) await sleep(systemClock, ms);
+    if (last) die(boundary);
   },
 };
 

@@ -149,4 +149,14 @@ describe('the CoAP door', () => {
     await Promise.all(hanging);
     expect((await ask({ path: '/whoami' })).status).toBe(401);
   });
+
+  test('keeps no server waiting for the long polls of devices', async () => {
+    const device: Caller = { kind: 'device', key: 'ab'.repeat(32), address: '192.0.2.1:1' };
+    const controller = new AbortController();
+    const hanging = Array.from({ length: 256 }, () => ask({ path: '/hang' }, device, controller.signal));
+    expect((await ask({ path: '/whoami' }, device)).status).toBe(503);
+    expect((await ask({ method: 'PUT', path: '/federation/x' }, SERVER)).status).toBe(200);
+    controller.abort();
+    await Promise.all(hanging);
+  });
 });

@@ -3,8 +3,8 @@ import { createApp } from '../../src/api/app.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { openCoapDoor } from '../../src/doors/coap.ts';
-import { isSecret } from '../../src/doors/secret_routes.ts';
 import type { Caller } from '../../src/exchange/request.ts';
+import { isSecret } from '../../src/exchange/secret_routes.ts';
 import type { RequestHandler } from '../../src/exchange/serving.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
 import type { NetworkConfig } from '../../src/pipe/network.ts';
@@ -27,6 +27,8 @@ describe('where everybody can read', () => {
     '/_matrix/client/v3/sendToDevice/m.room_key/1',
     '/_matrix/client/v3/account/password',
     '/_matrix/client/v3/devices/PHONE',
+    '/_matrix/client/v3/voip/turnServer',
+    '/_matrix/client/v3/user/@a:b/openid/request_token',
     '/_matrix/federation/v1/user/keys/claim',
     '/_matrix/federation/v1/user/devices/@a:b',
     '/_matrix/client/v3/%',
@@ -37,6 +39,7 @@ describe('where everybody can read', () => {
   it.each([
     '/_matrix/client/versions',
     '/_matrix/client/v3/rooms/!keys:b/send/m.room.message/login',
+    '/_matrix/client/v3/user/@openid:b/filter',
     '/_matrix/federation/v1/send/1',
     '/_matrix/federation/v1/version',
     '/_matrix/key/v2/server',

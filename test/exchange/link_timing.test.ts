@@ -71,6 +71,22 @@ describe('the timers of the peers on a link', () => {
     expect(largestMessage(SLOW, PIPE_RECORD, agreed('c'))).toBe(SLOW.mtu - PIPE_RECORD.most);
   });
 
+  it('have no more requests open at a time than the peer wants, whatever was learned', () => {
+    const told = new Map<string, Agreement>();
+    const agreed = (peer: string): Agreement => told.get(peer) ?? NOTHING_AGREED;
+    const far = { ...SLOW, rate: 2_400, delay: 20_000 };
+    const timings = new PeerTimings({ profile: far, idle: () => false, agreed });
+    expect(timings.of('a').nstart).toBeGreaterThan(2);
+    told.set('a', { ...NOTHING_AGREED, parallelism: 2 });
+    expect(timings.of('a').nstart).toBe(2);
+    const parts = { code: 3, bytesSent: 28, bytesReceived: 8, empty: false, copies: 1 };
+    timings.of('a').replied?.({ ...parts, leftAt: [0], repliedAt: [60_000] });
+    timings.of('b').replied?.({ ...parts, leftAt: [0], repliedAt: [60_000] });
+    expect([timings.of('a').nstart, timings.of('b').nstart]).toEqual([2, 4]);
+    told.set('a', { ...NOTHING_AGREED, parallelism: 200 });
+    expect(timings.of('a').nstart).toBe(timings.of('c').nstart);
+  });
+
   it('are saved ten minutes after a change, all that have changed by then, and not again without one', async () => {
     const kept = new Kept();
     const timings = timingsOf(kept);

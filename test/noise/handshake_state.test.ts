@@ -4,7 +4,7 @@ import { seededRandom } from '../../src/base/random.ts';
 import { generateKeyPair } from '../../src/crypto/x25519.ts';
 import { CipherState } from '../../src/noise/cipher_state.ts';
 import { HandshakeState } from '../../src/noise/handshake_state.ts';
-import { IK, type Pattern, XX } from '../../src/noise/pattern.ts';
+import { IK, type Pattern, withPsk, XX, XXfallback } from '../../src/noise/pattern.ts';
 import { suite } from '../../src/noise/suite.ts';
 
 const SUITE = suite('ChaChaPoly', 'SHA256');
@@ -63,6 +63,22 @@ describe('HandshakeState', () => {
     expect(initiator!.readMessage(responder!.writeMessage(new Uint8Array(0))).ok).toBe(true);
     expect(fork.remoteStatic).not.toEqual(initiator!.remoteStatic);
   });
+});
+
+it('names its patterns as section 8 has it: the first modifier is appended, each further one follows a plus', () => {
+  const names = [
+    XX,
+    IK,
+    XXfallback,
+    withPsk(XX, 3),
+    withPsk(IK, 2),
+    withPsk(XXfallback, 2),
+    withPsk(XX, 0, 3),
+  ];
+  expect(names.map(({ name }) => name)).toEqual([
+    ...['XX', 'IK', 'XXfallback'],
+    ...['XXpsk3', 'IKpsk2', 'XXfallback+psk2', 'XXpsk0+psk3'],
+  ]);
 });
 
 describe('CipherState', () => {

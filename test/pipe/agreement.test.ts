@@ -28,8 +28,11 @@ const HANDMADE = 'handmade.example';
 const COMPACT: Capabilities = { ...NOTHING_AGREED, compactHeader: true };
 const ROOM = { isDevice: false, room: 255 };
 /** What a later release may say: features and parameters that nobody knows, and known ones besides. */
-const NEWER = Uint8Array.of(0xf6, 1, 2, 0x01, 0x2c, 2, 1, 100, 77, 3, 1, 2, 3, 200, 0);
-const NEWER_AGREED = { compactHeader: true, mtu: 300, rate: 100, parallelism: null, dictionaries: [] };
+const NEWER = Uint8Array.of(0xd6, 1, 2, 0x01, 0x2c, 2, 1, 100, 77, 3, 1, 2, 3, 200, 0);
+const NEWER_AGREED = {
+  ...{ compactHeader: true, mtu: 300, rate: 100, parallelism: null, dictionaries: [] },
+  earlyData: false,
+};
 const PADDING = new Uint8Array(60);
 
 function alone(): { network: Network; side: Side; peer: Handmade } {
@@ -340,6 +343,7 @@ describe('capabilities', () => {
     rate: value,
     parallelism: value,
     dictionaries: fc.uniqueArray(fc.integer({ min: 1, max: 255 }), { maxLength: 20 }),
+    earlyData: fc.boolean(),
   });
 
   it('read as they were written', () => {
@@ -348,8 +352,12 @@ describe('capabilities', () => {
         const bytes = encodeCapabilities(said, { isDevice, room: 255 });
         const behind = capabilitiesAt(concat(Uint8Array.of(9), bytes, Uint8Array.of(0, 7)), 1);
         expect(behind).toEqual({ ok: true, value: bytes });
-        const all = encodeCapabilities({ ...said, compactHeader: true }, ROOM);
-        expect(agreementOf({ own: all, peer: bytes })).toEqual(said);
+        const all = encodeCapabilities({ ...said, compactHeader: true, earlyData: true }, ROOM);
+        const { compactHeader, earlyData } = said;
+        expect(agreementOf({ own: all, peer: bytes })).toEqual({
+          ...said,
+          earlyData: compactHeader && earlyData,
+        });
       }),
     );
   });

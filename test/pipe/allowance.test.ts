@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { concat } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { Allowance } from '../../src/pipe/allowance.ts';
+import { handshakeHeader } from '../../src/pipe/record.ts';
 import { pair } from './harness.ts';
 
 const never = (): boolean => false;
@@ -37,6 +39,29 @@ describe('the allowance for answers to strangers', () => {
       expect(bytes).toBeGreaterThan((0.08 * 100 * seconds) / 8);
       if (wireBytes < 600) expect(known).toBe(100);
     }
+  });
+});
+
+describe('answers to own handshakes', () => {
+  it('are read so many times a second, whoever sends them, and the genuine one after that', () => {
+    const readsPerSecond = 100;
+    const { network, a } = pair(3, { readsPerSecond, readsBurst: readsPerSecond });
+    const random = seededRandom(6);
+    const servers = ['b.example', 'c.example', 'd.example', 'e.example'];
+    for (const name of servers.slice(1)) a.endpoint.setPeer(name, name);
+    for (const name of servers) a.send(name, 'hello');
+    const firsts = network.captured.filter(({ datagram }) => datagram.label === 'XX1');
+    for (const { datagram } of firsts) {
+      const header = handshakeHeader('XX2', datagram.bytes[2] as never);
+      for (let i = 0; i < readsPerSecond; i++)
+        network.deliver('mallory', 'a', concat(header, random.bytes(200)));
+    }
+    const { unauthenticated, throttled } = a.endpoint.statistics;
+    expect(firsts).toHaveLength(servers.length);
+    expect(unauthenticated).toBe(readsPerSecond);
+    expect(throttled).toBe((servers.length - 1) * readsPerSecond);
+    network.advance(60_000);
+    expect(a.events.filter(({ kind }) => kind === 'established')).toHaveLength(1);
   });
 });
 

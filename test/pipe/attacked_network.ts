@@ -11,11 +11,13 @@ import { Disk } from './harness.ts';
  *              ╠══ a network, an attacker ══ server b     now and then on an older copy of its disk
  *   device d ══╝
  *
- * A minute of that; then the network is good and the attacker silent, and both ask.
+ * Half a minute of that; then the network is good and the attacker silent, and both ask.
  */
 
-const ATTACK_MS = 60_000;
-const LIMITS = { answersPerSecond: 100, answersBurst: 200, lingerMs: 10_000 };
+const ATTACK_MS = 30_000;
+const LONGEST_DELAY_MS = 20_000;
+const LIMITS = { lingerMs: 10_000, answersPerSecond: 100, answersBurst: 200 };
+const FORGOTTEN_MS = DEFAULT_LIMITS.halfOpenMs + LIMITS.lingerMs;
 
 /*
  * The bound of healing, for requests that begin when the attack has ended: so many copies of each, three seconds apart, and so many
@@ -70,8 +72,9 @@ export function simulate(seed: number): void {
   network.advance(ATTACK_MS);
   attack.end();
   heal(run);
+  // What was held back comes yet: an XX3 makes a session with a start of the peer that is over, and the next request finds out.
+  network.advance(LONGEST_DELAY_MS);
   attacker.replayEverything();
-  // An XX3 that was lost makes a session with a start of the peer that is over: the next request finds out.
   heal(run);
   check(run);
 }
@@ -95,7 +98,7 @@ const asks = ({ a, b, d }: Run): readonly (readonly [Node, string])[] => [
 ];
 
 function startAttack(run: Run): { end(): void } {
-  const { seed, random, network, nodes, a, d, attacker } = run;
+  const { random, network, a, d, attacker } = run;
   const { clock } = network;
   const links = asks(run);
   let attacking = true;
@@ -110,8 +113,8 @@ function startAttack(run: Run): { end(): void } {
     const delay = 10 + random.integer(20);
     if (!attacking) return [{ after: delay, bytes }];
     const now = clock.monotonic();
-    if (/1$/.test(label) && random.integer(2) === 0) attacker.answer(from, to, bytes);
-    if (label.startsWith(blocked) && now >= blockedFrom && now < blockedFrom + 10_000) {
+    if (/1$/.test(label) && random.integer(4) === 0) attacker.answer(from, to, bytes);
+    if (label.startsWith(blocked) && now >= blockedFrom && now < blockedFrom + 8_000) {
       counters.blocked++;
       return [];
     }
@@ -130,7 +133,7 @@ function startAttack(run: Run): { end(): void } {
     }
     if (random.fraction() < 0.03) {
       counters.heldBack++;
-      copies[0]!.after += 5_000 + random.integer(40_000);
+      copies[0]!.after += random.integer(LONGEST_DELAY_MS);
     }
     if (random.fraction() < 0.1) {
       counters.corrupted++;
@@ -146,14 +149,13 @@ function startAttack(run: Run): { end(): void } {
     counters.crossings++;
     links[1]![0].request(links[1]![1]);
   }
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 7; i++) {
     const [node, peer] = links[random.integer(3)]!;
     soon(() => node.request(peer));
     if (i % 3 === 0) soon(() => renew(node, peer));
   }
-  for (let i = 0; i < 12; i++) soon(() => attacker.act());
-  for (let i = 0; i < 2; i++) soon(() => attacker.replayEverything());
-  // In one run of two somebody moves, and perhaps once more.
+  for (let i = 0; i < 10; i++) soon(() => attacker.act());
+  soon(() => attacker.replayEverything());
   for (let i = 0; i < random.integer(4); i++) {
     const node = random.integer(2) === 0 ? a : d;
     soon(() => {
@@ -161,7 +163,6 @@ function startAttack(run: Run): { end(): void } {
       network.move(node.address, `${node.address}${i}`);
     });
   }
-  hold('everything stays within its bound', nodes.length === 3, () => `seed ${seed}`);
   return {
     end() {
       attacking = false;
@@ -210,7 +211,7 @@ function restarts(
     if (step !== undefined) counters.restarted[step]++;
     network.clock.after(random.integer(30), () => restart(nodes[which]!, mayRollBack, random));
   };
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 2; i++) {
     const node = nodes[random.integer(3)]!;
     soon(() => restart(node, mayRollBack, random));
   }
@@ -235,7 +236,11 @@ function heal(run: Run): void {
   const end = from + HEALING_COPIES * RETRY_MS;
   for (let next = clock.next(); open() > 0 && next !== null && next <= end; next = clock.next()) clock.step();
   const took = `${clock.monotonic() - from} ms, ${opened(run) - before} first messages`;
-  hold('every session heals in a bounded number of round trips', open() === 0, () => `${open()} are open: ${took}`);
+  hold(
+    'every session heals in a bounded number of round trips',
+    open() === 0,
+    () => `${open()} are open: ${took}`,
+  );
   worst.copies = Math.max(worst.copies, copies);
   worst.handshakes = Math.max(worst.handshakes, opened(run) - before);
   worst.milliseconds = Math.max(worst.milliseconds, clock.monotonic() - from);
@@ -245,17 +250,22 @@ function atOnce({ network, nodes, a, b }: Run): void {
   for (const node of nodes) node.request(node === b ? a.name : b.name);
   network.advance(RETRY_MS - 1);
   const late = nodes.filter(({ unanswered }) => unanswered > 0).map(({ address }) => address);
-  hold('every session heals in a bounded number of round trips', late.length === 0, () => `${late} wait still`);
+  hold(
+    'every session heals in a bounded number of round trips',
+    late.length === 0,
+    () => `${late} wait still`,
+  );
 }
 
 function check(run: Run): void {
   const { network, nodes, b, d, attacker } = run;
   atOnce(run);
   // Renewals are given up, and handshakes that were never finished are forgotten.
-  network.advance(DEFAULT_LIMITS.halfOpenMs + LIMITS.lingerMs);
-  // Who has a new session shows by a record that the old one is of no use any more.
+  network.advance(FORGOTTEN_MS);
+  // What has been replaced is gone by now on one side, and perhaps was in use on the other.
+  heal(run);
   atOnce(run);
-  network.advance(2 * LIMITS.lingerMs);
+  network.advance(FORGOTTEN_MS);
   hold('no key and nonce twice', seals.repeated.length === 0, () => seals.repeated.join());
   const offered = new Set<string>();
   for (const { datagram } of network.captured) {

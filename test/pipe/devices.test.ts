@@ -332,4 +332,26 @@ describe('many devices', () => {
     expect(handshakes(network)).not.toContain('w XX1');
     expect(sizes.peers).toBeLessThanOrEqual(limits.devices + limits.peers);
   });
+
+  it('are displaced by none of them that opens one session after the other', () => {
+    const limits = { deviceSessions: 12, answersPerSecond: 1_000, answersBurst: 1_000 };
+    const sides = world({ acceptDevices: true }, limits);
+    const { network, server } = sides;
+    talk(sides, 'hello');
+    const greedy = device(network, 'greedy', 9);
+    network.channel = ({ from, datagram: { bytes, label } }) =>
+      from === 'greedy' && label.startsWith('data') ? [] : [{ after: 20, bytes }];
+    for (let i = 1; i <= 40; i++) {
+      greedy.config = { ...greedy.config, wallOrigin: i * MINUTE };
+      greedy.disk = new Disk();
+      greedy.restart();
+      greedy.send(SERVER, 'never arrives');
+      network.advance(500);
+    }
+    expect(server.events.filter(({ kind }) => kind === 'established').length).toBeGreaterThan(40);
+    expect(server.endpoint.sizes.sessions).toBeLessThanOrEqual(1 + 8);
+    network.captured.length = 0;
+    talk(sides, 'still there');
+    expect(handshakes(network).filter((label) => label.startsWith('phone'))).toEqual([]);
+  });
 });

@@ -1,8 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { hex } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import type { PipeEvent } from '../../src/pipe/endpoint.ts';
 import { decodeRecord, encodeHint } from '../../src/pipe/record.ts';
+import { Session } from '../../src/pipe/session.ts';
 import { type Captured, identityOf, Network, pair, perfect, Side } from './harness.ts';
 
 const MINUTE = 60_000;
@@ -375,6 +376,30 @@ describe('sessions that end', () => {
     network.advance(MINUTE);
     expect(b.payloads).toHaveLength(32);
     expect(b.events.filter(({ kind }) => kind === 'established').length).toBe(before + 1);
+  });
+
+  it('a session is replaced after 2^20 forgeries under a key, and not before', () => {
+    const { network, a, b } = connected();
+    a.send('b.example', 'once more');
+    const { bytes } = network.captured.at(-1)!.datagram;
+    const forged = bytes.map((byte, i) => (i === bytes.length - 1 ? byte ^ 1 : byte));
+    network.advance(MINUTE);
+    const handshakes = (): number => count(network, 'b IK1');
+    // A million would take a minute. What counts them is tested with the keys.
+    const counted = vi.spyOn(Session.prototype, 'forgeries', 'get');
+    try {
+      counted.mockReturnValue(2 ** 20 - 1);
+      network.deliver('mallory', 'b', forged);
+      expect([b.endpoint.statistics.unauthenticated, handshakes()]).toEqual([1, 0]);
+      counted.mockReturnValue(2 ** 20);
+      network.deliver('mallory', 'b', forged);
+      expect(handshakes()).toBe(1);
+    } finally {
+      counted.mockRestore();
+    }
+    network.advance(MINUTE);
+    expect(b.events.filter(({ kind }) => kind === 'established')).toHaveLength(2);
+    expect(a.payloads).toEqual(['b.example: re hello', 'b.example: re once more']);
   });
 
   it('a peer that moves is followed by its newest record only, and alone once it has answered from there', () => {

@@ -14,7 +14,7 @@ import {
 } from '../../src/pipe/endpoint.ts';
 import { createIdentity, type ServerClaim, type ServerIdentity } from '../../src/pipe/identity.ts';
 import type { PipeLimits } from '../../src/pipe/limits.ts';
-import type { PipeWrite, StoredSession } from '../../src/pipe/resumption.ts';
+import type { EarlyGeneration, PipeWrite, StoredSession } from '../../src/pipe/resumption.ts';
 import type { HandshakeTiming } from '../../src/pipe/timing.ts';
 
 export const FAST: HandshakeTiming = { rate: null, delay: 20, overhead: 42 };
@@ -47,10 +47,14 @@ export class Disk {
   rows: ReadonlyMap<number, StoredSession> = new Map();
   readonly images: ReadonlyMap<number, StoredSession>[] = [new Map()];
 
+  /** Up to which generation early data was taken, oldest first. */
+  early: readonly EarlyGeneration[] = [];
+
   commit(writes: readonly PipeWrite[]): void {
     const rows = new Map(this.rows);
     for (const write of writes) {
-      if (write.kind === 'session') rows.set(write.row.local, write.row);
+      if (write.kind === 'early') this.early = [...this.early, write];
+      else if (write.kind === 'session') rows.set(write.row.local, write.row);
       else rows.delete(write.local);
     }
     this.rows = rows;
@@ -118,7 +122,8 @@ export class Side {
     for (const other of this.network.sides.values())
       this.endpoint.setPeer(other.identity.serverName, other.address);
     this.#committing = 0;
-    if (this.disk !== undefined) this.run(this.endpoint.restored(this.disk.load(), this.now));
+    if (this.disk !== undefined)
+      this.run(this.endpoint.restored(this.disk.load(), this.now, this.disk.early));
   }
 
   get now(): number {

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { utf8 } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { chaCha20Poly1305 } from '../../src/crypto/aead.ts';
+import { SHA256 } from '../../src/crypto/hash.ts';
 import {
   type Chain,
   chainAt,
@@ -115,6 +116,26 @@ describe('epochs', () => {
     expect(left).toHaveLength(2);
     send.setPeerSalt(random.bytes(8));
     expect([...handed].filter((key) => !isErased(key))).toHaveLength(1);
+  });
+
+  it('what keys of an epoch that is over follow from is erased in memory as well', () => {
+    const secrets = new Set<Uint8Array>();
+    const derive = SHA256.hkdf;
+    // What a key or the next secret is derived from, as it is held.
+    SHA256.hkdf = (salt, secret, ...rest) => {
+      secrets.add(secret);
+      return derive(salt, secret, ...rest);
+    };
+    try {
+      const { chain, seal, open } = direction();
+      for (let epoch = 0; epoch < 4; epoch++) open(at(epoch), seal(at(epoch)))?.advance();
+      secrets.delete(chain.secret);
+      const left = [...secrets].filter((secret) => secret.some((byte) => byte !== 0));
+      // The sender's and the receiver's newest.
+      expect([secrets.size > 6, left.length]).toEqual([true, 2]);
+    } finally {
+      SHA256.hkdf = derive;
+    }
   });
 });
 

@@ -19,8 +19,9 @@ import {
 } from '../../src/pipe/handshake_payload.ts';
 import { createIdentity, identityDigest } from '../../src/pipe/identity.ts';
 import { sessionNames } from '../../src/pipe/message_names.ts';
-import { PeerMessages, type SentAs } from '../../src/pipe/peer_messages.ts';
+import { PeerMessages } from '../../src/pipe/peer_messages.ts';
 import type { ConnectionId } from '../../src/pipe/record.ts';
+import type { SentAs } from '../../src/pipe/sent_messages.ts';
 import { Talk } from './talk.ts';
 
 /*
@@ -237,7 +238,7 @@ export function examples(): string {
   const answered = encode({ type: 'ACK', id, token, ...response });
   const [answerRecord] = sent(b.send(ALPHA.name, [item(answered)], 0));
   const asksFor = compact(new PeerMessages(), asked, true);
-  const reader = new PeerMessages();
+  const reader = new PeerMessages(id);
   const times = { exchangeLifetime: 1, longestReply: 1 };
   const place = { ...sessionNames(CLOCK_MS, false), number: 0, isShort: true };
   const read = reader.read(asksFor, false, place, 0, times);

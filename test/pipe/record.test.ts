@@ -16,6 +16,7 @@ import {
   encodeConfirmed,
   encodeProposal,
   encodeResumed,
+  resumedLength,
 } from '../../src/pipe/handshake_payload.ts';
 import { createDeviceIdentity, isBound } from '../../src/pipe/identity.ts';
 import {
@@ -160,7 +161,7 @@ describe('handshake payloads', () => {
   const bootId = random.bytes(8);
 
   const capabilities = encodeCapabilities(
-    { compactHeader: true, mtu: 300, rate: 9_600, parallelism: 2, dictionaries: [1, 255] },
+    { compactHeader: true, mtu: 300, rate: 9_600, parallelism: 2, dictionaries: [1, 255], earlyData: true },
     { isDevice: false, room: 100 },
   );
   /** After a zero nothing is read. */
@@ -216,18 +217,31 @@ describe('handshake payloads', () => {
   });
 
   it('of IK read as they were written, with or without what comes behind', () => {
+    const resumed = { generation: 2 ** 47 + 5, check: random.bytes(6), bootId };
     for (const { capabilities, opening } of bothWays) {
-      const resumed = { generation: 2 ** 47 + 5, check: random.bytes(6), bootId, capabilities };
-      expect(decodeResumed(concat(encodeResumed(resumed), later))).toEqual({ ok: true, value: resumed });
-      expect(decodeResumed(encodeResumed(resumed).subarray(0, 19)).ok).toBe(false);
-      const accepted = { connectionId: 0x8001 as ConnectionId, bootId, opening, capabilities };
-      expect(decodeAccepted(encodeAccepted(accepted))).toEqual({ ok: true, value: accepted });
+      const said = { ...resumed, capabilities };
+      expect(decodeResumed(concat(encodeResumed(said), later))).toEqual({ ok: true, value: said });
+      expect(decodeResumed(encodeResumed(said).subarray(0, 19)).ok).toBe(false);
+      for (const early of [false, true]) {
+        const accepted = { connectionId: 0x8001 as ConnectionId, bootId, opening, capabilities, early };
+        expect(decodeAccepted(encodeAccepted(accepted))).toEqual({ ok: true, value: accepted });
+      }
+    }
+    for (const length of [0, 1, 63, 64, 900]) {
+      const said = { ...resumed, capabilities: NO_CAPABILITIES, early: random.bytes(length) };
+      const encoded = encodeResumed(said);
+      expect(encoded).toHaveLength(resumedLength(length));
+      expect(decodeResumed(concat(encoded, later))).toEqual({ ok: true, value: said });
+      // Early data that is cut off is discarded, and nothing else.
+      const cut = decodeResumed(encoded.subarray(0, -1));
+      expect(cut).toEqual({ ok: true, value: { ...said, early: undefined } });
     }
     const shortest = {
       connectionId: 1 as ConnectionId,
       bootId,
       opening: false,
       capabilities: NO_CAPABILITIES,
+      early: false,
     };
     expect(encodeAccepted(shortest)).toHaveLength(9);
   });

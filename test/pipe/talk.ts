@@ -1,7 +1,8 @@
 import { decode, type Message, partMessage } from '../../src/coap/message.ts';
 import type { MessagePlace, MessageTimes } from '../../src/pipe/message_names.ts';
 import { sessionNames } from '../../src/pipe/message_names.ts';
-import { PeerMessages, type ReadProblem, type SentAs } from '../../src/pipe/peer_messages.ts';
+import { PeerMessages, type ReadProblem } from '../../src/pipe/peer_messages.ts';
+import type { SentAs } from '../../src/pipe/sent_messages.ts';
 
 export const TIMES: MessageTimes = { exchangeLifetime: 600_000, longestReply: 60_000 };
 

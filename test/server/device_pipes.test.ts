@@ -54,6 +54,22 @@ test('a key that nobody logs in with has its session for ten minutes, however of
   expect([pipes.unbound, ended]).toEqual([0, [notLoggedIn(keyOf(1))]]);
 });
 
+test('a key is a stranger until a login has bound it, and after a logout', async () => {
+  const { pipes, decide, bind } = devicePipes();
+  const peer = `device:${keyOf(1)}`;
+  const seen = [pipes.isStranger(peer)];
+  for (const step of [
+    () => decide(keyOf(1)),
+    () => bind(keyOf(1)),
+    () => pipes.revoked([keyOf(1)], keyOf(1)),
+  ]) {
+    await step();
+    seen.push(pipes.isStranger(peer));
+  }
+  expect(seen).toEqual([false, true, false, true]);
+  expect(pipes.isStranger('a.example')).toBe(false);
+});
+
 test('a key that a login has bound keeps its session, before and after a start', async () => {
   const { pipes, decide, bind, pass, ended } = devicePipes();
   await decide(keyOf(1));

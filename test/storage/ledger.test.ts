@@ -4,6 +4,7 @@ import {
   KEPT_MS,
   type LedgerRequest,
   ledgerRow,
+  MAX_FLOORS,
   MAX_REQUESTS,
   putAnswer,
   putStep,
@@ -95,6 +96,21 @@ describe('what goes from the ledger', () => {
     expect(await kindOf(request(39))).toBe('gone');
     expect(await kindOf(request(41))).toBe('new');
     expect(await kindOf(request(40, { generation: 6 }))).toBe('new');
+  });
+
+  it('leaves a bounded number of rows behind, though each request is named by a session of its own', async () => {
+    const count = MAX_REQUESTS + 2 * MAX_FLOORS;
+    await database.transaction(async (tx) => {
+      for (let generation = 1; generation <= count; generation++)
+        await putAnswer(tx, request(7, { generation }), '{}');
+    });
+    expect(await database.all('SELECT * FROM ledger_floors')).toHaveLength(MAX_FLOORS);
+    // Of those of which nothing is left, none runs again.
+    expect(await kindOf(request(7, { generation: 1 }))).toBe('gone');
+    expect(await kindOf(request(8, { generation: 1 }))).toBe('gone');
+    expect(await kindOf(request(7, { generation: 2 * MAX_FLOORS }))).toBe('gone');
+    expect(await kindOf(request(7, { generation: 2 * MAX_FLOORS + 1 }))).toBe('answered');
+    expect(await kindOf(request(8, { generation: count + 1 }))).toBe('new');
   });
 
   it('goes with its steps', async () => {

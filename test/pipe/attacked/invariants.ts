@@ -7,7 +7,6 @@ export type Invariant =
   | 'nothing is delivered twice'
   | 'an id names one message, and a message has one id'
   | 'an answer reaches what it answers'
-  | 'nothing changes by what is forged'
   | 'no address gets more than three times what came from it'
   | 'every session heals in a bounded number of round trips'
   | 'everything stays within its bound';
@@ -72,6 +71,7 @@ export const counters = {
   unknownMessages: 0,
   delivered: { server: 0, device: 0, plain: 0 },
   resends: 0,
+  conflicts: 0,
   severalInOneRecord: 0,
 };
 

@@ -15,6 +15,7 @@ export const RETRY_MS = 3_000;
 /** Copies without an answer after which it asks for a new session. */
 const PATIENCE = 3;
 const CONTENT = codeOf(2, 5);
+const CONFLICT = codeOf(4, 9);
 
 const identities = seededRandom(4711);
 const serverIdentities = (name: string) => [0, 1].map(() => identityOf(name, identities));
@@ -81,6 +82,7 @@ interface Open {
 export class Log {
   readonly #said = new Map<string, Said>();
   readonly #arrived = new Set<string>();
+  readonly #rolledBack = new Map<string, number>();
 
   say(text: string, from: string, to: string): void {
     this.#said.set(text, { from, to });
@@ -95,6 +97,19 @@ export class Log {
   arrives(text: string): boolean {
     const { size } = this.#arrived;
     return this.#arrived.add(text).size > size;
+  }
+
+  /** That side goes on from an older disk, and may use numbers again that it has used for what it said until now. */
+  rolledBack(name: string): void {
+    this.#rolledBack.set(name, this.#said.size);
+  }
+
+  /** Whether who asked that has been rolled back since. */
+  hasLostNumbers(name: string, key: string): boolean {
+    const at = this.#rolledBack.get(name);
+    return (
+      at !== undefined && [...this.#said.keys()].findIndex((text) => text.startsWith(`${key} copy`)) < at
+    );
   }
 
   hasArrived(text: string): boolean {
@@ -178,6 +193,7 @@ export class Node extends Side {
   /** A new process: what was open is asked as something new, as who repeats a transaction does. */
   startedAnew(image: number): void {
     this.#starts++;
+    if (image !== Number.POSITIVE_INFINITY) this.#log.rolledBack(this.name);
     for (const [name, entry] of this.#ledger) {
       if (entry.image <= image) continue;
       this.#ledger.delete(name);
@@ -239,6 +255,14 @@ export class Node extends Side {
       const named = `${peer} ${name.generation} ${name.number}`;
       const handled = this.#ledger.get(named);
       const invariant = 'an id names one message, and a message has one id';
+      if (handled !== undefined && handled.key !== key && this.#log.hasLostNumbers(peer, handled.key)) {
+        // The asker does not know any more what it had asked under this name, and the ledger refuses this as another request.
+        counters.conflicts++;
+        this.#say(peer, { type: 'ACK', code: CONFLICT, id, token }, `conflict ${++this.#answers}: ${text}`, {
+          receipt: null,
+        });
+        return;
+      }
       hold(invariant, (handled?.key ?? key) === key, () => `${named} is ${handled!.key} and ${key}`);
       const other = this.#names.get(key);
       hold(invariant, (other ?? named) === named, () => `${key} is ${other} and ${named}`);
@@ -250,7 +274,7 @@ export class Node extends Side {
       this.#say(peer, { type: 'ACK', code: CONTENT, id, token }, answer, { receipt: null });
   }
 
-  #answered({ id, token }: Message, text: string, copy: number | undefined): void {
+  #answered({ code, id, token }: Message, text: string, copy: number | undefined): void {
     const open = this.#byId.get(id);
     if (open === undefined) return;
     const invariant = 'an answer reaches what it answers';
@@ -258,10 +282,18 @@ export class Node extends Side {
     // The answer to what was asked before this start, or under another id.
     if (!this.isCompact && key !== open.key) return;
     hold(invariant, key === open.key, () => `${text} came as the answer to ${open.key}`);
-    hold(invariant, `${token}` === `${open.token}`, () => `${text} has the token ${token}, not ${open.token}`);
+    hold(
+      invariant,
+      `${token}` === `${open.token}`,
+      () => `${text} has the token ${token}, not ${open.token}`,
+    );
     // Perhaps another copy than the one in the text, which has come while the answer waited.
     const hasCome = this.#log.hasArrived(`${key} copy ${copy}`);
     if (this.isCompact) hold(invariant, hasCome, () => `${text} names copy ${copy}`);
+    if (code === CONFLICT) {
+      for (const [serial, other] of this.#open) if (other === open) this.#begin(serial, open);
+      return;
+    }
     this.#byId.delete(id);
     for (const [serial, other] of this.#open) if (other === open) this.#open.delete(serial);
     open.onAnswer(open.total);

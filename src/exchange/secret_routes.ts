@@ -1,4 +1,4 @@
-import type { ExchangeRequest } from '../exchange/request.ts';
+import type { ExchangeRequest } from './request.ts';
 
 // By what follows the version in the path; everything below is meant as well.
 /** Client-server API: passwords and tokens, keys for end-to-end encryption and their backups, to-device messages. */
@@ -15,7 +15,11 @@ const CLIENT_ROUTES = new Set([
   'register',
   'room_keys',
   'sendToDevice',
+  // The credentials of a TURN server.
+  'voip',
 ]);
+/** Below `user` and an id: a token that tells others who somebody is. */
+const CLIENT_USER_ROUTES = new Set(['openid']);
 /** Server-server API. */
 const FEDERATION_ROUTES = new Set(['openid']);
 /** Below `user`: one-time keys and device keys. */
@@ -33,9 +37,9 @@ export function isSecret({ path, authorization }: ExchangeRequest): boolean {
   } catch {
     return true;
   }
-  const [root, api, , route = '', below = ''] = decoded.split('/').filter((part) => part !== '');
+  const [root, api, , route = '', below = '', last = ''] = decoded.split('/').filter((part) => part !== '');
   if (root !== '_matrix') return false;
-  if (api === 'client') return CLIENT_ROUTES.has(route);
+  if (api === 'client') return CLIENT_ROUTES.has(route) || (route === 'user' && CLIENT_USER_ROUTES.has(last));
   if (api !== 'federation') return false;
   return FEDERATION_ROUTES.has(route) || (route === 'user' && FEDERATION_USER_ROUTES.has(below));
 }
