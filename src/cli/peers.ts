@@ -40,6 +40,8 @@ A fingerprint is the SHA-256 of a signing key. Compare it with the other operato
 by telephone the 16 words are enough, in writing the 64 digits. What "ravine keys" shows there has to be what
 "ravine peers show" shows here.
 
+LAST SEEN is the time of the last handshake, or of this server's last start where it went on with a session from before.
+
 What decides about a server's key, the first that applies: a fingerprint in the configuration; one that "pin" or
 "accept" has named; else the configuration's "verified" or "tofu". Under "verified" a new key is taken once the key API
 confirms it; everywhere else it waits until "accept" or "pin".

@@ -375,7 +375,7 @@ export class Transmitter {
     const label = attempt === 0 ? transmission.label : `${transmission.label} copy ${attempt + 1}`;
     const of = transmission.request ?? transmission.block?.transfer.request;
     const { request } = transmission;
-    const isWhole = request !== null && request.early && request.messages <= 1;
+    const isWhole = request?.early === true && request.messages <= 1;
     const about = {
       ...{ request: of?.number ?? null, copy: transmission.copy },
       ...(isWhole && { early: true }),

@@ -56,7 +56,8 @@ export class EarlyData {
 
   /** The driver has decided about its sender. */
   decided(early: EarlyRequest, verdict: Verdict, now: Millis): void {
-    if (!verdict.trusted) {
+    // A disk that is slower than the handshakes must not fill the memory: what is discarded comes again in a record.
+    if (!verdict.trusted || this.#storing.length >= this.#state.limits.undecided) {
       this.#state.statistics.earlyDiscarded++;
       return;
     }

@@ -390,6 +390,9 @@ export class PipeEndpoint {
     peer.mustExceed(generation);
     this.#initiator.renew(peer, now);
     this.#state.forget(session);
+    // Where it is too soon for another handshake, what waits begins it later.
+    if (peer.opening === undefined && peer.openAt === undefined && !peer.queue.isEmpty)
+      this.#state.postpone(peer, Math.max(now, peer.renewNotBefore));
   }
 
   /** Says that a connection is not known, as after a restart. Never longer than what it answers, and rationed. */

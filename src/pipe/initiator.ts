@@ -11,7 +11,7 @@ import { longestResumption } from './offer.ts';
 import { type Candidate, type EarlyMessage, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
 import type { ConnectionId, PipeRecord } from './record.ts';
-import { firstProgress, Session } from './session.ts';
+import { firstProgress, Session, type Unconfirmed } from './session.ts';
 import type { PipeState } from './state.ts';
 import { MAX_INTERVAL_MS } from './timing.ts';
 import { TokenBucket } from './token_bucket.ts';
@@ -371,7 +371,21 @@ export class Initiator {
       return;
     }
     unconfirmed.dueAt = now + UNREPORTED_MS;
+    this.#lookElsewhere(session, unconfirmed);
     this.#confirm(session, now);
+  }
+
+  /** The peer may have moved since it answered, which another session with it may know: both addresses are tried in turn. */
+  #lookElsewhere(session: Session, unconfirmed: Unconfirmed): void {
+    const peer = this.#state.peer(nameOf(session.terms.claim));
+    const { address } = session;
+    const others = peer.sessions.filter((other) => other !== session && other.heard);
+    const elsewhere =
+      unconfirmed.elsewhere ??
+      others.map(({ path }) => path.proved).find((proved) => proved !== undefined && proved !== address);
+    if (elsewhere === undefined) return;
+    unconfirmed.elsewhere = address;
+    session.path.moveTo(elsewhere);
   }
 
   /** Says what is to be confirmed. */

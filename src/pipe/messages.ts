@@ -1,7 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { concat } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
-import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import { isRequest } from '../coap/codes.ts';
 import { ID_COUNT } from '../coap/ids.ts';
@@ -24,6 +23,9 @@ const MOST_JOINED_BYTES = 256;
 /** What is less urgent does not go with what is more urgent than itself. */
 const MOST_JOINED_PRIORITY: Priority = 1;
 
+/** Between the first ids of one peer and the next: CoAP may remember what it got of one that was forgotten here. Odd. */
+const FIRST_ID_STEP = 4_099;
+
 const { exchangeLifetime } = derivedTimes(PARAMETERS);
 const RFC7252_TIMES: MessageTimes = { exchangeLifetime, longestReply: exchangeLifetime };
 
@@ -39,17 +41,21 @@ export interface DataRecord {
 /** Puts CoAP's messages into records and takes them out again, in the form that has been agreed with the peer. */
 export class Messages {
   readonly #times: (peer: string) => MessageTimes;
-  readonly #random: Random;
+  #firstId: number;
   readonly #statistics: PipeStatistics;
   readonly #receivedOfAll = new ReceivedOfAll();
   /** What an IK1 has carried: its receiver may have it already. */
   readonly #early = new WeakSet<Outgoing>();
 
+  /** @param firstId see ReceivedMessages: of this start */
   constructor(
-    { random, messageTimes = () => RFC7252_TIMES }: Pick<PipeConfig, 'random' | 'messageTimes'>,
+    {
+      firstId,
+      messageTimes = () => RFC7252_TIMES,
+    }: Pick<PipeConfig, 'messageTimes'> & { readonly firstId: number },
     statistics: PipeStatistics,
   ) {
-    this.#random = random;
+    this.#firstId = firstId;
     this.#times = messageTimes;
     this.#statistics = statistics;
   }
@@ -168,7 +174,10 @@ export class Messages {
   }
 
   #of(peer: Peer): PeerMessages {
-    peer.messages ??= new PeerMessages(this.#random.integer(ID_COUNT), this.#receivedOfAll);
+    if (peer.messages === undefined) {
+      peer.messages = new PeerMessages(this.#firstId, this.#receivedOfAll);
+      this.#firstId = (this.#firstId + FIRST_ID_STEP) % ID_COUNT;
+    }
     return peer.messages;
   }
 

@@ -88,6 +88,12 @@ export class Path {
     this.#candidate = undefined;
   }
 
+  /** The peer is supposed at an address that another session with it has proved. */
+  moveTo(proved: Address): void {
+    this.#proved = proved;
+    if (this.#candidate?.address === proved) this.#candidate = undefined;
+  }
+
   /** Where a record of so many bytes goes, the newest address first; nowhere, where none is proved and that much has not come. */
   route(bytes: number): readonly Address[] {
     const unproved = this.challengeTo(bytes);

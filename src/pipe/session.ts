@@ -97,6 +97,8 @@ export interface Unconfirmed {
   dueAt: Millis;
   /** Length of the longest record that goes behind it: the answer to it confirms the session. */
   carried: number;
+  /** Another address at which the peer may be. */
+  elsewhere?: Address;
 }
 
 /** What was in a record, without the number that may be in front of it. */

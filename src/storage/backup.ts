@@ -6,6 +6,12 @@ import { checkSchema } from './migrate.ts';
 /** What a copy is made without: whoever has the keys of a session can speak as this server. */
 const LEFT_OUT: readonly string[] = ['pipe_sessions'];
 
+/**
+ * By how much the delivery stream of a copy is ahead: a server that goes on from it gives no position again that clients have in
+ * their tokens from after the copy, so what comes then is behind all of these, and nothing is skipped.
+ */
+const POSITIONS_AHEAD = 1_000_000_000;
+
 /** Rows between two reports of progress. */
 const ROWS_PER_REPORT = 10_000;
 
@@ -90,6 +96,7 @@ function copyDatabase(
     to.exec('BEGIN');
     for (const sql of schemaOf(from, "type = 'table'")) to.exec(sql);
     const rows = copyRows(from, to, tables, progress);
+    to.exec(`UPDATE stream SET position = position + ${POSITIONS_AHEAD}`);
     for (const sql of schemaOf(from, "type <> 'table'")) to.exec(sql);
     to.exec('COMMIT');
     return { rows, leftOut: LEFT_OUT };

@@ -23,9 +23,15 @@ export async function run({ json }: { readonly json: boolean }): Promise<boolean
   const results: { name: string; test: string; missed: string | undefined }[] = [];
   for (const test of new Set(PLANTED_BUGS.map((bug) => bug.test))) {
     const bugs = PLANTED_BUGS.filter((bug) => bug.test === test);
-    const { failed, passed } = await runTests(test, [...new Set(bugs.map(({ title }) => title))], CLEAN_SEEDS);
+    const { failed, passed } = await runTests(
+      test,
+      [...new Set(bugs.map(({ title }) => title))],
+      CLEAN_SEEDS,
+    );
     const ready = failed.length === 0 && passed > 0;
-    say(`${test}${ready ? '' : `: fails without any bug: ${failed[0]?.message ?? 'no test has that title'}`}`);
+    say(
+      `${test}${ready ? '' : `: fails without any bug: ${failed[0]?.message ?? 'no test has that title'}`}`,
+    );
     for (const bug of bugs) {
       const problem = ready ? await missed(bug) : 'not tried';
       results.push({ name: bug.name, test, missed: problem });

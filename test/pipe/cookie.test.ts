@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { concat } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { sha256 } from '../../src/crypto/sha256.ts';
 import { Allowance } from '../../src/pipe/allowance.ts';
@@ -112,6 +113,21 @@ describe('under a flood of first messages', () => {
     a.send('b.example', 'hello');
     network.advance(10_000);
     expect(tookPlace(b)).toBe(true);
+  });
+
+  it('a cookie that was made up gets nothing of what is kept for those who have a good one', () => {
+    const { b } = flooded(1_000, (i) => `mallory ${i}`);
+    const { halfOpen } = b.endpoint.sizes;
+    const random = seededRandom(4);
+    const firsts = strangersFirst(random);
+    for (let i = 0; i < 100; i++) {
+      const first = firsts();
+      // Behind flags, version and connection id, of which the flags tell.
+      const bytes = concat(first.subarray(0, 3), random.bytes(8), first.subarray(3));
+      bytes[0]! |= 1;
+      b.run(b.endpoint.receive(`mallory ${i}`, bytes, b.now));
+    }
+    expect(b.endpoint.sizes.halfOpen).toBe(halfOpen);
   });
 
   it('forged cookies change no timer, and lead to no more copies than the allowance has', () => {

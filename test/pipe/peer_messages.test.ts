@@ -44,6 +44,26 @@ describe('copies of a message', () => {
     expect(talk.tryRead('a', answers[0]!)).toBe('unknown');
   });
 
+  it('have one short reply each, so that a late one is not taken for the reply to another message', () => {
+    for (const comesFirst of ['short', 'long'] as const) {
+      const talk = new Talk();
+      const asked = talk.read('b', talk.write('a', put(7)));
+      const short = talk.write('b', reply(asked));
+      const long = talk.write('b', reply(asked));
+      expect([short.bytes.length, long.bytes.length]).toEqual([1, 3]);
+      const [early, late] = comesFirst === 'short' ? [short, long] : [long, short];
+      expect(talk.tryRead('a', early)).toMatchObject({ copy: 0, message: { id: 7 } });
+      // A number that ends like the one of before.
+      talk.a.skip(15);
+      const other = talk.write('a', put(8, Uint8Array.of(3, 4)));
+      expect(other.number).toBe(comesFirst === 'short' ? 16 : 17);
+      expect(talk.tryRead('a', late)).toBe('unknown');
+      expect(talk.tryRead('a', talk.write('b', reply(talk.read('b', other))))).toMatchObject({
+        message: { id: 8 },
+      });
+    }
+  });
+
   it('go on being copies on a new session, and their replies come back from it', () => {
     const talk = new Talk();
     talk.a.skip(9);

@@ -186,7 +186,12 @@ function headers(): string {
   const observed = say('a', 'CON GET to observe', { code: METHOD.get, id: 5, token: handle });
   say('b', 'CON 2.05 to the observer', { code: CONTENT, id: 2, token: observed.token });
   talk.renew();
-  say('a', 'the last CON PUT again on the next session, with the resend bit', { ...put, id: 4 }, { copy: 1 });
+  say(
+    'a',
+    'the last CON PUT again on the next session, with the resend bit',
+    { ...put, id: 4, token: another },
+    { copy: 1 },
+  );
   return block(fields);
 }
 

@@ -35,8 +35,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'no key and nonce twice',
     'a control record takes no number',
     'src/pipe/session.ts',
-    'this.#nextNumber += numbers;',
-    "if (kind === 'data') this.#nextNumber += numbers;",
+    'const number = this.#nextNumber;\n    this.#nextNumber += numbers;',
+    "const number = this.#nextNumber;\n    if (kind === 'data') this.#nextNumber += numbers;",
   ),
   simulated(
     'no key and nonce twice',
@@ -44,13 +44,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'src/pipe/opening.ts',
     "if (this.#answers.some((known) => equal(known, ephemeral))) return bad('known');",
     '',
-  ),
-  simulated(
-    'no key and nonce twice',
-    'an old disk goes on under its old salt',
-    'src/pipe/state.ts',
-    '      row,\n      this.bootId,\n',
-    '      row,\n      row.ownSalts[0]!,\n',
   ),
   simulated(
     'nothing forged is delivered',
@@ -79,6 +72,13 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'src/pipe/session.ts',
     'const isStale = genuine.ownSalt > 0;',
     'const isStale = genuine.ownSalt < 0;',
+  ),
+  simulated(
+    'nothing is delivered twice',
+    'an old disk goes on under its old salt',
+    'src/pipe/state.ts',
+    '      row,\n      this.bootId,\n',
+    '      row,\n      row.ownSalts[0]!,\n',
   ),
   simulated(
     'an id names one message, and a message has one id',
@@ -121,6 +121,13 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'src/pipe/path.ts',
     'if (candidate === undefined || candidate.budget < bytes) return undefined;',
     'if (candidate === undefined) return undefined;',
+  ),
+  simulated(
+    'no address gets more than three times what came from it',
+    'whoever repeats an XX1 and an XX3 gets the session',
+    'src/pipe/responder.ts',
+    'if (known.address !== from) known.isElsewhere = true;',
+    '',
   ),
   simulated(
     'every session heals in a bounded number of round trips',
@@ -203,14 +210,14 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'a forged record moves the address',
     'src/pipe/session.ts',
     "if (genuine === undefined) return { kind: 'forged' };",
-    "if (genuine === undefined) { this.path.heard(from, 1_000, makeChallenge); return { kind: 'forged' }; }",
+    "if (genuine === undefined) { const c = makeChallenge(); this.path.heard(from, 1_000, () => c); this.path.answered(from, c); return { kind: 'forged' }; }",
   ),
   found(
     'key_schedule.test.ts',
     'keys that are over are erased in memory',
     'the key of an epoch that is over stays in memory',
     'src/pipe/key_schedule.ts',
-    'this.#previous?.fill(0);',
+    'for (const key of this.#keys) key.fill(0);',
     '',
   ),
   found(
@@ -239,7 +246,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ),
   found(
     'cookie.test.ts',
-    'a cookie that is not good is worth nothing',
+    'a cookie that was made up gets nothing',
     'any cookie is good',
     'src/pipe/responder.ts',
     'record.cookie !== undefined && this.#cookies.isGood(record.cookie, from, digest, now)',

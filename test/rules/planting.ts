@@ -65,7 +65,8 @@ export async function runTests(
           transform(code: string, id: string) {
             if (bug === undefined || id !== join(ROOT, bug.file)) return undefined;
             const parts = code.split(bug.correct);
-            if (parts.length !== 2) throw new Error(`${parts.length - 1} times in ${bug.file}: ${bug.correct}`);
+            if (parts.length !== 2)
+              throw new Error(`${parts.length - 1} times in ${bug.file}: ${bug.correct}`);
             isPlanted = true;
             return parts.join(bug.wrong);
           },
@@ -80,7 +81,8 @@ export async function runTests(
     for (const test of module.children.allTests()) {
       const { state, errors = [] } = test.result();
       if (state === 'passed') passed++;
-      if (state === 'failed') failed.push({ title: test.fullName, message: errors.map(messagesOf).join('\n') });
+      if (state === 'failed')
+        failed.push({ title: test.fullName, message: errors.map(messagesOf).join('\n') });
     }
   }
   await vitest.close();

@@ -3,7 +3,6 @@ import { badLinks } from '../coap/bad_links.ts';
 import { underFire } from '../coap/under_fire.ts';
 import { soak } from '../exchange/any_link.ts';
 import { anyBytes } from '../pipe/any_bytes.ts';
-import { attackedNetwork } from '../pipe/attacked_network.ts';
 
 /* What the unit suite does with a few seeds, with many. */
 
@@ -13,7 +12,6 @@ describe('CoAP', () => {
 });
 
 describe('the pipe', () => {
-  attackedNetwork(1_000);
   anyBytes(400_000);
 });
 

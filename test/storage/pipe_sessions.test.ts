@@ -36,3 +36,21 @@ test('writes take place in their order, so that an id may go to the next session
   await store.commit([{ kind: 'forget', local: 7 }]);
   expect(await store.load()).toEqual([]);
 });
+
+test('of the early data of a key the highest generation is kept, for each link, the newest at the end', async () => {
+  const database = temporaryDatabase();
+  const [udp, radio] = [
+    pipeSessionStore(database, IN_CLEAR, 'udp'),
+    pipeSessionStore(database, IN_CLEAR, 'radio'),
+  ];
+  const [x, y] = [random.bytes(32), random.bytes(32)];
+  const early = (noisePublic: Uint8Array, generation: number) =>
+    ({ kind: 'early', noisePublic, generation }) as const;
+  await udp.commit([early(x, 2 ** 47), early(y, 7), early(x, 5)]);
+  await radio.commit([early(x, 3)]);
+  expect(await udp.loadEarly()).toEqual([
+    { noisePublic: y, generation: 7 },
+    { noisePublic: x, generation: 2 ** 47 },
+  ]);
+  expect(await radio.loadEarly()).toEqual([{ noisePublic: x, generation: 3 }]);
+});
