@@ -9,6 +9,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   peers: async () => (await import('./peers.ts')).peersCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
+  bench: async () => (await import('./bench/command.ts')).benchCommand(),
 };
 
 const program = new Command('ravine')
@@ -24,7 +25,8 @@ Examples:
   ravine demo                           two servers, a 100 bit/s link, one message
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
-  ravine coap discover coap://localhost what a CoAP server has`,
+  ravine coap discover coap://localhost what a CoAP server has
+  ravine bench wire                     what a message costs on the wire`,
   );
 
 const asked = process.argv[2] ?? '';

@@ -1,0 +1,226 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { hex, utf8 } from '../../../src/base/bytes.ts';
+import { seededRandom } from '../../../src/base/random.ts';
+import { encodeJson } from '../../../src/compact/cbor.ts';
+import { MAX_MESSAGE_BYTES } from '../../../src/compact/mixer/contexts.ts';
+import { MAX_HISTORY_BYTES, MAX_HISTORY_MESSAGES } from '../../../src/compact/mixer/history.ts';
+import { type Adaptation, Model } from '../../../src/compact/mixer/model.ts';
+import { Predictor } from '../../../src/compact/mixer/predictor.ts';
+import type { JsonValue } from '../../../src/matrix/json.ts';
+import { SlowMixer } from './slow_mixer.ts';
+import { madeUpBuckets, madeUpState, randomTables } from './synthetic.ts';
+
+const SEED = 5;
+const artifact = readFileSync(join(import.meta.dirname, '../../../src/compact/artifacts/small.mix'));
+
+const LINES = [
+  'The ferry leaves from the north pier at half past six',
+  'Le bac part du quai nord à six heures et demie',
+  'Die Fähre fährt um halb sieben vom Nordkai ab',
+  'El transbordador sale del muelle norte a las seis y media',
+  'A balsa parte do cais norte às seis e meia',
+  'Паром отходит от северного причала в половине седьмого',
+  'تغادر العبارة من الرصيف الشمالي في السادسة والنصف',
+  '渡轮六点半从北码头出发',
+  '👍🏽 ok',
+  '\u{FEFF}',
+];
+
+let model: Model;
+beforeAll(() => {
+  const parsed = Model.parse(artifact);
+  if (!parsed.ok) throw new Error(parsed.problem);
+  model = parsed.value;
+});
+
+const encoded = (message: Uint8Array, adaptation?: Adaptation): Uint8Array =>
+  model.encode(message, adaptation)!;
+const digestOf = (parts: readonly Uint8Array[]): string => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(`${part.length} `).update(part);
+  return hash.digest('hex');
+};
+
+describe('the mixer', () => {
+  it('gives back any bytes', () => {
+    const messages = fc.oneof(
+      fc.uint8Array({ maxLength: 200 }),
+      fc.string({ unit: 'grapheme', maxLength: 60 }).map(utf8),
+      fc
+        .json()
+        .map((text) => encodeJson(JSON.parse(text) as JsonValue))
+        .filter(({ length }) => length <= MAX_MESSAGE_BYTES),
+    );
+    fc.assert(
+      fc.property(messages, (message) => {
+        expect(model.decode(encoded(message), MAX_MESSAGE_BYTES)).toEqual({ ok: true, value: message });
+      }),
+      { seed: SEED, numRuns: 300 },
+    );
+  });
+
+  it('gives back the longest message, and refuses a longer one', () => {
+    const random = seededRandom(SEED);
+    const longest = random.bytes(MAX_MESSAGE_BYTES);
+    expect(model.decode(encoded(longest), MAX_MESSAGE_BYTES)).toEqual({ ok: true, value: longest });
+    expect(model.encode(random.bytes(MAX_MESSAGE_BYTES + 1))).toBeUndefined();
+  });
+
+  it('gives back a line of each language in less than half its bytes', () => {
+    for (const line of LINES.slice(0, 8)) {
+      const message = utf8(line);
+      const packed = encoded(message);
+      expect(model.decode(packed, message.length)).toEqual({ ok: true, value: message });
+      expect(packed.length, line).toBeLessThan(message.length / 2);
+    }
+  });
+
+  it('spends little more than their length on bytes that say nothing', () => {
+    const message = seededRandom(SEED).bytes(1000);
+    expect(encoded(message).length).toBeLessThan(1080);
+  });
+
+  it('spends nothing on the end of CBOR that is complete', () => {
+    const event = encodeJson({ msgtype: 'm.text', body: LINES[0]! });
+    const rest = encoded(event).length - encoded(utf8(LINES[0]!)).length;
+    expect(rest).toBeLessThanOrEqual(4);
+  });
+
+  it('needs no byte for the most probable end: bytes never end with a zero', () => {
+    for (const line of LINES) expect(encoded(utf8(line)).at(-1)).not.toBe(0);
+    expect(model.decode(Uint8Array.of(1, 0), 10)).toEqual({ ok: false, problem: 'not canonical' });
+  });
+
+  it('answers any bytes with a message or a problem, never longer than was asked for', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 64 }), fc.nat(300), (bytes, maxBytes) => {
+        const opened = model.decode(bytes, maxBytes);
+        if (opened.ok) expect(opened.value.length).toBeLessThanOrEqual(maxBytes);
+        else expect(['too large', 'not canonical']).toContain(opened.problem);
+      }),
+      { seed: SEED, numRuns: 300 },
+    );
+  });
+
+  it('never stops the work of hostile bytes later than at the longest message', () => {
+    const opened = model.decode(seededRandom(SEED).bytes(100_000), Number.MAX_SAFE_INTEGER);
+    expect(opened.ok).toBe(false);
+  });
+
+  it('says the same of every message whatever it coded before', () => {
+    const first = LINES.map((line) => encoded(utf8(line)));
+    for (let i = 0; i < 20; i++) model.decode(seededRandom(i).bytes(40), 200);
+    model.learn(utf8(LINES[3]!));
+    expect(LINES.map((line) => encoded(utf8(line)))).toEqual(first);
+  });
+
+  it('agrees to the bit with the slow twin, with and without earlier messages', () => {
+    const tables = randomTables(SEED);
+    const slow = new SlowMixer(tables, { state: madeUpState });
+    const fast = new Predictor(tables);
+    const events = [
+      utf8('Hi!'),
+      utf8('Привет, 你好'),
+      encodeJson({ a: ['x', 1, { b: 'Hi!' }] }),
+      utf8('Hi! Hi!'),
+    ];
+    const fastDecisions = (message: Uint8Array, structured: boolean): number[] => {
+      const probabilities: number[] = [];
+      fast.begin([madeUpBuckets], { bytes: new Uint8Array(0), starts: [0] }, structured);
+      for (let i = 0; i <= message.length; i++) {
+        if (fast.contexts.mayEnd) {
+          probabilities.push(fast.endProbability());
+          fast.learnEnd(i === message.length ? 1 : 0);
+        }
+        if (i === message.length) break;
+        for (let place = 7; place >= 0; place--) {
+          probabilities.push(fast.probability());
+          fast.learn((message[i]! >> place) & 1);
+        }
+      }
+      return probabilities;
+    };
+    for (const [i, message] of events.entries()) {
+      const expected = slow.decisions(message, i === 2, false).map(({ probability }) => probability);
+      expect(fastDecisions(message, i === 2)).toEqual(expected);
+    }
+  });
+
+  it('writes the bytes that it has always written', () => {
+    const trained = { id: 9, tables: randomTables(SEED), buckets: madeUpBuckets };
+    const synthetic = new Model(trained);
+    let adaptation: Adaptation | undefined;
+    const parts: Uint8Array[] = [];
+    for (const line of [...LINES, ...LINES]) {
+      parts.push(synthetic.encode(utf8(line), adaptation)!);
+      adaptation = synthetic.learn(utf8(line), adaptation);
+    }
+    for (const line of LINES) parts.push(synthetic.encode(encodeJson({ body: line }))!);
+    expect(digestOf(parts)).toMatchInlineSnapshot();
+  });
+});
+
+describe('what is learnt from a conversation', () => {
+  it('makes the third greeting cost two bytes at most', () => {
+    let adaptation: Adaptation | undefined;
+    for (let i = 0; i < 2; i++) adaptation = model.learn(utf8('Hello?'), adaptation);
+    const third = encoded(utf8('Hello?'), adaptation);
+    expect(third.length).toBeLessThanOrEqual(2);
+    expect(model.decode(third, 100, adaptation)).toEqual({ ok: true, value: utf8('Hello?') });
+  });
+
+  it('is the same for both ends, and does not change what others know', () => {
+    const alone = encoded(utf8(LINES[0]!));
+    const ends = [0, 1].map(() =>
+      LINES.reduce<Adaptation | undefined>((known, line) => model.learn(utf8(line), known), undefined),
+    );
+    const [one, other] = ends.map((known) => encoded(utf8(LINES[0]!), known));
+    expect(one).toEqual(other);
+    expect(one!.length).toBeLessThan(alone.length / 3);
+    expect(encoded(utf8(LINES[0]!))).toEqual(alone);
+  });
+
+  it('leaves an older generation as it was', () => {
+    const older = model.learn(utf8(LINES[0]!));
+    const before = hex(encoded(utf8(LINES[1]!), older));
+    model.learn(utf8(LINES[1]!), older);
+    expect(hex(encoded(utf8(LINES[1]!), older))).toBe(before);
+  });
+
+  it('stays within its bounds however long the conversation is', () => {
+    const random = seededRandom(SEED);
+    let adaptation: Adaptation | undefined;
+    for (let i = 0; i < 40; i++) {
+      const message = random.bytes(random.integer(MAX_MESSAGE_BYTES + 100));
+      adaptation = model.learn(message, adaptation);
+      expect(adaptation.history.bytes.length).toBeLessThanOrEqual(MAX_HISTORY_BYTES);
+      expect(adaptation.history.starts.length).toBeLessThanOrEqual(MAX_HISTORY_MESSAGES + 1);
+    }
+    const line = utf8(LINES[0]!);
+    expect(model.decode(encoded(line, adaptation), 100, adaptation)).toEqual({ ok: true, value: line });
+  });
+});
+
+describe('an artifact', () => {
+  it('that was damaged is a problem or another model, never an exception', () => {
+    fc.assert(
+      fc.property(fc.nat(artifact.length - 1), fc.nat(254), (at, change) => {
+        const damaged = Uint8Array.from(artifact);
+        damaged[at] = (damaged[at]! + 1 + change) & 255;
+        const parsed = Model.parse(damaged);
+        if (parsed.ok) expect(parsed.value.encode(utf8(LINES[0]!))).toBeDefined();
+      }),
+      { seed: SEED, numRuns: 25 },
+    );
+  });
+
+  it('that was cut off is a problem', () => {
+    for (const length of [0, 5, 7, 8, 1000, artifact.length - 1]) {
+      expect(Model.parse(artifact.subarray(0, length)).ok).toBe(false);
+    }
+  });
+});
