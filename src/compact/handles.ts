@@ -2,9 +2,9 @@ import type { HandleMark, HandleProblem, MessageHandles } from './context.ts';
 import { HANDLE_KINDS, type HandleKind } from './forms.ts';
 
 /** Handles of a kind; the same for every peer: a writer keeps it, a reader refuses what is beyond. */
-export const MAX_HANDLES = 1024;
-/** UTF-16 units of a text that gets a handle: more than any id has. The same for every peer. */
-export const MAX_HANDLE_LENGTH = 512;
+export const MAX_HANDLES = 512;
+/** UTF-16 units of a text that gets a handle: what an id has at most. The same for every peer. */
+export const MAX_HANDLE_LENGTH = 255;
 
 // Ours.
 /** Messages of a writer that are not over; the ones beyond name nothing by handles. */

@@ -66,15 +66,16 @@ const TEMPLATES: Readonly<Record<string, string>> = {
 const BASE = '/_matrix/client/v3/';
 
 /**
- * The segments of the path that such a short one stands for; undefined where it is none. A parameter that is not there at the
- * end stands for nothing, as an empty state key does.
+ * The segments of the path that such a short one stands for; undefined where it is none. There are as many as the path has
+ * parameters; an empty state key at the end may be missing.
  */
 export function expandPath(segments: readonly string[]): string[] | undefined {
   const [first = '', ...parameters] = segments;
   const template = Object.hasOwn(TEMPLATES, first) ? TEMPLATES[first]! : undefined;
   if (template === undefined) return undefined;
-  const names = template.match(/\{\w+\}/g) ?? [];
-  if (parameters.length > names.length) return undefined;
+  const wanted = template.match(/\{\w+\}/g)?.length ?? 0;
+  const given = parameters.length + (template.endsWith('/{stateKey}') ? 1 : 0);
+  if (parameters.length !== wanted && given !== wanted) return undefined;
   let next = 0;
   return (template.startsWith('/') ? template : BASE + template)
     .slice(1)

@@ -6,6 +6,7 @@ import { systemClock } from '../base/time.ts';
 import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
 import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
+import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import { webSocketUpgrader } from '../link/websocket_server.ts';
 import { migrate } from '../storage/migrate.ts';
 import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
@@ -33,11 +34,13 @@ const FOLDER_MODE = 0o700;
 
 /**
  * Opens everything that a configuration names, and serves.
+ * @param observer told of every datagram
  * @throws ConfigError, MigrationError, or the system's error where an address cannot be bound
  */
 export async function openServer(
   config: Config,
   log: Logger = createLogger(config.log.level),
+  observer?: (observation: ExchangeObservation) => void,
 ): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
   const opened: { close(): Promise<void> }[] = [];
@@ -64,6 +67,7 @@ export async function openServer(
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
+      ...(observer && { observer }),
     });
     opened.push({ close: () => homeserver.stop() });
     const webSocket = links?.webSocket;

@@ -50,10 +50,10 @@ export class Counts implements BucketSource {
   readonly #keys: Int32Array;
   readonly #rows: Int32Array;
   readonly counts: Uint8Array;
-  /** The hash of each row's context, its kind, and whether it is about the second half of a byte. */
+  /** The hash of each row's context, its kind, and which part of a byte it is about. */
   readonly hashes: Int32Array;
   readonly kinds: Uint8Array;
-  readonly second: Uint8Array;
+  readonly parts: Int8Array;
   /** Whether a row was seen in a sample that is worth more than others. */
   readonly #precious: Uint8Array;
   length = 0;
@@ -73,7 +73,7 @@ export class Counts implements BucketSource {
     this.counts = new Uint8Array(capacity * ROW);
     this.hashes = new Int32Array(capacity);
     this.kinds = new Uint8Array(capacity);
-    this.second = new Uint8Array(capacity);
+    this.parts = new Int8Array(capacity);
     this.#precious = new Uint8Array(capacity);
   }
 
@@ -114,7 +114,6 @@ export class Counts implements BucketSource {
     const row = part === END_PART ? first : this.find(hash, part);
     if (row < 0 || (row !== first && LEVEL_OF_COUNT[Math.min(this.total(row), MAX_COUNT)]! < least))
       return false;
-    target.fill(0, at, at + BUCKET_BYTES);
     target[at + ROOT] = this.state(row, ROOT);
     for (let node = ROOT + 1; node < BUCKET_BYTES; node++) {
       // The count of a branch is at the node that it leaves.
@@ -126,10 +125,17 @@ export class Counts implements BucketSource {
 
   /** The row of a bucket, -1 where there is none. */
   find(hash: number, part: number): number {
+    return this.#rows[this.#locate(hash, part)]!;
+  }
+
+  /** The slot of a bucket, or the empty one where it belongs. Keys alone could be those of two. */
+  #locate(hash: number, part: number): number {
     const key = bucketHash(hash, part);
-    let slot = this.#slot(key);
-    while (this.#rows[slot]! >= 0 && this.#keys[slot] !== key) slot = (slot + 1) & this.#mask;
-    return this.#rows[slot]!;
+    for (let slot = this.#slot(key); ; slot = (slot + 1) & this.#mask) {
+      const row = this.#rows[slot]!;
+      if (row < 0) return slot;
+      if (this.#keys[slot] === key && this.hashes[row] === hash && this.parts[row] === part) return slot;
+    }
   }
 
   #step(row: number, bits: number, count: number, change: 1 | -1): void {
@@ -145,18 +151,14 @@ export class Counts implements BucketSource {
   }
 
   #findOrAdd(kind: number, hash: number, part: number): number {
-    const key = bucketHash(hash, part);
-    let slot = this.#slot(key);
-    while (this.#rows[slot]! >= 0) {
-      if (this.#keys[slot] === key) return this.#rows[slot]!;
-      slot = (slot + 1) & this.#mask;
-    }
+    const slot = this.#locate(hash, part);
+    if (this.#rows[slot]! >= 0) return this.#rows[slot]!;
     assert(this.length < this.#capacity, 'the table has room for all contexts of the corpus');
-    this.#keys[slot] = key;
+    this.#keys[slot] = bucketHash(hash, part);
     this.#rows[slot] = this.length;
     this.hashes[this.length] = hash;
     this.kinds[this.length] = kind;
-    this.second[this.length] = part === FIRST_HALF || part === END_PART ? 0 : 1;
+    this.parts[this.length] = part;
     return this.length++;
   }
 

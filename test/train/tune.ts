@@ -1,5 +1,5 @@
 import type { Random } from '../../src/base/random.ts';
-import { BUCKET_BYTES, BucketTable, bucketHash, ROOT } from '../../src/compact/mixer/buckets.ts';
+import { BucketTable, bucketHash, ROOT } from '../../src/compact/mixer/buckets.ts';
 import { Contexts, MAX_MESSAGE_BYTES } from '../../src/compact/mixer/contexts.ts';
 import { append, type History, NO_HISTORY, RUN_CLASSES } from '../../src/compact/mixer/history.ts';
 import { ONE } from '../../src/compact/mixer/logistic.ts';
@@ -60,7 +60,6 @@ export function countStates(samples: readonly Sample[], counts: Counts, random: 
         let at = touched.find(key);
         if (at < 0) {
           at = touched.add(key);
-          touched.states.fill(0, at, at + BUCKET_BYTES);
           counts.read(kind, hash, part, touched.states, at);
         }
         let node = ROOT;

@@ -1,7 +1,8 @@
 import { deflateSync } from 'fflate';
 import { concat, utf8 } from '../../src/base/bytes.ts';
 import { MAGIC, WEIGHT_SHIFT } from '../../src/compact/mixer/artifact.ts';
-import { BUCKET_BYTES, ROOT } from '../../src/compact/mixer/buckets.ts';
+import { BUCKET_BYTES, END_PART, FIRST_HALF, ROOT } from '../../src/compact/mixer/buckets.ts';
+import { ONES_LEVEL, ZEROS_LEVEL } from '../../src/compact/mixer/node_state.ts';
 import { KINDS, type Tables } from '../../src/compact/mixer/predictor.ts';
 import {
   DELTA_BASE,
@@ -10,9 +11,7 @@ import {
   leastLevel,
   NO_LEVEL,
   nodesOf,
-  onesLevel,
   STATE_OFFSET,
-  zerosLevel,
 } from '../../src/compact/mixer/primed_buckets.ts';
 import type { Counts } from './counts.ts';
 
@@ -27,10 +26,17 @@ export function writeArtifact(id: number, tables: Tables, counts: Counts): Uint8
   ];
   const rows = Array.from({ length: KINDS }, (): number[] => []);
   for (let row = 0; row < counts.length; row++) {
-    if (counts.second[row] === 0 && counts.kept(row)) rows[counts.kinds[row]!]!.push(row);
+    const whole = counts.parts[row] === FIRST_HALF || counts.parts[row] === END_PART;
+    if (whole && counts.kept(row)) rows[counts.kinds[row]!]!.push(row);
   }
   for (const [kind, kept] of rows.entries()) parts.push(...trees(kind, kept, counts));
-  return concat(utf8(MAGIC), Uint8Array.of(id), deflateSync(concat(...parts), { level: 9, mem: 12 }));
+  const whole = concat(...parts);
+  return concat(
+    utf8(MAGIC),
+    Uint8Array.of(id),
+    uint32(whole.length),
+    deflateSync(whole, { level: 9, mem: 12 }),
+  );
 }
 
 /** The trees of one kind: how many, how many bytes of keys and of states, the keys and the states. */
@@ -86,7 +92,7 @@ interface Node {
 /** The states of a node and of those below it; below the first half of a byte there is the row of the second. */
 function pushStates(states: number[], counts: Counts, { row, node, depth, level, least }: Node): void {
   const state = counts.state(row, node);
-  const [zeros, ones] = [zerosLevel(state), onesLevel(state)];
+  const [zeros, ones] = [ZEROS_LEVEL[state]!, ONES_LEVEL[state]!];
   const follows = level !== NO_LEVEL && zeros + ones === level && (zeros === 0 || ones === 0);
   states.push(follows ? (ones === 0 ? 0 : 1) : state + STATE_OFFSET);
   if (depth === LAST_DEPTH) return;

@@ -63,7 +63,7 @@ export async function callDirectly(
 
 /** A client in a pipe. It brings its access token in each request: nothing else says yet whose pipe it is. */
 export function pipeClient(world: World, server: string, account: Account, name: string): Client {
-  const random = world.random();
+  const random = world.dice();
   const socket = new ExchangeSocket({
     link: world.clientLink(name),
     clock: world.time.clock,
@@ -95,7 +95,7 @@ export function pipeClient(world: World, server: string, account: Account, name:
 /** A client that speaks CoAP (RFC 7252) with CBOR bodies, outside of any pipe. */
 export function plainClient(world: World, server: string, account: Account, name: string): Client {
   const { clock } = world.time;
-  const socket = new CoapSocket({ link: world.clientLink(name), clock, random: world.random() });
+  const socket = new CoapSocket({ link: world.clientLink(name), clock, random: world.dice() });
   return {
     name,
     async call(call) {

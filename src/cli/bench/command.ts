@@ -28,7 +28,8 @@ Examples:
 Whole homeservers and clients talk over an emulated link in virtual time, and each datagram is captured on it. The same
 exchanges run once more over HTTPS and JSON on 127.0.0.1, to compare. It takes about a minute.
 
-What the product cannot do yet is told as such, and counts as over budget. Exit status: 0 where every budget is kept, 1
+What the product cannot do yet is told as such, and counts as over budget; so does, with --no-https, what is judged by its
+ratio to HTTPS. Exit status: 0 where every budget is kept, 1
 where one is not.
 
 Examples:

@@ -18,8 +18,8 @@ import type { Account, ClientCall } from './clients.ts';
 import { TcpRelay, TcpTraffic } from './tcp_relay.ts';
 
 const LOOPBACK = '127.0.0.1';
-/** How long traffic still counts after a measured step: the answer to the last transaction is on its way. */
-const SETTLE_MS: Millis = 150;
+/** Nothing has crossed for this long: what was under way, such as the answer to a transaction, has ended. */
+const QUIET_MS: Millis = 150;
 
 /** Bytes on an Ethernet wire, both directions, of an exchange over HTTPS and JSON. */
 export interface HttpsCost {
@@ -99,12 +99,12 @@ export class HttpsWorld {
     this.#relays.set(name, await this.#relayTo(name, this.traffic));
   }
 
-  /** Runs `act`, and returns what crossed the relays meanwhile and right after. */
+  /** Runs `act`, and returns what crossed the relays meanwhile and until they were quiet. */
   async measure<T>(act: () => Promise<T>): Promise<{ readonly value: T; readonly bytes: number }> {
-    await sleep(systemClock, SETTLE_MS);
+    await this.#quiet();
     this.traffic.take();
     const value = await act();
-    await sleep(systemClock, SETTLE_MS);
+    await this.#quiet();
     return { value, bytes: this.traffic.take() };
   }
 
@@ -123,6 +123,13 @@ export class HttpsWorld {
     for (const relay of this.#opened) await relay.close();
     for (const close of this.#closing.splice(0).reverse()) await close();
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #quiet(): Promise<void> {
+    for (let before = -1; before !== this.traffic.crossedBytes; ) {
+      before = this.traffic.crossedBytes;
+      await sleep(systemClock, QUIET_MS);
+    }
   }
 
   async #relayTo(name: string, traffic: TcpTraffic): Promise<TcpRelay> {

@@ -62,15 +62,15 @@ export function ratiosOf({ bytes, https }: Row): HttpsCost | undefined {
   return { kept: https.kept / total, perConnection: https.perConnection / total };
 }
 
-/** Whether a row is in its budget: each direction, and each ratio. A ratio that was not measured is not judged. */
+/** Whether a row is in its budget: each direction, and each ratio. A ratio that was not measured is not kept. */
 export function isKept(row: Row): boolean {
   const { budget, bytes, notYet } = row;
   if (notYet !== undefined || bytes === undefined) return false;
+  if (budget.bytes !== undefined && !isWithin(bytes, budget.bytes)) return false;
   const ratios = ratiosOf(row);
   return (
-    (budget.bytes === undefined || isWithin(bytes, budget.bytes)) &&
-    (ratios === undefined ||
-      (ratios.kept >= (budget.ratio ?? 0) && ratios.perConnection >= (budget.ratioPerConnection ?? 0)))
+    (ratios?.kept ?? 0) >= (budget.ratio ?? 0) &&
+    (ratios?.perConnection ?? 0) >= (budget.ratioPerConnection ?? 0)
   );
 }
 

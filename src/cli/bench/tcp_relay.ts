@@ -24,6 +24,8 @@ interface Flight {
 
 /** What has crossed since it was asked for last. */
 export class TcpTraffic {
+  /** Bytes of TLS records since the beginning, whatever was taken. */
+  crossedBytes = 0;
   #connections = 0;
   /** By connection. */
   readonly #flights = new Map<object, Flight[]>();
@@ -33,6 +35,7 @@ export class TcpTraffic {
   }
 
   crossed(connection: object, answers: boolean, bytes: number): void {
+    this.crossedBytes += bytes;
     const flights = this.#flights.get(connection) ?? [];
     this.#flights.set(connection, flights);
     const last = flights.at(-1);

@@ -89,7 +89,7 @@ export class World {
     const server = await this.until(
       startEphemeral({
         clock: this.time.clock,
-        random: this.random(),
+        random: this.dice(),
         work: this.time.work,
         folder: this.#folder,
         link: this.#join(name),
@@ -130,7 +130,7 @@ export class World {
   }
 
   /** Other dice at each call: a process that is started again throws other ones. */
-  random(): ReturnType<typeof seededRandom> {
+  dice(): ReturnType<typeof seededRandom> {
     return seededRandom(this.#seed * 1_000 + this.#starts++);
   }
 

@@ -1,4 +1,4 @@
-import { Inflate } from 'fflate';
+import { inflateSync } from 'fflate';
 import { fromUtf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
 import type { BucketSource } from './buckets.ts';
@@ -12,6 +12,8 @@ import { NO_LEVEL, nodesOf, PrimedContexts, PrimedTrees } from './primed_buckets
 export const MAGIC = 'RVNMIX1';
 /** How many of the lowest bits of a weight an artifact leaves out. */
 export const WEIGHT_SHIFT = 8;
+/** Bytes of the length of what is packed. */
+const LENGTH_BYTES = 4;
 /** The most that an artifact may unpack to, in bytes. */
 const MAX_ARTIFACT_BYTES = 32 * 1024 * 1024;
 
@@ -23,15 +25,17 @@ export interface Trained {
 }
 
 /**
- * Reads an artifact: the magic and the model's id (one byte) in clear, and behind them in raw Deflate all numbers, big
- * endian: the probabilities of states and runs (2 bytes each), the weights of the mixers and of the last one (2 bytes
+ * Reads an artifact: the magic, the model's id (1 byte) and the length of the rest (4), which is raw Deflate of all numbers,
+ * big endian: the probabilities of states and runs (2 bytes each), the weights of the mixers and of the last one (2 bytes
  * each), how trees were pruned (2 bytes), and for each kind of context how many trees, bytes of keys and states it has (4 bytes each), the keys and the states.
  */
 export function parseArtifact(bytes: Uint8Array): Result<Trained> {
   if (fromUtf8(bytes.subarray(0, MAGIC.length)) !== MAGIC) return bad('not a model of this version');
   const id = bytes[MAGIC.length];
   if (id === undefined || id === 0) return bad('a model has an id from 1 to 255');
-  const unpacked = inflateAll(bytes.subarray(MAGIC.length + 1));
+  const length = new Reader(bytes.subarray(MAGIC.length + 1)).uint32();
+  if (length > MAX_ARTIFACT_BYTES) return bad('too large');
+  const unpacked = inflate(bytes.subarray(MAGIC.length + 1 + LENGTH_BYTES), length);
   if (unpacked === undefined) return bad('not Deflate');
   const reader = new Reader(unpacked);
   const states = reader.probabilities(KINDS * STATES);
@@ -59,29 +63,14 @@ export function parseArtifact(bytes: Uint8Array): Result<Trained> {
   return ok({ id, tables: { states, runs, mixers, finals }, buckets: new PrimedContexts(kinds) });
 }
 
-function inflateAll(packed: Uint8Array): Uint8Array | undefined {
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  const stream = new Inflate((piece) => {
-    pieces.push(piece);
-    length += piece.length;
-  });
-  const step = 1 << 16;
+/** Inflates into an array of the length that is said, so that what is longer costs nothing. */
+function inflate(packed: Uint8Array, length: number): Uint8Array | undefined {
   try {
-    for (let at = 0; at < packed.length; at += step) {
-      stream.push(packed.subarray(at, at + step), at + step >= packed.length);
-      if (length > MAX_ARTIFACT_BYTES) return undefined;
-    }
+    const unpacked = inflateSync(packed, { out: new Uint8Array(length) });
+    return unpacked.length === length ? unpacked : undefined;
   } catch {
     return undefined;
   }
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
 }
 
 /** Reads numbers, zeros beyond the end, and remembers whether there was one. */

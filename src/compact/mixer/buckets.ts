@@ -3,10 +3,15 @@ export const BUCKET_BYTES = 16;
 /** The root of a bucket's tree: the first of the four bits. */
 export const ROOT = 1;
 
+/** Numbers of a slot of the table; a power of two, so that a slot is in one line of the cache. */
+const SLOT = 4;
+const ROW = 1;
+const ROUND = 2;
+
 /** Where what was learnt in training, or from earlier messages, is found. */
 export interface BucketSource {
   /**
-   * Copies a bucket to `target` at `at`, and says whether there is one; else leaves `target` as it is.
+   * Copies a bucket to `target` at `at`, where zeros are, and says whether there is one.
    * @param kind which context it is, or which one asked whether the message ends: below KINDS
    * @param part FIRST_HALF, END_PART, or for the second half of a byte the first one
    */
@@ -21,12 +26,10 @@ export class BucketTable implements BucketSource {
   readonly states: Uint8Array;
   readonly #capacity: number;
   readonly #mask: number;
+  /** Of each slot the key, the row and in which round it was made (one of an older round is none), side by side. */
+  readonly #slots: Int32Array;
+  /** The key of each row. */
   readonly #keys: Int32Array;
-  readonly #rows: Int32Array;
-  /** The hash of each row. */
-  readonly #hashes: Int32Array;
-  /** In which round each entry was made: one of an older round is none. */
-  readonly #rounds: Int32Array;
   #round = 1;
   #count = 0;
 
@@ -35,15 +38,9 @@ export class BucketTable implements BucketSource {
     while (slots < 2 * capacity) slots *= 2;
     this.#capacity = capacity;
     this.#mask = slots - 1;
-    this.#keys = new Int32Array(slots);
-    this.#rows = new Int32Array(slots);
-    this.#rounds = new Int32Array(slots);
-    this.#hashes = new Int32Array(capacity);
+    this.#slots = new Int32Array(slots * SLOT);
+    this.#keys = new Int32Array(capacity);
     this.states = new Uint8Array(capacity * BUCKET_BYTES);
-  }
-
-  get count(): number {
-    return this.#count;
   }
 
   get full(): boolean {
@@ -55,48 +52,53 @@ export class BucketTable implements BucketSource {
     this.#count = 0;
   }
 
-  /** Where in `states` the bucket of this hash begins; -1 where there is none. */
-  find(hash: number): number {
-    for (let slot = this.#slot(hash); this.#rounds[slot] === this.#round; slot = (slot + 1) & this.#mask) {
-      if (this.#keys[slot] === hash) return this.#rows[slot]! * BUCKET_BYTES;
-    }
-    return -1;
+  /** Where in `states` the bucket of this key begins; -1 where there is none. */
+  find(key: number): number {
+    const slot = this.#locate(key);
+    return this.#slots[slot + ROUND] === this.#round ? this.#slots[slot + ROW]! * BUCKET_BYTES : -1;
   }
 
-  /** Makes an entry for a hash that has none; its bytes are what was left there. */
-  add(hash: number): number {
-    let slot = this.#slot(hash);
-    while (this.#rounds[slot] === this.#round) slot = (slot + 1) & this.#mask;
-    this.#keys[slot] = hash;
-    this.#rounds[slot] = this.#round;
-    this.#rows[slot] = this.#count;
-    this.#hashes[this.#count] = hash;
-    return this.#count++ * BUCKET_BYTES;
+  /** Makes a bucket of zeros for a key that has none, and returns where it begins. */
+  add(key: number): number {
+    const slot = this.#locate(key);
+    const row = this.#count++;
+    this.#slots[slot] = key;
+    this.#slots[slot + ROW] = row;
+    this.#slots[slot + ROUND] = this.#round;
+    this.#keys[row] = key;
+    const at = row * BUCKET_BYTES;
+    for (let i = at; i < at + BUCKET_BYTES; i++) this.states[i] = 0;
+    return at;
   }
 
   read(_kind: number, hash: number, part: number, target: Uint8Array, at: number): boolean {
     const from = this.find(bucketHash(hash, part));
     if (from < 0) return false;
-    target.set(this.states.subarray(from, from + BUCKET_BYTES), at);
+    for (let i = 0; i < BUCKET_BYTES; i++) target[at + i] = this.states[from + i]!;
     return true;
   }
 
   /** Takes over every bucket of another table, as far as there is room. */
   absorb(other: BucketTable): void {
     for (let row = 0; row < other.#count; row++) {
-      const hash = other.#hashes[row]!;
-      let to = this.find(hash);
+      const key = other.#keys[row]!;
+      let to = this.find(key);
       if (to < 0) {
         if (this.full) continue;
-        to = this.add(hash);
+        to = this.add(key);
       }
       const from = row * BUCKET_BYTES;
       this.states.set(other.states.subarray(from, from + BUCKET_BYTES), to);
     }
   }
 
-  #slot(hash: number): number {
-    return (Math.imul(hash, 0x85eb_ca6b) >>> 12) & this.#mask;
+  /** The slot of a key, or the empty one where it belongs. */
+  #locate(key: number): number {
+    let slot = (Math.imul(key, 0x85eb_ca6b) >>> 12) & this.#mask;
+    while (this.#slots[slot * SLOT + ROUND] === this.#round && this.#slots[slot * SLOT] !== key) {
+      slot = (slot + 1) & this.#mask;
+    }
+    return slot * SLOT;
   }
 }
 

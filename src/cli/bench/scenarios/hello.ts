@@ -1,7 +1,6 @@
 import type { JsonObject } from '../../../matrix/json.ts';
 import {
   type Account,
-  type Client,
   type ClientCall,
   callDirectly,
   type pipeClient,
@@ -9,7 +8,7 @@ import {
   register,
 } from '../clients.ts';
 import { type HttpsCost, inHttpsWorld } from '../https_world.ts';
-import { type ExchangeBytes, exchangeBytes, inWorld, type World } from '../world.ts';
+import { type ExchangeBytes, exchangeBytes, inWorld } from '../world.ts';
 
 export const HELLO = 'Hello World';
 
@@ -32,6 +31,12 @@ export const sendCall = (room: string, { type, content }: Sent, n: number): Clie
   method: 'PUT',
   target: `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/${type}/m${TRANSACTION_EPOCH + n * 1000}.${n}`,
   body: content,
+});
+
+/** Asks for one event of a room. */
+export const eventCall = (room: string, event: string): ClientCall => ({
+  method: 'GET',
+  target: `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/event/${encodeURIComponent(event)}`,
 });
 
 export const createRoom = (content: JsonObject): ClientCall => ({
@@ -60,27 +65,19 @@ export async function clientSends(
     const client = make(world, 'alpha', alice, 'client');
     await world.capture(() => client.call(sendCall(room, text('the session is opened'), 0)));
     const costs: ExchangeBytes[] = [];
+    let last: unknown;
     for (const [i, sent] of all.entries()) {
-      costs.push(await clientSend(world, client, sendCall(room, sent, i + 1)));
+      const { value, datagrams } = await world.capture(() => client.call(sendCall(room, sent, i + 1)));
+      costs.push(exchangeBytes(datagrams, client.name));
+      last = value.event_id;
     }
-    const { chunk } = await world.until(
-      callDirectly(app, alice, {
-        method: 'GET',
-        target: `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/messages?dir=b&limit=1`,
-      }),
-    );
-    const [last] = chunk as { content: JsonObject }[];
-    if (JSON.stringify(last?.content) !== JSON.stringify(all.at(-1)?.content))
-      throw new Error('what was sent last is not what the room ends with');
+    // What the client was told is what the server calls the event.
+    const event = await world.until(callDirectly(app, alice, eventCall(room, String(last))));
+    if (JSON.stringify(event.content) !== JSON.stringify(all.at(-1)?.content))
+      throw new Error('the event that the client was told of is not what it has sent');
     await world.until(client.close());
     return costs;
   });
-}
-
-async function clientSend(world: World, client: Client, call: ClientCall): Promise<ExchangeBytes> {
-  const { value, datagrams } = await world.capture(() => client.call(call));
-  if (typeof value.event_id !== 'string') throw new Error('the answer to a send has no event id');
-  return exchangeBytes(datagrams, client.name);
 }
 
 /** The same sends over HTTPS and JSON. */

@@ -1,7 +1,7 @@
 import { callDirectly } from '../clients.ts';
 import type { Scenario } from '../scenario.ts';
 import { inWorld, wireBytes } from '../world.ts';
-import { HELLO, sendCall, text, twoServers } from './hello.ts';
+import { eventCall, HELLO, sendCall, text, twoServers } from './hello.ts';
 
 const HOUR_MS = 60 * 60 * 1000;
 
@@ -36,9 +36,7 @@ async function idleServers(): Promise<number> {
     await world.time.pass(HOUR_MS);
     const idle = wireBytes(world.captured.slice(before));
     const sent = await world.capture(() => callDirectly(alpha, alice, sendCall(room, text(HELLO), 1)));
-    const event = encodeURIComponent(String(sent.value.event_id));
-    const target = `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/event/${event}`;
-    await world.until(callDirectly(bravo, bob, { method: 'GET', target }));
+    await world.until(callDirectly(bravo, bob, eventCall(room, String(sent.value.event_id))));
     return idle;
   });
 }
