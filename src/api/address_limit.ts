@@ -18,12 +18,16 @@ declare module 'fastify' {
 export function addAddressLimit(app: FastifyInstance, clock: Clock): void {
   const limit = new RateLimit(clock, RATE);
   app.addHook('onRequest', async (request) => {
-    if (request.routeOptions.config.limited) limit.take(originOf(request));
+    if (request.routeOptions.config.limited) for (const origin of originsOf(request)) limit.take(origin);
   });
 }
 
-/** Who is to be held to the rate: a server that a door has proved, or the network that an address belongs to. */
-function originOf({ raw, ip }: FastifyRequest): string {
+/**
+ * What is to be held to the rate: a server that a door has proved, or the network that an address belongs to. A device
+ * that a door has proved counts with its address as well, since a new key costs nothing.
+ */
+function originsOf({ raw, ip }: FastifyRequest): string[] {
   const caller = raw[CALLER];
-  return caller === undefined ? networkOf(ip) : caller.name;
+  if (caller?.kind === 'server') return [caller.name];
+  return caller?.kind === 'device' ? [caller.key, networkOf(ip)] : [networkOf(ip)];
 }

@@ -12,6 +12,7 @@ import { type Authentication, addAuthentication } from './auth.ts';
 import { addBodies, type BodyCodec, CLIENT_BODY_LIMIT } from './bodies.ts';
 import { sendError, unrecognized } from './errors.ts';
 import { KnownPaths } from './known_paths.ts';
+import { addOnce } from './once.ts';
 
 /** Characters of one path parameter, still percent-encoded: three for each byte of the longest identifier, and more. */
 const MAX_PARAM_LENGTH = 1024;
@@ -59,6 +60,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   addRequestLog(app, options);
   addAddressLimit(app, options.clock);
   addAuthentication(app, options);
+  addOnce(app);
   addBodies(app, options.cbor);
   return app;
 }

@@ -1,11 +1,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { assert } from '../base/assert.ts';
-import type { Requester } from '../homeserver/accounts.ts';
+import { KEY_IS_THE_TOKEN, type Requester } from '../homeserver/accounts.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { CALLER } from './caller.ts';
+import { CALLER, deviceKeyOf } from './caller.ts';
 
-/** Who may call a route: a user's device with its access token, another server, or anybody. */
+/** Who may call a route: a user's device with its access token or its proved key, another server, or anybody. */
 type AuthKind = 'device' | 'server' | 'none';
 
 declare module 'fastify' {
@@ -26,6 +26,8 @@ declare module 'fastify' {
 export interface Authentication {
   /** Whose access token it is. */
   readonly authenticate: (token: string) => Promise<Requester | undefined>;
+  /** Whose key it is that a door has proved: its 64 hexadecimal digits. Without it no key is anybody's. */
+  readonly authenticateKey?: ((key: string) => Promise<Requester | undefined>) | undefined;
   /**
    * Checks the X-Matrix signature (server-server API, "Request Authentication"); the body is parsed by then.
    * Without it, only servers that a door has proved get in. @throws MatrixError
@@ -36,10 +38,8 @@ export interface Authentication {
 const TOKEN = /^Bearer +(\S+)$/i;
 
 /** Adds the hooks that establish the caller before a route's handler runs. */
-export function addAuthentication(
-  app: FastifyInstance,
-  { authenticate, authenticateServer }: Authentication,
-): void {
+export function addAuthentication(app: FastifyInstance, authentication: Authentication): void {
+  const { authenticateServer } = authentication;
   app.addHook('onRoute', (route) => {
     assert(route.config?.auth !== undefined, `${route.url} says who may call it`);
   });
@@ -47,12 +47,12 @@ export function addAuthentication(
   // Before the body is read: a stranger's megabytes are not worth parsing.
   app.addHook('onRequest', async (request) => {
     if (request.routeOptions.config.auth === 'device')
-      request.requester = await requesterOf(request, authenticate);
+      request.requester = await requesterOf(request, authentication);
   });
 
   app.addHook('preSerialization', async (request, reply, payload) => {
     if (request.routeOptions.config.longPoll && reply.statusCode === 200)
-      await requesterOf(request, authenticate);
+      await requesterOf(request, authentication);
     return payload;
   });
 
@@ -61,6 +61,9 @@ export function addAuthentication(
     const caller = request.raw[CALLER];
     if (caller?.kind === 'server') {
       request.origin = caller.name;
+    } else if (caller?.kind === 'device') {
+      // Not with a signature either: its owner is a user of this server, and no server calls this way.
+      throw new MatrixError(401, 'M_UNAUTHORIZED', 'A device has nothing to say as a server.');
     } else if (authenticateServer !== undefined) {
       request.origin = await authenticateServer(request);
     } else {
@@ -69,14 +72,32 @@ export function addAuthentication(
   });
 }
 
+/**
+ * Whose request it is. The key that a door has proved is enough where it is bound to a device; a token beside it has to
+ * be of the same device, so that nobody acts for two. A key that is bound to none needs a token, as everybody does.
+ */
 async function requesterOf(
-  { headers }: FastifyRequest,
-  authenticate: Authentication['authenticate'],
+  { headers, raw }: FastifyRequest,
+  { authenticate, authenticateKey }: Authentication,
 ): Promise<Requester> {
+  const key = deviceKeyOf(raw);
+  const owner = key === undefined ? undefined : await authenticateKey?.(key);
   const header = headers.authorization;
-  if (header === undefined) throw new MatrixError(401, 'M_MISSING_TOKEN', 'The access token is missing.');
-  const token = TOKEN.exec(header)?.[1];
+  const token = header === undefined ? undefined : TOKEN.exec(header)?.[1];
+  if (header === undefined || (owner !== undefined && token === KEY_IS_THE_TOKEN)) {
+    if (owner !== undefined) return owner;
+    // As after a logout, which this may be: the client has to log in.
+    if (key !== undefined) throw unknownToken('The key belongs to no device that is logged in.');
+    throw new MatrixError(401, 'M_MISSING_TOKEN', 'The access token is missing.');
+  }
   const requester = token === undefined ? undefined : await authenticate(token);
-  if (requester !== undefined) return requester;
-  throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'The access token is not known.', { soft_logout: false });
+  if (requester === undefined) throw unknownToken('The access token is not known.');
+  if (owner !== undefined && !isSame(owner, requester))
+    throw unknownToken('The access token is of another device than the key.');
+  return requester;
 }
+
+const unknownToken = (sentence: string): MatrixError =>
+  new MatrixError(401, 'M_UNKNOWN_TOKEN', sentence, { soft_logout: false });
+
+const isSame = (a: Requester, b: Requester): boolean => a.user === b.user && a.device === b.device;

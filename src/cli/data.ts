@@ -1,16 +1,23 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemRandom } from '../base/random.ts';
 import { parseServerName, type ServerName } from '../matrix/ids.ts';
 import { type Config, readConfig } from '../server/config.ts';
+import { sealingOf, sealKeyOf } from '../server/sealing.ts';
 import { checkSchema } from '../storage/migrate.ts';
 import { writtenFact } from '../storage/own_keys.ts';
+import type { Sealing } from '../storage/sealing.ts';
 import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
 
 /** The data of a server, which may be running. */
 export interface ServerData {
   readonly config: Config;
   readonly serverName: ServerName;
+  /** The file that `database` is. */
+  readonly path: string;
   readonly database: SqliteDatabase;
+  /** How secrets are kept; where a key is missing, an error tells so once one is asked for. */
+  readonly sealing: Sealing;
 }
 
 /**
@@ -28,6 +35,7 @@ export async function withServerData<T>(
   if (!existsSync(path))
     throw new Error(`There is no database in ${config.data} yet: the first "ravine serve" makes it.`);
   checkSchema(path);
+  const sealing = sealingOf(path, sealKeyOf(process.env), systemRandom);
   const database = openSqlite({ path, durability: 'full' });
   try {
     const name = parseServerName(config.server_name);
@@ -36,7 +44,7 @@ export async function withServerData<T>(
     if (written === undefined) throw new Error('The server has not been started yet: "ravine serve" does.');
     if (written !== name.value)
       throw new Error(`The data in ${config.data} belongs to the server ${written}, not to ${name.value}.`);
-    return await use({ config, serverName: name.value, database });
+    return await use({ config, serverName: name.value, path, database, sealing });
   } finally {
     await database.close();
   }

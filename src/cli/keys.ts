@@ -7,7 +7,10 @@ import { fingerprintWords } from '../federation/fingerprints.ts';
 import { MAX_KEY_VALIDITY_MS } from '../federation/key_document.ts';
 import { fingerprint } from '../federation/peers.ts';
 import { rotateSigningKey } from '../server/identity.ts';
+import { createSealing, readSealKey, SEAL_KEY, SEAL_KEY_FILE } from '../server/sealing.ts';
 import { currentKey, nextKey, retiredKeys } from '../storage/own_keys.ts';
+import { changeSealing } from '../storage/sealed_database.ts';
+import { IN_CLEAR, type Sealing } from '../storage/sealing.ts';
 import { cancelRotation } from './cancel_rotation.ts';
 import { withServerData } from './data.ts';
 import { groupLines, jsonTime, printJson, textFields, textTime, wordLines } from './output.ts';
@@ -23,11 +26,20 @@ const EXAMPLES = `
 The signing key is who this server is: it signs every event and request, and vouches for the Noise key of its pipes.
 Others compare its fingerprint: by telephone the 16 words, in writing the 64 digits. Secret keys are never printed.
 
+Secret keys, and those of the pipe's sessions, can be sealed in the database by a key of 32 bytes that the environment gives
+to "ravine serve" and to the commands: ${SEAL_KEY}, in hexadecimal or base64, or ${SEAL_KEY_FILE}, a file with it
+that its owner alone may use. The first start that is given one seals what is there. Keep the key elsewhere as well: without
+it this server cannot be itself again. "seal" and "unseal" are for a server that is stopped.
+
 Examples:
   ravine keys                                        this server's fingerprint, for others to compare or pin
   ravine keys --config /etc/ravine/ravine.yaml --json
   ravine keys rotate                                 a new signing key from the next start on
-  ravine keys rotate --cancel                        keep the old one after all`;
+  ravine keys rotate --cancel                        keep the old one after all
+  (umask 077; openssl rand -base64 32 > seal.key)    a new key to seal with
+  ravine keys seal seal.key                          seal under it, in the place of another key where there is one
+  ${SEAL_KEY_FILE}=seal.key ravine serve
+  ${SEAL_KEY_FILE}=seal.key ravine keys unseal   keep secrets as they are again`;
 
 const AFTER_ROTATION = `It is used from the next start on. The old one is published as no longer in use then, so that events stay valid,
 and its secret is erased; the sessions that are kept go with it.
@@ -49,6 +61,10 @@ export function keysCommand(): Command {
   add('rotate', 'make a new signing key, for the next start')
     .option('--cancel', 'keep the key that is in use after all')
     .action(rotate);
+  add('seal <file>', 'seal secrets in the database by the key in a file, or by that one from now on').action(
+    seal,
+  );
+  add('unseal', 'keep secrets in the database as they are again').action(unseal);
   return command;
 }
 
@@ -60,18 +76,19 @@ const publicOf = ({ keyId, secret, created }: { keyId: string; secret: Uint8Arra
 });
 
 async function show(options: Options): Promise<void> {
-  const known = await withServerData(options.config, async ({ serverName, database }) => {
-    const signing = await currentKey(database, 'signing');
-    const noise = await currentKey(database, 'noise');
+  const known = await withServerData(options.config, async ({ serverName, database, sealing }) => {
+    const signing = await currentKey(database, sealing, 'signing');
+    const noise = await currentKey(database, sealing, 'noise');
     if (signing === undefined || noise === undefined)
       throw new Error('The server has not been started yet: "ravine serve" does.');
-    const next = await nextKey(database, 'signing');
+    const next = await nextKey(database, sealing, 'signing');
     return {
       serverName,
+      sealed: sealing !== IN_CLEAR,
       signing: publicOf(signing),
       next: next && publicOf(next),
       noiseSerial: noise.keyId,
-      nextNoiseSerial: (await nextKey(database, 'noise'))?.keyId,
+      nextNoiseSerial: (await nextKey(database, sealing, 'noise'))?.keyId,
       retired: (await retiredKeys(database)).map(({ keyId, publicKey, expired }) => ({
         keyId,
         fingerprint: fingerprint(fromBase64(publicKey) ?? new Uint8Array()),
@@ -89,6 +106,7 @@ async function show(options: Options): Promise<void> {
     ['words', wordLines(signing.fingerprint)],
     ['digits', groupLines(signing.fingerprint)],
     ['Noise serial', known.noiseSerial],
+    ['at rest', known.sealed ? 'sealed' : 'in clear, readable by the owner of the file only'],
   ];
   if (known.nextNoiseSerial !== undefined)
     fields.push(['', `from the next start on: ${known.nextNoiseSerial}`]);
@@ -105,9 +123,11 @@ async function show(options: Options): Promise<void> {
 }
 
 async function rotate(options: Options & { readonly cancel?: true }): Promise<void> {
-  await withServerData(options.config, async ({ database }) => {
+  await withServerData(options.config, async ({ database, sealing }) => {
     if (options.cancel) return cancelRotation(database, 'signing', options.json === true);
-    const key = await database.transaction((tx) => rotateSigningKey(tx, systemRandom, systemClock.wall()));
+    const key = await database.transaction((tx) =>
+      rotateSigningKey(tx, sealing, systemRandom, systemClock.wall()),
+    );
     const next = publicOf(key);
     if (options.json) return printJson({ next: keyJson(next), effective: 'next start' });
     console.log(`A new signing key is made, ${next.keyId}:`);
@@ -121,6 +141,36 @@ async function rotate(options: Options & { readonly cancel?: true }): Promise<vo
   });
 }
 
+async function seal(file: string, options: Options): Promise<void> {
+  const next = createSealing(readSealKey(file), systemRandom);
+  const wasSealed = await sealAs(options, () => next);
+  if (options.json) return printJson({ sealed: true });
+  console.log(
+    `The secrets in the database are sealed by the key in ${file}${wasSealed ? ', and no longer by the one before' : ''}.
+Give it to the server from now on, as ${SEAL_KEY} or ${SEAL_KEY_FILE}: without it the server does not start.`,
+  );
+}
+
+async function unseal(options: Options): Promise<void> {
+  await sealAs(options, (before) => {
+    if (before === IN_CLEAR) throw new Error('The secrets in the database are not sealed.');
+    return IN_CLEAR;
+  });
+  if (options.json) return printJson({ sealed: false });
+  console.log(
+    `The secrets in the database are in clear again. Take ${SEAL_KEY} and ${SEAL_KEY_FILE} out of the environment of the
+server: given a key, it seals them at the next start.`,
+  );
+}
+
+/** Seals in another way. Returns whether the secrets were sealed before. */
+async function sealAs({ config }: Options, next: (before: Sealing) => Sealing): Promise<boolean> {
+  // Closed before it is changed, since nobody else may have it open then.
+  const { path, sealing } = await withServerData(config, async (data) => data);
+  changeSealing(path, sealing, next(sealing));
+  return sealing !== IN_CLEAR;
+}
+
 const keyJson = ({ keyId, fingerprint }: { readonly keyId: string; readonly fingerprint: string }) => ({
   key_id: keyId,
   fingerprint,
@@ -129,6 +179,7 @@ const keyJson = ({ keyId, fingerprint }: { readonly keyId: string; readonly fing
 
 function toJson({
   serverName,
+  sealed,
   signing,
   next,
   noiseSerial,
@@ -136,6 +187,7 @@ function toJson({
   retired,
 }: {
   readonly serverName: string;
+  readonly sealed: boolean;
   readonly signing: ReturnType<typeof publicOf>;
   readonly next: ReturnType<typeof publicOf> | undefined;
   readonly noiseSerial: string;
@@ -154,6 +206,7 @@ function toJson({
       serial: Number(noiseSerial),
       next_serial: nextNoiseSerial === undefined ? null : Number(nextNoiseSerial),
     },
+    sealed,
     retired: retired.map((key) => ({ ...keyJson(key), expired: jsonTime(key.expired) })),
   };
 }

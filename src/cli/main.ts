@@ -8,6 +8,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   link: async () => (await import('./link.ts')).linkCommand(),
   peers: async () => (await import('./peers.ts')).peersCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
+  backup: async () => (await import('./backup.ts')).backupCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
   decode: async () => (await import('./decode/command.ts')).decodeCommand(),
   bench: async () => (await import('./bench/command.ts')).benchCommand(),
@@ -26,6 +27,7 @@ Examples:
   ravine demo                           two servers, a 100 bit/s link, one message
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
+  ravine backup copy.db                 a copy of the data, while the server runs
   ravine coap discover coap://localhost what a CoAP server has
   ravine decode --file some.pcapng      what is in each datagram
   ravine bench wire                     what a message costs on the wire`,

@@ -276,9 +276,11 @@ function verdictsOf(peer: PeerSummary | undefined, found: readonly KeyApiFinding
 }
 
 async function rotate(options: Options & { readonly cancel?: true }): Promise<void> {
-  await withServerData(options.config, async ({ database }) => {
+  await withServerData(options.config, async ({ database, sealing }) => {
     if (options.cancel) return cancelRotation(database, 'noise', options.json === true);
-    const serial = await database.transaction((tx) => rotateNoiseKey(tx, systemRandom, systemClock.wall()));
+    const serial = await database.transaction((tx) =>
+      rotateNoiseKey(tx, sealing, systemRandom, systemClock.wall()),
+    );
     if (options.json) return printJson({ serial, effective: 'next start' });
     console.log(
       `A new Noise key is made, serial ${serial}. It is used from the next start on; the old one is erased then, and with it

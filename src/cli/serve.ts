@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { systemClock } from '../base/time.ts';
 import { readConfig } from '../server/config.ts';
 import { openServer, type RunningServer } from '../server/open.ts';
+import { sealKeyOf } from '../server/sealing.ts';
 import { CaptureFile } from './capture.ts';
 
 interface Options {
@@ -20,6 +21,8 @@ export function serveCommand(): Command {
 Without a configuration: server name "localhost", data in ./data, HTTP on 127.0.0.1:8008, CoAP and pipes on UDP
 127.0.0.1:5683. The first start prints a registration token. SIGHUP reads the TLS certificates again.
 
+RAVINE_SEAL_KEY or RAVINE_SEAL_KEY_FILE in the environment seals secret keys in the database: see "ravine keys --help".
+
 Examples:
   ravine serve
   ravine serve --config /etc/ravine/ravine.yaml
@@ -31,7 +34,10 @@ Examples:
 async function serve({ config: file, capture: captureTo }: Options): Promise<void> {
   const config = readConfig(file);
   const capture = captureTo === undefined ? undefined : openCapture(captureTo);
-  const server = await openServer(config, undefined, capture?.observe);
+  const server = await openServer(config, undefined, {
+    sealKey: sealKeyOf(process.env),
+    observer: capture?.observe,
+  });
   if (capture !== undefined) capture.ownAddress = server.udp ?? '';
   // Before anybody is told that it runs, and may tell it to stop.
   const stop = (): void => {

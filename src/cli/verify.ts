@@ -27,10 +27,10 @@ export interface KeyApiFinding {
  * @throws Error where there is no good answer
  */
 export async function askKeyApi(
-  { config, serverName, database }: ServerData,
+  { config, serverName, database, sealing }: ServerData,
   server: ServerName,
 ): Promise<readonly KeyApiFinding[]> {
-  const own = await currentKey(database, 'signing');
+  const own = await currentKey(database, sealing, 'signing');
   if (own === undefined) throw new Error('The server has not been started yet: "ravine serve" does.');
   const https = new HttpsTransport({
     serverName,

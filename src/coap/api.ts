@@ -30,6 +30,10 @@ export interface CoapDatagram {
   readonly receipt: number | null;
   /** What it is, for traces: `CON PUT block1 2/5`, `ACK 2.04`. */
   readonly label: string;
+  /** Which of our requests it is a message of: all messages of one have the same number, also where it is begun anew. */
+  readonly request: number | null;
+  /** 0 for the first message under its id, 1 and so on for its repetitions. */
+  readonly copy: number;
 }
 
 /**
@@ -79,6 +83,8 @@ export type CoapEvent =
       readonly request: CoapRequest;
       /** The peer wants to be notified of changes: `respond` may accept that. */
       readonly observe: boolean;
+      /** That of the message that has completed it. */
+      readonly token: Uint8Array;
     }
   /**
    * @param observing whether notifications will follow; where it is false the handle is over.
@@ -117,6 +123,8 @@ export interface CoapConfig extends EchoPolicy {
    * the messages are authenticated anyway 2 are enough.
    */
   readonly tokenBytes?: number;
+  /** The same of observations: fewer where they are given back often; 1 to 8. Default `tokenBytes`. */
+  readonly handleBytes?: number;
   /**
    * Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"), where the timing has a window: every
    * peer has to do the same. Default false; then nothing of it is understood.
@@ -128,5 +136,5 @@ export interface CoapConfig extends EchoPolicy {
    * The largest message that arrives at all, in bytes: a request of which the options alone leave no room in it fails
    * with `too_large`. Default: there is no such bound.
    */
-  readonly mtu?: number;
+  readonly mtu?: number | ((peer: string) => number);
 }

@@ -3,7 +3,7 @@ import type { Millis } from '../base/time.ts';
 import type { CoapRequest, CoapResponse, FailureReason } from './api.ts';
 import { Assembly } from './assembly.ts';
 import { BLOCK_SIZES, blockOf, MOST_BLOCKS, operationKey, selectiveBlockOf, smaller } from './block.ts';
-import { code, isSafe, isSuccess } from './codes.ts';
+import { CONTINUE, code, isSafe, isSuccess } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import { type Message, NO_BYTES } from './message.ts';
 import { firstOption, firstUint, isCritical, OPTION, recognised } from './options.ts';
@@ -27,7 +27,6 @@ import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Transmission, Transmitter } from './transmitter.ts';
 
 const UNAUTHORIZED = code(4, 1);
-const CONTINUE = code(2, 31);
 const INCOMPLETE = code(4, 8);
 const TOO_LARGE = code(4, 13);
 
@@ -41,6 +40,7 @@ export class Client {
   readonly #prober: Prober;
   readonly #selective: SelectiveRequests;
   readonly #understood: ReadonlySet<number>;
+  #numbers = 0;
 
   constructor(core: Core, transmitter: Transmitter, prober: Prober, bodies: SelectiveTransfers) {
     this.#core = core;
@@ -61,7 +61,8 @@ export class Client {
     const { limits, timing } = this.#core;
     const most = Math.min(limits.bodyBytes, timing(peer.name).blockSize * MOST_BLOCKS);
     if (request.payload.length > most) return 'too_large';
-    if (roomFor(this.#core, request) < Math.min(request.payload.length, BLOCK_SIZES[0])) return 'too_large';
+    if (roomFor(this.#core.mtu(peer.name), request) < Math.min(request.payload.length, BLOCK_SIZES[0]))
+      return 'too_large';
     if (peer.requests.size + peer.observed.size < limits.requestsPerPeer) return undefined;
     if (superseded(peer, supersedes) !== undefined) return undefined;
     this.#core.counters.refused++;
@@ -209,7 +210,7 @@ export class Client {
   #create(peer: Peer, request: CoapRequest, options: OutgoingOptions, listener: Listener): Outgoing {
     const { deadline, priority, confirmable, supersedes, observing = null } = options;
     const timing = this.#core.timing(peer.name);
-    const room = roomFor(this.#core, request);
+    const room = roomFor(this.#core.mtu(peer.name), request);
     const blockSize =
       BLOCK_SIZES.findLast((size) => size <= Math.min(timing.blockSize, room)) ?? BLOCK_SIZES[0];
     const divided = request.payload.length > Math.min(timing.undividedSize ?? timing.blockSize, room);
@@ -217,6 +218,7 @@ export class Client {
       this.#core.selective && timing.window !== undefined && confirmable && observing === null;
     return {
       kind: 'request',
+      number: this.#numbers++,
       peer,
       request,
       listener,

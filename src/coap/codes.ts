@@ -6,6 +6,9 @@ export const codeClass = (value: number): number => value >> 5;
 /** 0.00: an empty message. */
 export const EMPTY = 0;
 
+/** 2.31: more blocks are expected (RFC 7959, section 2.9.1). */
+export const CONTINUE = code(2, 31);
+
 /** RFC 7252, section 12.1.1, and RFC 8132. */
 export const METHOD = { get: 1, post: 2, put: 3, delete: 4, fetch: 5, patch: 6, ipatch: 7 } as const;
 

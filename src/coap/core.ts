@@ -3,7 +3,7 @@ import type { Millis } from '../base/time.ts';
 import type { Timers } from '../base/timers.ts';
 import type { CoapDatagram, CoapEvent } from './api.ts';
 import type { Challenge } from './echo.ts';
-import { MessageIds, Tokens } from './ids.ts';
+import { ID_COUNT, MessageIds, Tokens } from './ids.ts';
 import type { Incoming } from './incoming.ts';
 import type { Remembered } from './memory.ts';
 import type { Observation } from './observe_client.ts';
@@ -186,10 +186,15 @@ export class Peer {
   /** When a message of it came last. */
   heardAt: Millis = Number.NEGATIVE_INFINITY;
 
-  constructor(name: string, random: Random, tokenLength: number, now: Millis) {
+  constructor(
+    name: string,
+    random: Random,
+    lengths: { readonly token: number; readonly handle: number },
+    now: Millis,
+  ) {
     this.name = name;
-    this.ids = new MessageIds(random);
-    this.tokens = new Tokens(random, tokenLength, RETIRED_TOKENS);
+    this.ids = new MessageIds(random.integer(ID_COUNT));
+    this.tokens = new Tokens(random, lengths, RETIRED_TOKENS);
     this.nextTag = random.integer(2 ** 16);
     this.lastUsed = now;
   }
@@ -236,7 +241,7 @@ export interface Core {
   /** Whether large bodies go by selective repeat (docs/protocol.md, "Large bodies"). */
   readonly selective: boolean;
   /** The largest message that arrives at all, in bytes. */
-  readonly mtu: number;
+  readonly mtu: (peer: string) => number;
   /** Bytes of all bodies in assembly. */
   assembling: number;
   /** Bytes of all responses that are being sent by selective repeat. */

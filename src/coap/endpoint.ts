@@ -76,6 +76,7 @@ export class CoapEndpoint {
       timing,
       limits,
       tokenBytes = DEFAULT_TOKEN_BYTES,
+      handleBytes = tokenBytes,
       understood = [],
       selective = false,
       mtu = Number.POSITIVE_INFINITY,
@@ -94,7 +95,7 @@ export class CoapEndpoint {
       counters: zeroCounters(),
       understood,
       selective,
-      mtu,
+      mtu: typeof mtu === 'number' ? () => mtu : mtu,
       assembling: 0,
       responding: 0,
       datagrams: [],
@@ -116,6 +117,7 @@ export class CoapEndpoint {
     this.#observations = new Observations(this.#core, this.#client);
     this.#peers = new Peers(this.#core, challenges, {
       tokenBytes,
+      handleBytes,
       uploading: () => new Set([...this.#uploads.peers, ...this.#selectiveUploads.peers]),
       forget: (peer, now) => this.#forgetTheirs(peer, now),
     });
@@ -267,11 +269,14 @@ export class CoapEndpoint {
     return this.#step();
   }
 
-  /** A datagram from a peer: any bytes whatever. */
-  receive(peer: string, bytes: Uint8Array, now: Millis): CoapStep {
+  /**
+   * A datagram from a peer: any bytes whatever.
+   * @param copy which copy of our message a reply is to, where a lower layer knows it: see CoapDatagram
+   */
+  receive(peer: string, bytes: Uint8Array, now: Millis, copy?: number): CoapStep {
     this.#core.counters.datagramsIn++;
     const message = decode(bytes);
-    if (message.ok) this.#receiver.received(peer, message.value, bytes.length, now);
+    if (message.ok) this.#receiver.received(peer, message.value, { bytes: bytes.length, copy }, now);
     else this.#receiver.malformed(peer, message.problem);
     return this.#step();
   }

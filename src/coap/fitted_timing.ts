@@ -76,7 +76,7 @@ const EARLY_SHARE = 2;
 
 /**
  * Timers for one peer on a link with a configured rate: those of `modelledTiming` at first, then fitted to the round
- * trips that can be told to belong to one copy (Karn's rule). Their parts tighten with every exchange, and loosen at
+ * trips of which it is known to which copy they belong (Karn's rule), or can be told. Their parts tighten with every exchange, and loosen at
  * once where something took longer. Keeps account of the loss as well: where it is high and the link idle, an urgent
  * message is repeated before its timer.
  */
@@ -247,13 +247,16 @@ export class FittedTiming implements Timing {
     this.#inTheWay = longer(this.#inTheWay, 0);
     this.#ours = Math.max(trip.there, this.#ours * OURS_DECAY);
     this.#earn(trip.there);
-    const due = leftAt.filter((left) => first - left >= predicted * TOO_LATE).length;
+    const answered = answeredAt(delivery);
+    const due = leftAt.filter((left) => left === answered || first - left >= predicted * TOO_LATE).length;
     this.#count(Math.max(1, due), 1);
-    const undisturbed = leftAt[0]! >= this.#repliesUntil;
+    const undisturbed = (answered ?? leftAt[0]!) >= this.#repliesUntil;
     // Copies that will be answered yet: their replies may be in the way of others.
     if (delivery.copies > leftAt.length) this.#repliesUntil = first + this.#perByte * trip.there + predicted;
     else if (first - newest < predicted * TOO_LATE) this.#repliesUntil = newest + predicted;
-    if (leftAt.length === 1) {
+    if (answered !== undefined) {
+      if (undisturbed && isClear(delivery)) this.#sample(trip, first - answered);
+    } else if (leftAt.length === 1) {
       if (undisturbed) this.#sample(trip, first - newest);
     } else if (leftAt.length === 2 && this.#isTooEarly(first - newest, trip) && this.loss < LOSSY) {
       // It answers the first copy: the second was sent too soon.
@@ -262,10 +265,18 @@ export class FittedTiming implements Timing {
   }
 
   /** One more copy than the one that had been answered was not lost either. */
-  #repliedAgain({ copies, leftAt, repliedAt }: Delivery, trip: Trip, predicted: Millis): void {
+  #repliedAgain(delivery: Delivery, trip: Trip, predicted: Millis): void {
+    const { copies, leftAt, repliedAt } = delivery;
     // What is more was doubled on the way.
     if (repliedAt.length > copies) return;
     const [first, newest] = [repliedAt[0]!, leftAt.at(-1)!];
+    const answered = answeredAt(delivery);
+    if (answered !== undefined) {
+      if (first - answered < predicted * TOO_LATE) this.#copies++;
+      this.#replies = Math.min(this.#copies, this.#replies + 1);
+      if (isClear(delivery)) this.#sample(trip, repliedAt.at(-1)! - answered);
+      return;
+    }
     const counted = leftAt.filter((left) => first - left >= predicted * TOO_LATE).length;
     if (repliedAt.length > Math.max(1, counted)) this.#copies++;
     this.#replies = Math.min(this.#copies, this.#replies + 1);
@@ -393,6 +404,14 @@ interface Trip {
   readonly back: number;
   readonly hesitant: 0 | 1;
 }
+
+/** When the copy left that the newest reply is to; undefined where that is not known. */
+const answeredAt = ({ leftAt, answered }: Delivery): Millis | undefined =>
+  answered === undefined ? undefined : leftAt[answered];
+
+/** Whether the peer is known to have hesitated or not: it acknowledges only the first copy that it gets late. */
+const isClear = ({ answered, empty, code }: Delivery): boolean =>
+  answered === 0 || !empty || !isRequest(code);
 
 const dot = (a: readonly number[], b: readonly number[]): number =>
   a.reduce((sum, one, at) => sum + one * b[at]!, 0);

@@ -2,18 +2,20 @@ import { hex } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 
-const ID_COUNT = 2 ** 16;
+export const ID_COUNT = 2 ** 16;
 /** Ids are freed by the span, so that 64 instants say what 65,536 would. */
 const SPAN = 1024;
+const HANDLE_TRIES = 64;
 
-/** Message ids towards one peer: from a random start upwards, none again within its lifetime (RFC 7252, section 4.4). */
+/** Message ids: from a start upwards, none again within its lifetime (RFC 7252, section 4.4). */
 export class MessageIds {
   #next: number;
   readonly #lastUsed: Millis[] = new Array<Millis>(ID_COUNT / SPAN).fill(Number.NEGATIVE_INFINITY);
   #started = false;
 
-  constructor(random: Random) {
-    this.#next = random.integer(ID_COUNT);
+  /** @param first 0 to 65,535 */
+  constructor(first: number) {
+    this.#next = first;
   }
 
   /** The next id, or null where all were used within `lifetime` before `now`: then `freeAt` says when. */
@@ -42,25 +44,45 @@ export class MessageIds {
 export class Tokens {
   readonly #random: Random;
   readonly #length: number;
+  readonly #handleLength: number;
   readonly #taken = new Set<string>();
   /** Tokens of requests that ended without an answer, oldest first. */
   readonly #retired = new Set<string>();
   readonly #mostRetired: number;
 
-  constructor(random: Random, length: number, mostRetired: number) {
+  constructor(
+    random: Random,
+    lengths: { readonly token: number; readonly handle: number },
+    mostRetired: number,
+  ) {
     this.#random = random;
-    this.#length = length;
+    this.#length = lengths.token;
+    this.#handleLength = lengths.handle;
     this.#mostRetired = mostRetired;
   }
 
   take(): Uint8Array {
     for (;;) {
-      const token = this.#random.bytes(this.#length);
-      const name = hex(token);
-      if (this.#taken.has(name) || this.#retired.has(name)) continue;
-      this.#taken.add(name);
-      return token;
+      const token = this.#tryOne(this.#length);
+      if (token !== undefined) return token;
     }
+  }
+
+  /** One for an observation; as long as another one where all short ones that chance brings are in use. */
+  takeHandle(): Uint8Array {
+    for (let i = 0; i < HANDLE_TRIES; i++) {
+      const handle = this.#tryOne(this.#handleLength);
+      if (handle !== undefined) return handle;
+    }
+    return this.take();
+  }
+
+  #tryOne(length: number): Uint8Array | undefined {
+    const token = this.#random.bytes(length);
+    const name = hex(token);
+    if (this.#taken.has(name) || this.#retired.has(name)) return undefined;
+    this.#taken.add(name);
+    return token;
   }
 
   /** @param answered whether its response has arrived; if not, one may come yet, and the token rests. */

@@ -96,6 +96,38 @@ export function decode(bytes: Uint8Array): Result<Message, MessageProblem> {
   return ok({ type, code, id, token, options, payload: payloadOf(bytes, payloadAt) });
 }
 
+/** A message of which options and payload stay as they are. */
+export interface MessageParts extends Pick<Message, 'type' | 'code' | 'id' | 'token'> {
+  /** Options, payload marker and payload. */
+  readonly rest: Uint8Array;
+}
+
+/** Cuts header and token off; undefined where there is no header of our version, or no end of the token. */
+export function partMessage(bytes: Uint8Array): MessageParts | undefined {
+  if (bytes.length < HEADER_BYTES || bytes[0]! >> 6 !== VERSION) return undefined;
+  const nibble = bytes[0]! & 0x0f;
+  const tokenAt = HEADER_BYTES + extensionBytes(nibble);
+  const end = tokenAt + extended(bytes, HEADER_BYTES, nibble);
+  if (end > bytes.length) return undefined;
+  return {
+    type: TYPES[(bytes[0]! >> 4) & 3]!,
+    code: bytes[1]!,
+    id: (bytes[2]! << 8) | bytes[3]!,
+    token: cut(bytes, tokenAt, end),
+    rest: bytes.subarray(end),
+  };
+}
+
+/** The opposite of `partMessage`. */
+export function joinMessage({ type, code, id, token, rest }: MessageParts): Uint8Array {
+  const nibble = nibbleOf(token.length);
+  const tokenAt = HEADER_BYTES + extensionBytes(nibble);
+  const bytes = new Uint8Array(tokenAt + token.length + rest.length);
+  putHeader(bytes, { type, code, id, token });
+  bytes.set(rest, tokenAt + token.length);
+  return bytes;
+}
+
 /** Adds what it reads to `options`. Returns where the payload starts, which may be the end, or what is wrong. */
 function decodeOptions(bytes: Uint8Array, start: number, options: Option[]): number | 'option' | 'payload' {
   const { length } = bytes;
@@ -165,12 +197,7 @@ export function encode(message: Message): Uint8Array {
   const tokenNibble = nibbleOf(token.length);
   const tokenAt = HEADER_BYTES + extensionBytes(tokenNibble);
   const bytes = new Uint8Array(tokenAt + token.length + encodedLength(sorted) + payloadBytes);
-  bytes[0] = (VERSION << 6) | (TYPES.indexOf(type) << 4) | tokenNibble;
-  bytes[1] = code;
-  bytes[2] = id >> 8;
-  bytes[3] = id & 0xff;
-  putExtension(bytes, HEADER_BYTES, tokenNibble, token.length);
-  let at = put(bytes, tokenAt, token);
+  let at = putHeader(bytes, { type, code, id, token });
   let previous = 0;
   for (const { number, value } of sorted) {
     const delta = nibbleOf(number - previous);
@@ -186,6 +213,16 @@ export function encode(message: Message): Uint8Array {
     put(bytes, at + 1, payload);
   }
   return bytes;
+}
+
+/** Writes header and token, and returns where to go on. */
+function putHeader(bytes: Uint8Array, { type, code, id, token }: Omit<MessageParts, 'rest'>): number {
+  const nibble = nibbleOf(token.length);
+  bytes[0] = (VERSION << 6) | (TYPES.indexOf(type) << 4) | nibble;
+  bytes[1] = code;
+  bytes[2] = id >> 8;
+  bytes[3] = id & 0xff;
+  return put(bytes, putExtension(bytes, HEADER_BYTES, nibble, token.length), token);
 }
 
 /** The options by number; nearly always they are given that way. */

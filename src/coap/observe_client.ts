@@ -100,7 +100,7 @@ export class Observations {
       priority: options.priority,
       confirmable: options.confirmable ?? true,
       patience: Math.max(0, options.deadline - now),
-      token: peer.tokens.take(),
+      token: peer.tokens.takeHandle(),
       tag: undefined,
       registering: null,
       fetching: null,

@@ -46,6 +46,8 @@ export interface OutgoingOptions {
 /** One of our requests, from the first block of its body to the last of its response. */
 export interface Outgoing {
   readonly kind: 'request';
+  /** Names it to lower layers: see CoapDatagram. */
+  readonly number: number;
   readonly peer: Peer;
   readonly request: CoapRequest;
   readonly listener: Listener;
@@ -104,7 +106,7 @@ export const isLastBlock = ({ uploadSize, uploaded, request, selective }: Outgoi
  * Bytes of a message that are left for payload beside a request's own options, where all that may be added here is: never
  * less than zero where it can be sent.
  */
-export function roomFor({ mtu }: Pick<Core, 'mtu'>, { code, options }: CoapRequest): number {
+export function roomFor(mtu: number, { code, options }: CoapRequest): number {
   const head = encode({ type: 'CON', code, id: 0, token: NO_BYTES, options, payload: NO_BYTES });
   return mtu - head.length - ADDED_BYTES;
 }

@@ -7,6 +7,7 @@ const MOST_COMPARED = 256;
 
 interface Parts {
   readonly tokenBytes: number;
+  readonly handleBytes: number;
   /** The peers of which a body is in assembly. */
   readonly uploading: () => ReadonlySet<Peer>;
   /** Forgets everything that a peer has sent. */
@@ -45,7 +46,8 @@ export class Peers {
     if (peer === undefined) {
       const { random, limits } = this.#core;
       if (this.#byName.size >= limits.peers && !this.#makeRoom(now)) return undefined;
-      peer = new Peer(name, random, this.#parts.tokenBytes, now);
+      const { tokenBytes, handleBytes } = this.#parts;
+      peer = new Peer(name, random, { token: tokenBytes, handle: handleBytes }, now);
     }
     peer.lastUsed = now;
     this.#byName.delete(name);

@@ -2,7 +2,7 @@ import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import { selectiveBlockOf } from './block.ts';
 import type { Client } from './client.ts';
-import { code as codeOf, EMPTY, isRequest, isResponse } from './codes.ts';
+import { CONTINUE, EMPTY, isRequest, isResponse } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { Memory } from './memory.ts';
 import { encode, type Message, type MessageProblem } from './message.ts';
@@ -14,9 +14,7 @@ import type { Prober } from './prober.ts';
 import type { SelectiveResponses } from './selective_responses.ts';
 import type { SelectiveTransfers } from './selective_transfers.ts';
 import type { Server } from './server.ts';
-import { emptyMessage, type Transmission, type Transmitter } from './transmitter.ts';
-
-const CONTINUE = codeOf(2, 31);
+import { type Arrival, emptyMessage, type Transmission, type Transmitter } from './transmitter.ts';
 
 interface Parts {
   readonly transmitter: Transmitter;
@@ -44,12 +42,12 @@ export class Receiver {
     this.#parts = parts;
   }
 
-  /** @param bytes the length of the message. */
-  received(name: string, message: Message, bytes: number, now: Millis): void {
+  received(name: string, message: Message, arrival: Arrival, now: Millis): void {
+    const { bytes } = arrival;
     const known = this.#parts.known(name);
     if (known !== undefined) {
       known.heardAt = now;
-      this.#parts.transmitter.heard(known, message, bytes, now);
+      this.#parts.transmitter.heard(known, message, arrival, now);
     }
     if (message.type === 'RST') this.#wasReset(known, message, now);
     else if (message.type === 'ACK') this.#acknowledged(known, message, now);

@@ -4,7 +4,7 @@ import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import type { CoapResponse } from './api.ts';
 import { type Block, blockOf, operationKey, selectiveBlockOf, TRANSFER_OPTIONS } from './block.ts';
-import { code, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
+import { CONTINUE, code, codeLabel, isKnownMethod, isResponse, isSafe } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import type { Challenges } from './echo.ts';
 import {
@@ -46,7 +46,6 @@ const OWN_OPTIONS: ReadonlySet<number> = new Set([
   OPTION.noResponse,
 ]);
 
-const CONTINUE = code(2, 31);
 const TOO_LARGE = code(4, 13);
 const Q_BLOCK1: ReadonlySet<number> = new Set([OPTION.qBlock1]);
 
@@ -322,7 +321,8 @@ export class Server {
     }
     this.#core.counters.requestsIn++;
     const request = { code: method, options: withoutOptions(options, OWN_OPTIONS), payload };
-    this.#core.events.push({ kind: 'request', exchange: handle, peer: peer.name, request, observe });
+    const { token } = exchange;
+    this.#core.events.push({ kind: 'request', exchange: handle, peer: peer.name, request, observe, token });
   }
 
   /** Sends a large response by selective repeat: its first block piggybacked, if that may be. False where it does not go so. */

@@ -24,6 +24,8 @@ export interface Delivery {
   readonly leftAt: readonly Millis[];
   /** When each reply arrived. Told once for each. */
   readonly repliedAt: readonly Millis[];
+  /** Which of `leftAt` the newest reply is to, where that is known; below 0: one of before. */
+  readonly answered?: number;
 }
 
 /** What the reliability needs to know about the way to a peer. */

@@ -1,13 +1,22 @@
 import { equal } from '../base/bytes.ts';
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import { code, EMPTY } from './codes.ts';
+import type { CoapDatagram } from './api.ts';
+import { CONTINUE, EMPTY } from './codes.ts';
 import type { Core, Peer } from './core.ts';
 import { encode, type Message, NO_BYTES } from './message.ts';
 import type { Observer } from './observe_server.ts';
 import { NO_RESPONSE_AT_ALL, type Outgoing } from './outgoing.ts';
 import type { BodyTransfer } from './selective_transfers.ts';
 import type { Sent } from './timing.ts';
+
+/** What is known of a message that has come beside what it says. */
+export interface Arrival {
+  /** How long it was. */
+  readonly bytes: number;
+  /** Of a reply: the copy that it answers, counted from 0; left out where nobody can tell. */
+  readonly copy?: number | undefined;
+}
 
 /** A message whose id is chosen when it is sent for the first time. */
 export type Draft = Pick<Message, 'code' | 'token' | 'options' | 'payload'>;
@@ -43,8 +52,9 @@ export interface Transmission {
   /** Null while it waits. */
   id: number | null;
   bytes: Uint8Array;
-  /** Copies that were sent after the first. */
+  /** Copies that were sent after the first; the same of those with its present id. */
   attempt: number;
+  copy: number;
   /** The receipt of the newest copy, until that has left. */
   receipt: number | null;
   /** When the next copy is due; null while the newest has not left. */
@@ -74,8 +84,6 @@ const MOST_INSTANTS = 32;
 
 /** RFC 7252, section 4.8: bytes a second on average to a peer that does not answer. */
 const PROBING_RATE = 1;
-
-const CONTINUE = code(2, 31);
 
 /** The class of which a copy may be sent before its timer, and everything more urgent. */
 const REPEATED_PRIORITY: Priority = 1;
@@ -128,6 +136,7 @@ export class Transmitter {
       id: null,
       bytes: NO_BYTES,
       attempt: 0,
+      copy: 0,
       receipt: null,
       retransmitAt: null,
       repeatAt: null,
@@ -267,12 +276,16 @@ export class Transmitter {
 
   #sendAgain(transmission: Transmission, id: number, now: Millis): void {
     transmission.attempt++;
+    transmission.copy++;
     this.#core.counters.resent++;
     this.#transmit(transmission, this.#renewed(transmission, id, now), now);
   }
 
-  /** What a message tells about the way to its sender, before anything else is done with it. */
-  heard(peer: Peer, message: Message, bytesReceived: number, now: Millis): void {
+  /**
+   * What a message tells about the way to its sender, before anything else is done with it.
+   * @param copy which copy it replies to, where that is known
+   */
+  heard(peer: Peer, message: Message, { bytes: bytesReceived, copy }: Arrival, now: Millis): void {
     const timing = this.#core.timing(peer.name);
     if (message.type === 'CON' || message.type === 'NON') {
       timing.heard?.(bytesReceived);
@@ -301,6 +314,7 @@ export class Transmitter {
         empty,
       },
       ...{ copies: attempt + 1, leftAt, repliedAt: entry.repliedAt },
+      ...(copy === undefined ? {} : { answered: indexOf(entry.transmission, copy) }),
     });
   }
 
@@ -338,6 +352,7 @@ export class Transmitter {
     transmission.renewal = null;
     transmission.id = newId;
     transmission.leftAt = [];
+    transmission.copy = 0;
     transmission.bytes = encode({ type: 'CON', id: newId, ...transmission.draft });
     peer.outstanding.delete(id);
     peer.outstanding.set(newId, transmission);
@@ -355,13 +370,15 @@ export class Transmitter {
     transmission.retransmitAt = null;
     transmission.repeatAt = null;
     const label = attempt === 0 ? transmission.label : `${transmission.label} copy ${attempt + 1}`;
-    this.#emit(peer.name, bytes, priority, receipt, label);
+    const of = transmission.request ?? transmission.block?.transfer.request;
+    const about = { request: of?.number ?? null, copy: transmission.copy };
+    this.#emit({ peer: peer.name, bytes, priority, receipt, label, ...about });
     this.#core.timers.set(transmission, transmission.deadline);
   }
 
   /** Sends an acknowledgement or reset: ready bytes, once, before everything else. */
   reply(peer: string, bytes: Uint8Array, label: string): void {
-    this.#emit(peer, bytes, 0, null, label);
+    this.#emit({ ...ALONE, peer, bytes, priority: 0, label });
   }
 
   /**
@@ -370,16 +387,24 @@ export class Transmitter {
    */
   nonConfirmable(peer: Peer, draft: Draft, priority: Priority, label: string, now: Millis): number | null {
     const id = peer.ids.take(now, this.#core.timing(peer.name).exchangeLifetime);
-    if (id !== null)
-      this.#emit(peer.name, encode({ type: 'NON', id, ...draft }), priority, null, `NON ${label}`);
+    if (id === null) return null;
+    const bytes = encode({ type: 'NON', id, ...draft });
+    this.#emit({ ...ALONE, peer: peer.name, bytes, priority, label: `NON ${label}` });
     return id;
   }
 
-  #emit(peer: string, bytes: Uint8Array, priority: Priority, receipt: number | null, label: string): void {
+  #emit(datagram: CoapDatagram): void {
     this.#core.counters.datagramsOut++;
-    this.#core.datagrams.push({ peer, bytes, priority, receipt, label });
+    this.#core.datagrams.push(datagram);
   }
 }
+
+/** What is sent once, and is not a request of ours. */
+const ALONE = { receipt: null, request: null, copy: 0 } as const;
+
+/** Where in `leftAt` the instant of a copy is, which may not be there any more. */
+const indexOf = ({ copy: newest, receipt, leftAt }: Transmission, copy: number): number =>
+  copy + leftAt.length - (newest + (receipt === null ? 1 : 0));
 
 /** The first that may be sent. */
 function nextInQueue(peer: Peer, nstart: number): Transmission | undefined {

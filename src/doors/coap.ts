@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { inject, type Response } from 'light-my-request';
 import type { BodyCodec } from '../api/bodies.ts';
 import { CALLER } from '../api/caller.ts';
+import { LEDGER_ENTRY } from '../api/once.ts';
 import { assert } from '../base/assert.ts';
 import { fromUtf8 } from '../base/bytes.ts';
 import { CORE_PATH, coreResponse } from '../exchange/core_links.ts';
@@ -9,6 +10,7 @@ import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
 import type { JsonValue } from '../matrix/json.ts';
+import { answerOnce, type LedgerEntry, type Recognition } from './recognised.ts';
 import { isSecret } from './secret_routes.ts';
 
 /** Requests that are being answered at a time; long polls are among them. */
@@ -45,25 +47,30 @@ interface RequestSource {
 
 /**
  * Lets requests that come through an exchange into the app: the same routes, hooks and errors as for HTTP, with CBOR
- * bodies so that no JSON text is made on the way. A server that the pipe has proved is the request's CALLER; whoever
- * speaks plain CoAP has only the token that he brings. Of a pipe that everybody can read no secrets are accepted.
+ * bodies so that no JSON text is made on the way. A server or a device that the pipe has proved is the request's CALLER;
+ * whoever speaks plain CoAP has only the token that he brings. Of a pipe that everybody can read no secrets are accepted.
  * @param cbor the codec that the app was given as well
+ * @param recognition how requests that come again are recognised; left out: only as CoAP does it, until a restart
  */
 export async function openCoapDoor(
   app: FastifyInstance,
   source: RequestSource,
   cbor: BodyCodec,
+  recognition?: Recognition,
 ): Promise<void> {
   await app.ready();
   let open = 0;
-  source.onRequest(async (caller, request, signal) => {
+  source.onRequest(async (caller, request, signal, message) => {
     if (request.path === CORE_PATH && request.method === 'GET') return coreResponse(LINKS, request.query);
     if (open >= MAX_REQUESTS) return BUSY;
-    if (caller.kind === 'server' && caller.mode === 'authenticated-only' && isSecret(request))
-      return READABLE;
+    if (caller.kind !== 'plain' && caller.mode === 'authenticated-only' && isSecret(request)) return READABLE;
     open++;
     try {
-      return toExchange(await dispatch(app, cbor, caller, request, signal), cbor);
+      const payload = request.body && payloadOf(request.body, cbor);
+      const run = async (entry?: LedgerEntry): Promise<ExchangeResponse> =>
+        toExchange(await dispatch(app, { caller, request, payload, entry }, signal), cbor);
+      if (recognition === undefined) return await run();
+      return await answerOnce(recognition, { caller, request, payload }, message, run);
     } catch (error) {
       // The app's answer was cut off, since nobody waits for it.
       if (signal.aborted) return BUSY;
@@ -76,9 +83,17 @@ export async function openCoapDoor(
 
 function dispatch(
   app: FastifyInstance,
-  cbor: BodyCodec,
-  caller: Caller,
-  request: ExchangeRequest,
+  {
+    caller,
+    request,
+    payload,
+    entry,
+  }: {
+    readonly caller: Caller;
+    readonly request: ExchangeRequest;
+    readonly payload: Buffer | undefined;
+    readonly entry: LedgerEntry | undefined;
+  },
   signal: AbortSignal,
 ): Promise<Response> {
   const { method, path, query, authorization, body } = request;
@@ -90,13 +105,14 @@ function dispatch(
     // Replaced below: here it would be normalised, as a browser does it, and another path be routed than was asked for.
     url: '/',
     headers,
-    ...(caller.kind === 'plain' ? { remoteAddress: caller.address } : {}),
-    ...(body === undefined ? {} : { payload: payloadOf(body, cbor) }),
+    ...(caller.kind === 'server' ? {} : { remoteAddress: caller.address }),
+    ...(payload === undefined ? {} : { payload }),
     signal,
   };
   return inject((raw, response) => {
     raw.url = query === '' ? path : `${path}?${query}`;
-    if (caller.kind === 'server') raw[CALLER] = caller;
+    if (caller.kind !== 'plain') raw[CALLER] = caller;
+    if (entry !== undefined) raw[LEDGER_ENTRY] = entry;
     app.routing(raw, response);
   }, options);
 }

@@ -6,6 +6,8 @@ const CLIENT_ROUTES = new Set([
   'account',
   'auth',
   'delete_devices',
+  // The password that confirms a deletion.
+  'devices',
   'keys',
   'login',
   'logout',

@@ -21,11 +21,20 @@ export interface ExchangeRequest {
 }
 
 /**
- * Who makes a request: a server that the pipe has proved, or somebody who speaks plain CoAP from an address. `mode` is
- * there where everybody can read what passes through the pipe: then what is secret has to be refused.
+ * Who makes a request: a server or a device that the pipe has proved, or somebody who speaks plain CoAP from an address.
+ * Of a device only the key is proved; whose it is the homeserver knows. `mode` is there where everybody can read what
+ * passes through the pipe: then what is secret has to be refused.
  */
 export type Caller =
   | { readonly kind: 'server'; readonly name: ServerName; readonly mode?: 'authenticated-only' }
+  | {
+      readonly kind: 'device';
+      /** The public half of the device's Noise key: 64 hexadecimal digits in lower case. */
+      readonly key: string;
+      /** Where the device was last. */
+      readonly address: Address;
+      readonly mode?: 'authenticated-only';
+    }
   | { readonly kind: 'plain'; readonly address: Address };
 
 /** CoAP's request codes (RFC 7252, section 12.1.1; PATCH: RFC 8132, section 4) of HTTP's methods. */

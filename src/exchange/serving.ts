@@ -1,12 +1,18 @@
+import type { MessageId } from '../base/message_id.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
 import { type ExchangeResponse, errorResponse } from './response.ts';
 
-/** Answers a request. A MatrixError that it throws is the answer; anything else is a mistake of ours, and a 500. */
+/**
+ * Answers a request. A MatrixError that it throws is the answer; anything else is a mistake of ours, and a 500.
+ * @param message what the request is named by, however often it comes again: by the first copy of its first message; undefined
+ * where it has come as plain CoAP, or from a peer without compact headers, or registers for an observation
+ */
 export type RequestHandler = (
   caller: Caller,
   request: ExchangeRequest,
   signal: AbortSignal,
+  message?: MessageId,
 ) => Promise<ExchangeResponse>;
 
 /** The handlers at work. How many there may be at a time is CoAP's bound on exchanges. */
@@ -24,9 +30,14 @@ export class Serving {
   }
 
   /** Runs a handler. Never rejects. */
-  run(handle: RequestHandler, caller: Caller, request: ExchangeRequest): Promise<ExchangeResponse> {
+  run(
+    handle: RequestHandler,
+    caller: Caller,
+    request: ExchangeRequest,
+    message: MessageId | undefined,
+  ): Promise<ExchangeResponse> {
     const controller = new AbortController();
-    const running = this.#answer(handle, caller, request, controller.signal).finally(() =>
+    const running = this.#answer(handle, caller, request, controller.signal, message).finally(() =>
       this.#running.delete(running),
     );
     this.#running.set(running, controller);
@@ -45,9 +56,10 @@ export class Serving {
     caller: Caller,
     request: ExchangeRequest,
     signal: AbortSignal,
+    message: MessageId | undefined,
   ): Promise<ExchangeResponse> {
     try {
-      return await handle(caller, request, signal);
+      return await handle(caller, request, signal, message);
     } catch (error) {
       if (error instanceof MatrixError) return errorResponse(error);
       this.#failed(error);

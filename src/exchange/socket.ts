@@ -8,9 +8,19 @@ import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
+import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
+import { messageOf } from '../pipe/peer_messages.ts';
+import { AirtimeWatch } from './airtime_watch.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { largestMessage, NO_RECORD, PeerTimings, PIPE_RECORD, timingOf } from './link_timing.ts';
+import {
+  largestMessage,
+  messageTimesOf,
+  NO_RECORD,
+  PeerTimings,
+  PIPE_RECORD,
+  timingOf,
+} from './link_timing.ts';
 import { OpenRequests } from './open_requests.ts';
 import { TARGET } from './own_options.ts';
 import { pipeCodec } from './pipe_codec.ts';
@@ -43,12 +53,11 @@ const MAX_SILENT_PEERS = 4096;
 const REFUSALS_PER_SECOND = 1;
 const REFUSALS_BURST = 4;
 const REFUSALS_SHARE = 0.02;
-/** A budget of airtime that allows nothing for longer than this is told to the operator. */
-const LONG_SILENCE: Millis = 60_000;
 /** Whatever strangers can cause goes after the messages and the state of those who have proved who they are. */
 const PLAIN_PRIORITY: Priority = 3;
 /** Authenticated inside the pipe, so that nobody gains from guessing a token. */
 const PIPE_TOKEN_BYTES = 2;
+const PIPE_HANDLE_BYTES = 1;
 
 /** Inputs that wait while sessions are loaded, at most, where more datagrams come. */
 const MAX_WAITING_INPUTS = 1_024;
@@ -59,7 +68,8 @@ type Layer = 'pipe' | 'plain';
 /** What the pacer hands back when a datagram has left. */
 interface Tag {
   readonly label: string;
-  readonly receipt: { readonly layer: Layer; readonly number: number } | null;
+  readonly layer: Layer;
+  readonly receipts: readonly number[];
   readonly handshake: number | null;
 }
 
@@ -91,12 +101,11 @@ export class ExchangeSocket {
   readonly #serving: Serving;
   readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
   readonly #timings: PeerTimings;
+  readonly #airtime: AirtimeWatch;
   readonly #driver: Driver<'pacer' | 'pipe' | 'inPipe' | 'plain' | 'fits'>;
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
-  /** Whether it was told that the hour's airtime is used up. */
-  #isOutOfAirtime = false;
 
   constructor({
     link,
@@ -104,6 +113,7 @@ export class ExchangeSocket {
     random,
     identity,
     trust,
+    acceptDevices = false,
     plain,
     store,
     network,
@@ -123,9 +133,11 @@ export class ExchangeSocket {
     this.#onRefused = onRefused;
     this.#observer = observer;
     const { profile } = link;
+    this.#airtime = new AirtimeWatch(log);
     this.#timings = new PeerTimings({
       profile,
       idle: () => this.#pacer.isIdle(this.#driver.latest),
+      agreed: (peer) => this.#pipe.agreed(peer),
       fits,
       log,
     });
@@ -133,8 +145,11 @@ export class ExchangeSocket {
     const handshakeTiming = { ...profile, sustainedRate: sustainedRate(profile) };
     this.#pipe = new PipeEndpoint({
       identity,
+      acceptDevices,
       random,
+      capabilities: { mtu: profile.mtu, rate: profile.rate },
       handshakeTiming: () => handshakeTiming,
+      messageTimes: (peer) => messageTimesOf(timing?.pipe ?? this.#timings.of(peer)),
       ...(network === undefined ? {} : { network }),
       isPersistent: store !== undefined,
       wallOrigin: clock.wall() - clock.monotonic(),
@@ -146,8 +161,9 @@ export class ExchangeSocket {
       pipe: new CoapEndpoint({
         ...coapOptions,
         timing: pipeTiming,
-        mtu: largestMessage(profile, PIPE_RECORD),
+        mtu: (peer) => largestMessage(profile, PIPE_RECORD, this.#pipe.agreed(peer)),
         tokenBytes: PIPE_TOKEN_BYTES,
+        handleBytes: PIPE_HANDLE_BYTES,
         selective: true,
       }),
       plain: new CoapEndpoint({
@@ -264,6 +280,13 @@ export class ExchangeSocket {
     });
   }
 
+  /** Ends the sessions of a peer of the pipe. @param reason told to the peer */
+  forget(peer: string, reason: string): void {
+    this.#driver.enter((now) => {
+      if (!this.#driver.closed) this.#applyPipe(this.#pipe.forget(peer, reason, now), now);
+    });
+  }
+
   /**
    * Rejects what is open, aborts the handlers, closes the link, and waits for the handlers' end. Nothing is sent any more: peers
    * find out by their timers.
@@ -300,17 +323,19 @@ export class ExchangeSocket {
     const wireBytes = answer.length + profile.overhead;
     const cost = { wireBytes, rate: sustainedRate(profile), isKnown: () => true };
     if (!this.#refusals.take(cost, now)) return;
-    this.#send(from, answer, 0, { label: 'ACK 4.03', receipt: null, handshake: null }, now);
+    this.#send(from, answer, 0, { label: 'ACK 4.03', layer: 'plain', receipts: [], handshake: null }, now);
   }
 
   #applyCoap(layer: Layer, step: CoapStep, now: Millis): void {
     this.#driver.setDeadline(layer === 'pipe' ? 'inPipe' : 'plain', step.deadline);
     this.#driver.setDeadline('fits', this.#timings.deadline(now));
-    for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
-      if (layer === 'pipe')
-        this.#applyPipe(this.#pipe.send(peer, bytes, { priority, receipt, label }, now), now);
-      else {
-        const tag = { label, receipt: receipt === null ? null : { layer, number: receipt }, handshake: null };
+    if (layer === 'pipe') {
+      // What goes to one peer goes at once, so that it can share a record.
+      for (const [peer, datagrams] of Map.groupBy(step.datagrams, ({ peer }) => peer))
+        this.#applyPipe(this.#pipe.send(peer, datagrams, now), now);
+    } else {
+      for (const { peer, bytes, priority, receipt, label } of step.datagrams) {
+        const tag = { label, layer, receipts: receipt === null ? [] : [receipt], handshake: null };
         this.#send(peer, bytes, lower(priority, PLAIN_PRIORITY), tag, now);
       }
     }
@@ -321,14 +346,8 @@ export class ExchangeSocket {
     this.#driver.setDeadline('pipe', step.deadline);
     // The endpoint uses nothing that a crash would repeat before it is told that this is on the disk.
     this.#keeper?.keep(step.writes);
-    for (const { to, bytes, priority, receipt, handshake, label } of step.datagrams) {
-      const tag = {
-        label,
-        receipt: receipt === null ? null : ({ layer: 'pipe', number: receipt } as const),
-        handshake,
-      };
-      this.#send(to, bytes, priority, tag, now);
-    }
+    for (const { to, bytes, priority, receipts, handshake, label } of step.datagrams)
+      this.#send(to, bytes, priority, { label, layer: 'pipe', receipts, handshake }, now);
     for (const event of step.events) this.#onPipe(event, now);
   }
 
@@ -338,7 +357,7 @@ export class ExchangeSocket {
 
   #applyPacer(step: PacerStep<Tag>, now: Millis): void {
     this.#driver.setDeadline('pacer', step.deadline);
-    this.#watchAirtime(now);
+    this.#airtime.see(this.#pacer.forbiddenUntil, now);
     for (const { to, bytes, tag } of step.datagrams) {
       if (this.#driver.closed) break;
       this.counters.datagramsOut++;
@@ -352,28 +371,17 @@ export class ExchangeSocket {
     }
   }
 
-  /** A link that falls silent for a long time tells why, once. */
-  #watchAirtime(now: Millis): void {
-    const silence = (this.#pacer.forbiddenUntil ?? now) - now;
-    if (silence > LONG_SILENCE && !this.#isOutOfAirtime) {
-      const seconds = Math.ceil(silence / 1_000);
-      this.#log?.warn({ seconds }, "the hour's airtime is used up: nothing is sent for so many seconds");
-    }
-    this.#isOutOfAirtime = silence > 0 && (silence > LONG_SILENCE || this.#isOutOfAirtime);
-  }
-
   /** Whoever waits for the datagram to leave starts its timer, also where it never will. */
-  #left({ receipt, handshake }: Tag, at: Millis): void {
+  #left({ layer, receipts, handshake }: Tag, at: Millis): void {
     if (handshake !== null) this.#applyPipe(this.#pipe.left(handshake, at), at);
-    if (receipt !== null)
-      this.#applyCoap(receipt.layer, this.#coap[receipt.layer].left(receipt.number, at), at);
+    for (const receipt of receipts) this.#applyCoap(layer, this.#coap[layer].left(receipt, at), at);
   }
 
   #onPipe(event: PipeEvent, now: Millis): void {
     switch (event.kind) {
       case 'payload':
         this.#silence.delete(event.peer);
-        this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now), now);
+        this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now, event.copy), now);
         break;
       case 'identity':
         this.#decide(event);
@@ -413,11 +421,11 @@ export class ExchangeSocket {
     }
   }
 
-  #decide({ session, claim }: Extract<PipeEvent, { kind: 'identity' }>): void {
+  #decide({ session, claim, address }: Extract<PipeEvent, { kind: 'identity' }>): void {
     this.#trust
-      .decide(claim)
+      .decide(claim, address)
       .catch((error: unknown) => {
-        this.#log?.error({ ...this.#mode, err: error, peer: claim.serverName }, 'trust could not be decided');
+        this.#log?.error({ ...this.#mode, err: error, peer: nameOf(claim) }, 'trust could not be decided');
         return { trusted: false, reason: 'trust could not be decided' } as const;
       })
       .then((verdict) => {
@@ -456,7 +464,7 @@ export class ExchangeSocket {
 
   #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis): void {
     this.counters.requestsIn++;
-    const { exchange, request: coap } = event;
+    const { exchange, request: coap, token } = event;
     const respond = (response: ExchangeResponse, then: Millis): void => {
       const encoded = CODECS[layer].encodeResponse(response, coap);
       this.#applyCoap(layer, this.#coap[layer].respond(exchange, encoded, then), then);
@@ -468,15 +476,20 @@ export class ExchangeSocket {
     } else if (this.#handle === undefined) {
       respond({ status: 503, headers: {} }, now);
     } else {
-      // The name is the one that the trust policy has accepted.
       const caller: Caller =
-        layer === 'pipe'
-          ? { kind: 'server', name: event.peer as ServerName, ...this.#mode }
-          : { kind: 'plain', address: event.peer };
-      this.#serving.run(this.#handle, caller, request.value).then((response) => {
+        layer === 'pipe' ? this.#callerOf(event.peer) : { kind: 'plain', address: event.peer };
+      const message = layer === 'pipe' ? messageOf(token) : undefined;
+      this.#serving.run(this.#handle, caller, request.value, message).then((response) => {
         this.#driver.enter((then) => respond(response, then));
       });
     }
+  }
+
+  /** @param peer the name that the trust policy has accepted */
+  #callerOf(peer: string): Caller {
+    const key = deviceKeyOf(peer);
+    if (key === undefined) return { kind: 'server', name: peer as ServerName, ...this.#mode };
+    return { kind: 'device', key, address: this.#pipe.addressOf(peer) ?? '', ...this.#mode };
   }
 }
 

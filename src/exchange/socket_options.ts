@@ -40,6 +40,8 @@ export interface ExchangeOptions {
   readonly random: Random;
   readonly identity: LocalIdentity;
   readonly trust: TrustPolicy;
+  /** Whether devices may open pipes; left out: only servers. */
+  readonly acceptDevices?: boolean;
   readonly plain: PlainPolicy;
   /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
   readonly network?: NetworkConfig;

@@ -15,8 +15,14 @@ import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/js
 import type { Event, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
 import { type SigningKey, signEvent } from '../matrix/signing.ts';
-import type { Database } from '../storage/database.ts';
-import { deleteJoinAttempt, isJoinAttempted, putJoinAttempt } from '../storage/join_attempts.ts';
+import type { Database, Transaction } from '../storage/database.ts';
+import {
+  deleteJoinAttempt,
+  isJoinAttempted,
+  type JoinAttempt,
+  joinAttemptOf,
+  putJoinAttempt,
+} from '../storage/join_attempts.ts';
 import type { Log } from './log.ts';
 import { pduJson } from './pdu_json.ts';
 import { type EventChecker, listOf, MAX_STATE_EVENTS, type RemoteEvents } from './remote_events.ts';
@@ -28,6 +34,11 @@ const MAX_VIA = 20;
 const TIMEOUT_MS: Millis = 60_000;
 /** What only the server that made a template can know (server-server API, "Restricted rooms"). */
 const AUTHORISER = 'join_authorised_via_users_server';
+/**
+ * How long a join that may have been accepted is sent again as it is. Later the room has gone on, and another one is as
+ * good.
+ */
+const JOIN_REPEATED_MS: Millis = 60 * 60_000;
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
 
@@ -50,6 +61,12 @@ interface Handshake {
   readonly content: JsonObject;
 }
 
+/** A template of another server, filled in and signed. */
+interface MadeEvent {
+  readonly event: Event;
+  readonly version: RoomVersion;
+}
+
 /** Joins, leaves and invites that need another server (server-server API, "Joining Rooms" to "Leaving Rooms"). */
 export class FederationRemoteRooms implements RemoteRooms {
   readonly #options: RemoteRoomsOptions;
@@ -65,15 +82,33 @@ export class FederationRemoteRooms implements RemoteRooms {
     const id = `${room} ${user}`;
     const underWay = this.#joins.get(id);
     if (underWay !== undefined) return underWay;
-    const join = this.#throughOneOf(via, (server) =>
-      this.#joinThrough(server, { room, user, membership: 'join', content }),
-    ).finally(() => {
+    const join = this.#join(via, { room, user, membership: 'join', content }).finally(() => {
       this.#joins.delete(id);
       if (this.#joining.get(room) === join) this.#joining.delete(room);
     });
     this.#joins.set(id, join);
     this.#joining.set(room, join);
     return join;
+  }
+
+  async #join(via: readonly ServerName[], handshake: Handshake): Promise<RemoteJoin> {
+    const again = await this.#repeated(handshake);
+    return again ?? this.#throughOneOf(via, (server) => this.#joinThrough(server, handshake));
+  }
+
+  /** The join that was sent before and whose answer did not come, once more; undefined where there is none, or nothing came of it. */
+  async #repeated({ room, user }: Handshake): Promise<RemoteJoin | undefined> {
+    const { database, clock } = this.#options;
+    const attempt = await joinAttemptOf(database, room, user, clock.wall() - JOIN_REPEATED_MS);
+    const made = attempt && madeJoin(attempt);
+    if (attempt === undefined || made === undefined) return undefined;
+    const server = attempt.via as ServerName;
+    try {
+      return await this.#throughOneOf([server], () => this.#sendMade(server, room, user, made));
+    } catch (error) {
+      if (!(error instanceof MatrixError)) throw error;
+      return undefined;
+    }
   }
 
   /** Settles when the joining of a room that is under way ends, either way; undefined where there is none. */
@@ -131,7 +166,6 @@ export class FederationRemoteRooms implements RemoteRooms {
   }
 
   async #joinThrough(server: ServerName, handshake: Handshake): Promise<RemoteJoin> {
-    const { transport, remote } = this.#options;
     const { room, user } = handshake;
     const versions = supportedRoomVersions().map((id) => `ver=${encodeURIComponent(id)}`);
     const made = await this.#make(
@@ -140,10 +174,20 @@ export class FederationRemoteRooms implements RemoteRooms {
       path`/_matrix/federation/v1/make_join/${room}/${user}`,
       versions.join('&'),
     );
-    const answer = await this.#sendJoin(room, server, {
+    return this.#sendMade(server, room, user, made);
+  }
+
+  async #sendMade(server: ServerName, room: RoomId, user: UserId, made: MadeEvent): Promise<RemoteJoin> {
+    const { transport, remote } = this.#options;
+    const body = pduJson(made.event.pdu);
+    const attempt = {
+      ...{ room, user, via: server, roomVersion: made.version.id },
+      event: JSON.stringify(body),
+    };
+    const answer = await this.#sendJoin(attempt, {
       method: 'PUT',
       path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
-      body: pduJson(made.event.pdu),
+      body,
       // A server behind a pipe is one of ours: it leaves out what would be told twice, and no members.
       ...(transport.kindFor(server) === 'pipe' && { query: 'omit_members=true' }),
     });
@@ -163,31 +207,32 @@ export class FederationRemoteRooms implements RemoteRooms {
 
   /**
    * Writes down that we may be in the room from now on, whatever becomes of the answer: the inbox keeps the events that
-   * come until the room is stored here. A refusal is an answer, after which nothing comes.
+   * come until the room is stored here, and whoever tries again sends the same join. A refusal is an answer, after which
+   * nothing comes.
    */
   async #sendJoin(
-    room: RoomId,
-    server: ServerName,
+    attempt: JoinAttempt,
     call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
   ): Promise<JsonObject> {
     const { database, clock } = this.#options;
+    const room = attempt.room as RoomId;
     const isFirst = await database.transaction(async (tx) => {
       const known = await isJoinAttempted(tx, room, 0);
-      await putJoinAttempt(tx, room, clock.wall());
+      await putJoinAttempt(tx, attempt, clock.wall());
       return !known;
     });
     try {
-      return await this.#ask(server, call, SEND_JOIN_TIMEOUT_MS);
+      return await this.#ask(attempt.via as ServerName, call, SEND_JOIN_TIMEOUT_MS);
     } catch (error) {
       const isRefused = error instanceof MatrixError && error.status >= 400 && error.status <= 499;
       // One that was sent before may have been accepted all the same.
-      if (isRefused && isFirst) await this.imported(room);
+      if (isRefused && isFirst) await database.transaction((tx) => deleteJoinAttempt(tx, room));
       throw error;
     }
   }
 
-  async imported(room: RoomId): Promise<void> {
-    await this.#options.database.transaction((tx) => deleteJoinAttempt(tx, room));
+  imported(tx: Transaction, room: RoomId): Promise<void> {
+    return deleteJoinAttempt(tx, room);
   }
 
   /** The join as the resident server sends it on: ours, or its copy of it with the signature that authorises it. */
@@ -203,7 +248,7 @@ export class FederationRemoteRooms implements RemoteRooms {
     { room, user, membership, content }: Handshake,
     callPath: string,
     query?: string,
-  ): Promise<{ readonly event: Event; readonly version: RoomVersion }> {
+  ): Promise<MadeEvent> {
     const { serverName, signingKey, clock } = this.#options;
     const call = { method: 'GET' as const, path: callPath, ...(query !== undefined && { query }) };
     const answer = await this.#ask(server, call);
@@ -279,6 +324,13 @@ export class FederationRemoteRooms implements RemoteRooms {
       throw new FederationError('bad_answer', `${server} did not answer with an object`);
     return body;
   }
+}
+
+/** Undefined where this version of the program does not read it. */
+function madeJoin({ roomVersion: versionId, event: json }: JoinAttempt): MadeEvent | undefined {
+  const version = roomVersion(versionId);
+  const event = version && parsePdu(JSON.parse(json), version);
+  return event?.ok ? { event: event.value, version: version! } : undefined;
 }
 
 /** Errcodes that are about our request to the other server and would mean something else to our client. */

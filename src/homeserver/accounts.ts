@@ -17,12 +17,20 @@ import type { JsonObject } from '../matrix/json.ts';
 import { findAccount, insertAccount, setPasswordHash } from '../storage/accounts.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
+  bindDeviceKey,
+  findDeviceKey,
+  isSeenToday,
+  seeDeviceKey,
+  unbindDevice,
+} from '../storage/device_keys.ts';
+import {
   accessTokenOwner,
   addDevice,
   deleteAllDevices,
   deleteDevice,
   findDevice,
   listDevices,
+  removeAccessToken,
   setAccessToken,
 } from '../storage/devices.ts';
 import {
@@ -31,8 +39,11 @@ import {
   isRegistrationTokenValid,
   useRegistrationToken,
 } from '../storage/registration_tokens.ts';
+import { endingPipes } from './device_logout.ts';
 import { type AuthData, challenge, type Stage } from './interactive_auth.ts';
+import { type Done, notNoted } from './once.ts';
 import { type PasswordCost, Passwords } from './passwords.ts';
+import type { DevicePipes } from './ports.ts';
 import { type Rate, RateLimit } from './rate_limit.ts';
 
 /** Appendices, "User Identifiers". */
@@ -49,10 +60,16 @@ const MAX_DEVICES = 1_000;
 /** Of proofs of one account, wherever they come from; those who are logged in stay so. */
 const ATTEMPTS: Rate = { burst: 50, intervalMs: 5_000 };
 
+/**
+ * What a login through a pipe answers as access token, which the specification asks for: no secret, and good only where
+ * the device's key is proved. A token that nobody needs could only be stolen.
+ */
+export const KEY_IS_THE_TOKEN = 'pipe';
+
 /** Who may make an account: nobody but the operator, who has a token, or everybody. */
 type RegistrationMode = 'closed' | 'token' | 'open';
 
-/** A user's device, as its access token proves it. */
+/** A user's device, as its access token or its key proves it. */
 export interface Requester {
   readonly user: UserId;
   readonly device: DeviceId;
@@ -65,10 +82,15 @@ export interface Session extends Requester {
 
 /** What a client says of the device that it logs in. */
 interface DeviceRequest {
-  /** Left out: a new one. One that is known loses its access token to the new login. */
+  /** Left out: a new one. One that is known loses its access token or its key to the new login. */
   readonly deviceId?: string | undefined;
   /** Ignored where the device is known. */
   readonly displayName?: string | undefined;
+  /**
+   * The key that the client's pipe has proved, in 64 hexadecimal digits: the login binds it to the device. Where it was
+   * bound to another device it is that one's no longer.
+   */
+  readonly key?: string | undefined;
 }
 
 interface RegistrationRequest extends DeviceRequest {
@@ -92,6 +114,7 @@ export interface AccountsOptions {
   readonly registration: RegistrationMode;
   /** Of hashing a password; tests and simulations take a cheap one. */
   readonly passwordCost?: PasswordCost | undefined;
+  readonly pipes?: DevicePipes | undefined;
 }
 
 /** Users of this server, and how they prove to be it: passwords, access tokens, tokens to register. */
@@ -103,8 +126,18 @@ export class Accounts {
   readonly #registration: RegistrationMode;
   readonly #passwords: Passwords;
   readonly #attempts: RateLimit;
+  readonly #pipes: DevicePipes | undefined;
 
-  constructor({ database, clock, random, work, serverName, registration, passwordCost }: AccountsOptions) {
+  constructor({
+    database,
+    clock,
+    random,
+    work,
+    serverName,
+    registration,
+    passwordCost,
+    pipes,
+  }: AccountsOptions) {
     this.#database = database;
     this.#clock = clock;
     this.#random = random;
@@ -112,11 +145,22 @@ export class Accounts {
     this.#registration = registration;
     this.#passwords = new Passwords({ random, work, cost: passwordCost });
     this.#attempts = new RateLimit(clock, ATTEMPTS);
+    this.#pipes = pipes;
   }
 
   /** Whose access token it is. */
   authenticate(token: string): Promise<Requester | undefined> {
     return accessTokenOwner(this.#database, sha256(token));
+  }
+
+  /** Whose key it is that a pipe has proved. @param key 64 hexadecimal digits */
+  async authenticateKey(key: string): Promise<Requester | undefined> {
+    const row = await findDeviceKey(this.#database, key);
+    if (row === undefined) return undefined;
+    const now = this.#clock.wall();
+    const isStillBound =
+      isSeenToday(row, now) || (await this.#database.transaction((tx) => seeDeviceKey(tx, key, now)));
+    return isStillBound ? { user: row.user, device: row.device } : undefined;
   }
 
   async localUserExists(user: UserId): Promise<boolean> {
@@ -136,10 +180,11 @@ export class Accounts {
 
   /**
    * Makes an account, or says what it takes (client-server API, POST /register).
+   * @param done told of it in the transaction that makes the account
    * @throws MatrixError M_INVALID_USERNAME, M_USER_IN_USE, M_FORBIDDEN, M_MISSING_PARAM, M_INVALID_PARAM,
    * M_LIMIT_EXCEEDED
    */
-  async register(request: RegistrationRequest): Promise<Registration> {
+  async register(request: RegistrationRequest, done: Done<Registration> = notNoted): Promise<Registration> {
     this.#assertRegistrationOpen();
     const { username, password, auth } = request;
     // These come before the proof: a client learns early that it has to ask the user for another name.
@@ -166,8 +211,12 @@ export class Accounts {
       if (token !== undefined && !(await useRegistrationToken(tx, token, now))) {
         throw forbidden('The registration token is not valid any more.');
       }
-      if (request.inhibitLogin === true) return { kind: 'registered', user };
-      return { kind: 'registered', user, session: await this.#logIn(tx, user, { ...request, deviceId }) };
+      const outcome: Registration =
+        request.inhibitLogin === true
+          ? { kind: 'registered', user }
+          : { kind: 'registered', user, session: await this.#logIn(tx, user, { ...request, deviceId }) };
+      await done(tx, outcome);
+      return outcome;
     });
   }
 
@@ -182,10 +231,15 @@ export class Accounts {
   }
 
   /**
-   * Logs in with a password. @param name a user id or its localpart
+   * Logs in with a password. @param name a user id or its localpart @param done told of it in the transaction that does it
    * @throws MatrixError M_FORBIDDEN, and nothing that tells an unknown user from a wrong password; M_LIMIT_EXCEEDED
    */
-  async login(name: string, password: string, device: DeviceRequest): Promise<Session> {
+  async login(
+    name: string,
+    password: string,
+    device: DeviceRequest,
+    done: Done<Session> = notNoted,
+  ): Promise<Session> {
     const deviceId = checkedDeviceId(device.deviceId);
     const user = this.#existingUserId(name);
     if (user !== undefined) this.#attempts.take(user);
@@ -196,7 +250,9 @@ export class Accounts {
       // The password may have been changed while it was checked.
       const now = await findAccount(tx, account.user);
       if (now?.passwordHash !== account.passwordHash) throw forbidden('The user or the password is wrong.');
-      return this.#logIn(tx, account.user, { ...device, deviceId });
+      const session = await this.#logIn(tx, account.user, { ...device, deviceId });
+      await done(tx, session);
+      return session;
     });
   }
 
@@ -220,25 +276,36 @@ export class Accounts {
    * @throws MatrixError M_INVALID_PARAM
    */
   async setPassword(
-    { user, device }: Requester,
+    requester: Requester,
     password: string,
     logOut: 'others' | 'nobody',
+    done: Done<void> = notNoted,
   ): Promise<void> {
+    const { user, device } = requester;
     const hash = await this.#hashNew(password);
     await this.#database.transaction(async (tx) => {
       await setPasswordHash(tx, user, hash);
-      if (logOut === 'others') await deleteAllDevices(tx, user, device);
+      if (logOut === 'others')
+        await endingPipes(tx, this.#pipes, requester, () => deleteAllDevices(tx, user, device));
+      await done(tx);
     });
   }
 
-  /** Deletes the device with its access token. */
-  async logout({ user, device }: Requester): Promise<void> {
-    await this.#database.transaction((tx) => deleteDevice(tx, user, device));
+  /** Deletes the device with its access token and its key. */
+  async logout(requester: Requester, done: Done<void> = notNoted): Promise<void> {
+    const { user, device } = requester;
+    await this.#database.transaction(async (tx) => {
+      await endingPipes(tx, this.#pipes, requester, () => deleteDevice(tx, user, device));
+      await done(tx);
+    });
   }
 
   /** Deletes all devices of the user. */
-  async logoutAll(user: UserId): Promise<void> {
-    await this.#database.transaction((tx) => deleteAllDevices(tx, user));
+  async logoutAll(requester: Requester, done: Done<void> = notNoted): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      await endingPipes(tx, this.#pipes, requester, () => deleteAllDevices(tx, requester.user));
+      await done(tx);
+    });
   }
 
   /** @throws MatrixError M_FORBIDDEN where nobody can register */
@@ -275,16 +342,28 @@ export class Accounts {
     if (this.#registration === 'closed') throw forbidden('Accounts are not made here; ask the operator.');
   }
 
-  async #logIn(tx: Transaction, user: UserId, { deviceId, displayName }: DeviceRequest): Promise<Session> {
+  async #logIn(
+    tx: Transaction,
+    user: UserId,
+    { deviceId, displayName, key }: DeviceRequest,
+  ): Promise<Session> {
     const now = this.#clock.wall();
     const device = (deviceId ?? this.#letters(GENERATED_DEVICE_ID_LENGTH, 'A')) as DeviceId;
-    const accessToken = base64url(this.#random.bytes(ACCESS_TOKEN_BYTES));
     const known = await findDevice(tx, user, device);
     if (known === undefined && (await listDevices(tx, user)).length >= MAX_DEVICES) {
       throw forbidden('The account has too many devices; log some of them out first.');
     }
     const name = displayName?.slice(0, MAX_DEVICE_NAME_LENGTH).toWellFormed() ?? null;
     await addDevice(tx, user, { device, displayName: name }, now);
+    const replaced = await unbindDevice(tx, user, device);
+    if (replaced !== undefined && replaced !== key) tx.afterCommit(() => this.#pipes?.revoked([replaced]));
+    if (key !== undefined) {
+      await removeAccessToken(tx, user, device);
+      await bindDeviceKey(tx, key, user, device, now);
+      tx.afterCommit(() => this.#pipes?.bound(key));
+      return { user, device, accessToken: KEY_IS_THE_TOKEN };
+    }
+    const accessToken = base64url(this.#random.bytes(ACCESS_TOKEN_BYTES));
     await setAccessToken(tx, user, device, sha256(accessToken), now);
     return { user, device, accessToken };
   }

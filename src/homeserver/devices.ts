@@ -1,43 +1,77 @@
+import type { Millis } from '../base/time.ts';
 import { notFound } from '../matrix/error.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
+import { deviceKeys } from '../storage/device_keys.ts';
 import { deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+import type { Requester } from './accounts.ts';
+import { endingPipes } from './device_logout.ts';
+import { type Done, notNoted } from './once.ts';
+import type { DevicePipes } from './ports.ts';
 
 export interface Device {
   readonly device: DeviceId;
   readonly displayName: string | null;
+  /** The day on which it called last, of devices that call through pipes; Unix time in milliseconds. */
+  readonly lastSeen?: Millis | undefined;
 }
 
 /** The devices of a user, as the user manages them (client-server API, "Device management"). */
 export class Devices {
   readonly #database: Database;
+  readonly #pipes: DevicePipes | undefined;
 
-  constructor({ database }: { readonly database: Database }) {
+  constructor({
+    database,
+    pipes,
+  }: { readonly database: Database; readonly pipes?: DevicePipes | undefined }) {
     this.#database = database;
+    this.#pipes = pipes;
   }
 
-  list(user: UserId): Promise<readonly Device[]> {
-    return listDevices(this.#database, user);
+  async list(user: UserId): Promise<readonly Device[]> {
+    const lastSeen = await this.#lastSeen(user);
+    const rows = await listDevices(this.#database, user);
+    return rows.map((row) => ({ ...row, lastSeen: lastSeen.get(row.device) }));
   }
 
   /** @throws MatrixError M_NOT_FOUND */
   async get(user: UserId, device: DeviceId): Promise<Device> {
     const row = await findDevice(this.#database, user, device);
     if (row === undefined) throw unknownDevice();
-    return row;
+    return { ...row, lastSeen: (await this.#lastSeen(user)).get(device) };
   }
 
   /** @throws MatrixError M_NOT_FOUND */
-  async rename(user: UserId, device: DeviceId, displayName: string): Promise<void> {
-    const renamed = await this.#database.transaction((tx) => renameDevice(tx, user, device, displayName));
-    if (!renamed) throw unknownDevice();
+  async rename(
+    user: UserId,
+    device: DeviceId,
+    displayName: string,
+    done: Done<void> = notNoted,
+  ): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      if (!(await renameDevice(tx, user, device, displayName))) throw unknownDevice();
+      await done(tx);
+    });
   }
 
-  /** Deletes those of them that are there, and logs them out. */
-  async delete(user: UserId, devices: readonly DeviceId[]): Promise<void> {
+  /** Deletes those of the requester's devices that are there, and logs them out. */
+  async delete(
+    requester: Requester,
+    devices: readonly DeviceId[],
+    done: Done<void> = notNoted,
+  ): Promise<void> {
     await this.#database.transaction(async (tx) => {
-      for (const device of devices) await deleteDevice(tx, user, device);
+      await endingPipes(tx, this.#pipes, requester, async () => {
+        for (const device of devices) await deleteDevice(tx, requester.user, device);
+      });
+      await done(tx);
     });
+  }
+
+  async #lastSeen(user: UserId): Promise<ReadonlyMap<DeviceId, Millis>> {
+    const keys = await deviceKeys(this.#database, user);
+    return new Map(keys.map(({ device, lastSeen }) => [device, lastSeen]));
   }
 }
 

@@ -4,6 +4,7 @@ import type { UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Database } from '../storage/database.ts';
 import { findFilter, storeFilter } from '../storage/filters.ts';
+import { type Done, notNoted } from './once.ts';
 
 /** Filters of one user; of more, the oldest go, and a client that still names one uploads it again. */
 const MAX_FILTERS = 1_000;
@@ -19,14 +20,16 @@ export class Filters {
   }
 
   /** Stores a filter and answers its id, the same for the same filter. @throws MatrixError M_TOO_LARGE */
-  async put(user: UserId, filter: JsonObject): Promise<string> {
+  async put(user: UserId, filter: JsonObject, done: Done<string> = notNoted): Promise<string> {
     const json = JSON.stringify(filter);
     if (json.length > MAX_FILTER_LENGTH)
       throw new MatrixError(413, 'M_TOO_LARGE', 'The filter is too large.');
     const hash = createHash('sha256').update(json).digest();
-    return String(
-      await this.#database.transaction((tx) => storeFilter(tx, { user, hash, json }, MAX_FILTERS)),
-    );
+    return this.#database.transaction(async (tx) => {
+      const id = String(await storeFilter(tx, { user, hash, json }, MAX_FILTERS));
+      await done(tx, id);
+      return id;
+    });
   }
 
   /** A filter that this user uploaded. */

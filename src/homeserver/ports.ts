@@ -10,7 +10,8 @@ import type { Transaction } from '../storage/database.ts';
  */
 export interface RemoteRooms {
   /**
-   * Joins through the first of `via` that lets us: make_join, sign, send_join (v2), the answer's signatures checked.
+   * Joins through the first of `via` that lets us: make_join, sign, send_join (v2), the answer's signatures checked. A
+   * join that was sent before, and of which it is not known what became of it, is sent again as it is first.
    * A call for the same room and user attaches to the one in progress.
    * @throws MatrixError as the last server answered, or M_UNKNOWN 502/504 where none did.
    */
@@ -20,8 +21,8 @@ export interface RemoteRooms {
     readonly via: readonly ServerName[];
     readonly content: JsonObject;
   }): Promise<RemoteJoin>;
-  /** What `join` brought is stored: events of the room need not be kept for it any longer. */
-  imported(room: RoomId): Promise<void>;
+  /** What `join` brought is stored by this transaction: nothing of the room need be kept for it any longer. */
+  imported(tx: Transaction, room: RoomId): Promise<void>;
   /** Leaves a room, or rejects an invite, in which no local user is joined: make_leave, send_leave (v2). */
   leave(request: {
     readonly room: RoomId;
@@ -60,4 +61,15 @@ export interface EventVerifier {
    * wrong, the redacted event is what comes back (server-server API, "Checks performed on receipt of a PDU", 3).
    */
   verify(pdu: unknown, roomVersion: string): Promise<Result<Event, string>>;
+}
+
+/** The pipes of devices, as far as logging in and out has to do with them. Keys are 64 hexadecimal digits. */
+export interface DevicePipes {
+  /** A login that is on the disk has bound the key to a device. */
+  bound(key: string): void;
+  /**
+   * The keys are bound to no device any more, and that is on the disk: their sessions end. That of `asking`, which is one of
+   * them or none, ends when the answer to its request has had time to arrive.
+   */
+  revoked(keys: readonly string[], asking?: string): void;
 }

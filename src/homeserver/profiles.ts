@@ -2,6 +2,7 @@ import { invalidParam, MatrixError } from '../matrix/error.ts';
 import type { UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
 import { findProfile, setProfileField } from '../storage/profiles.ts';
+import { type Once, UNRECOGNISED } from './once.ts';
 
 /** How a user appears to others; what is not set is not there. */
 export interface Profile {
@@ -55,7 +56,7 @@ export class Profiles {
    * Sets a field, or removes it with an empty text; answers when the listener is done.
    * @throws MatrixError M_INVALID_PARAM, M_PROFILE_TOO_LARGE
    */
-  async set(user: UserId, field: ProfileField, value: string): Promise<void> {
+  async set(user: UserId, field: ProfileField, value: string, once: Once = UNRECOGNISED): Promise<void> {
     if (value.length > MAX_LENGTH[field]) {
       throw new MatrixError(
         400,
@@ -68,8 +69,12 @@ export class Profiles {
       throw invalidParam('avatar_url has to be an mxc:// URI.');
     }
     await this.#afterOthers(user, async () => {
-      const changed = await this.#database.transaction((tx) =>
-        setProfileField(tx, user, field, value === '' ? null : value),
+      const changed = await once.step<boolean>('profile', (done) =>
+        this.#database.transaction(async (tx) => {
+          const isOther = await setProfileField(tx, user, field, value === '' ? null : value);
+          await done(tx, isOther);
+          return isOther;
+        }),
       );
       const profile = changed ? await this.get(user) : undefined;
       if (profile !== undefined) await this.#listener?.profileChanged(user, profile);

@@ -1,21 +1,23 @@
+import { assert } from '../base/assert.ts';
 import { concat, equal, hex } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import type { Address } from '../link/link.ts';
 import type { HandshakeState, TransportSecrets } from '../noise/handshake_state.ts';
+import { isOfDevice, NO_CAPABILITIES } from './agreement.ts';
 import { createHandshake, ephemeralOf, type Party, readMessage, writeMessage } from './handshake_message.ts';
 import {
   type Confirmed,
   decodeConfirmed,
+  decodeProposal,
   decodeResumed,
   encodeAccepted,
   encodeAnswered,
   type Resumed,
-  type SentIdentity,
 } from './handshake_payload.ts';
-import { CHECK_BYTES, type IdentityClaim, identityDigest, isBound } from './identity.ts';
-import { claimOf, MAX_AMPLIFICATION } from './offer.ts';
+import { CHECK_BYTES, type IdentityClaim, identityDigest, isBound, nameOf } from './identity.ts';
+import { claimOf, MAX_AMPLIFICATION, provedKey } from './offer.ts';
 import { type ConnectionId, encodeFirst, type FirstRecord, handshakeHeader } from './record.ts';
 import type { Session } from './session.ts';
 
@@ -32,6 +34,10 @@ export interface Answer {
   /** The whole XX2 or IK2. */
   readonly second: Uint8Array;
   readonly createdAt: Millis;
+  /** Whether a client has sent the first message, or may have: an IK1 that cannot be read does not tell. */
+  readonly isOfDevice: boolean;
+  /** What XX1 has said. */
+  readonly proposal: Confirmed | undefined;
   /** Of an XX2, until the XX3 has come. */
   handshake: HandshakeState | undefined;
   /** Of an IK2, until a record has shown that the IK1 was no repetition: a session that nothing is sent on. */
@@ -41,24 +47,40 @@ export interface Answer {
 /** A peer whose static key is known from an earlier session. */
 export interface KnownPeer {
   readonly claim: IdentityClaim;
+  /** What it said of itself in that session. */
+  readonly capabilities: Uint8Array;
   /** An IK1 of this generation, or of a lower one, is a repetition. */
   readonly floor: number;
 }
 
 /** What an IK1 has led to. */
 export interface Accepted {
+  /** With the capabilities that the initiator is known by, whether it has said them now or before. */
   readonly said: Resumed;
   readonly claim: IdentityClaim;
   readonly keys: TransportSecrets;
 }
 
+type ReadResumption = Omit<Accepted, 'keys'> & {
+  readonly handshake: HandshakeState;
+  /** Whether the initiator knows what this side is capable of. */
+  readonly isKnown: boolean;
+};
+
 export type AnswerProblem = 'malformed' | 'replayed' | 'too_short_for_an_answer';
 export type ThirdProblem = 'forged' | 'malformed' | 'unbound';
 
 export interface Finished {
-  readonly said: Confirmed & SentIdentity;
+  readonly said: Confirmed & { readonly bootId: Uint8Array };
   readonly claim: IdentityClaim;
   readonly keys: TransportSecrets;
+}
+
+interface FirstRead {
+  readonly handshake: HandshakeState;
+  readonly proposal: Confirmed | undefined;
+  /** Whether XX2 says what this side is capable of. */
+  readonly negotiates: boolean;
 }
 
 interface AnswerOptions {
@@ -121,70 +143,105 @@ export class Answers {
   }
 
   /** Reads an IK1; undefined where it was made for another key or another identity, or by somebody who is not known. */
-  #accept(
-    { header, message }: FirstRecord,
-    { lookUp }: AnswerOptions,
-  ): { handshake: HandshakeState; said: Resumed; claim: IdentityClaim } | 'replayed' | undefined {
-    const digest = identityDigest(this.#party.identity);
-    const handshake = createHandshake('IK', 'responder', this.#party, { header, digest });
-    const payload = readMessage(handshake, message, this.#party.network);
-    if (!payload.ok) return undefined;
-    const said = decodeResumed(payload.value);
-    const known = lookUp(handshake.remoteStatic!);
-    if (!said.ok || known === undefined) return undefined;
-    if (!equal(said.value.check, identityDigest(known.claim).slice(0, CHECK_BYTES))) return undefined;
-    return said.value.generation <= known.floor
-      ? 'replayed'
-      : { handshake, said: said.value, claim: known.claim };
+  #accept(record: FirstRecord, { lookUp }: AnswerOptions): ReadResumption | 'replayed' | undefined {
+    const { identity, capabilities, network } = this.#party;
+    // Made for what this side is capable of now, or by somebody who does not know that.
+    for (const expected of [capabilities, NO_CAPABILITIES]) {
+      const handshake = createHandshake('IK', 'responder', this.#party, {
+        header: record.header,
+        digest: identityDigest(identity, expected),
+      });
+      const payload = readMessage(handshake, record.message, network);
+      if (!payload.ok) continue;
+      const said = decodeResumed(payload.value);
+      const known = lookUp(provedKey(handshake));
+      if (!said.ok || known === undefined) return undefined;
+      const isKnown = expected.length > 0;
+      const digest = identityDigest(known.claim, isKnown ? known.capabilities : NO_CAPABILITIES);
+      if (!equal(said.value.check, digest.slice(0, CHECK_BYTES))) return undefined;
+      if (said.value.generation <= known.floor) return 'replayed';
+      return {
+        handshake,
+        said: isKnown ? { ...said.value, capabilities: known.capabilities } : said.value,
+        claim: known.claim,
+        isKnown,
+      };
+    }
+    return undefined;
   }
 
   #answerKnown(
     record: FirstRecord,
     options: AnswerOptions,
-    { handshake, said, claim }: { handshake: HandshakeState; said: Resumed; claim: IdentityClaim },
+    { handshake, said, claim, isKnown }: ReadResumption,
   ): Result<Answer, AnswerProblem> {
+    const isSaid = isKnown || said.capabilities.length === 0;
     const payload = encodeAccepted({
       connectionId: options.local,
       bootId: this.#bootId,
-      opening: options.isOpening(claim.serverName),
+      opening: options.isOpening(nameOf(claim)),
+      capabilities: isSaid ? NO_CAPABILITIES : this.#party.capabilities,
     });
     const message = writeMessage(handshake, payload, this.#party.network);
     const tentative = options.accept({ said, claim, keys: handshake.splitKeys() });
-    return this.#keep(record, options, { label: 'IK2', message, handshake: undefined, tentative });
+    return this.#keep(record, options, {
+      ...{ label: 'IK2', message, handshake: undefined, tentative },
+      ...{ proposal: undefined, isOfDevice: claim.kind === 'device' },
+    });
   }
 
   /** Goes on with XX: from an XX1, or from an IK1 that cannot be accepted. */
   #answerWithIdentity(record: FirstRecord, options: AnswerOptions): Result<Answer, AnswerProblem> {
-    const { network } = this.#party;
-    const handshake = record.kind === 'XX1' ? this.#afterXX1(record) : this.#afterIK1(record);
-    if (handshake === undefined) return bad('malformed');
-    const payload = encodeAnswered(this.#party.identity, this.#bootId, {
+    const { network, identity, capabilities } = this.#party;
+    assert(identity.kind === 'server', 'a device answers nobody');
+    const first = record.kind === 'XX1' ? this.#afterXX1(record) : this.#afterIK1(record);
+    if (first === undefined) return bad('malformed');
+    const { handshake, proposal, negotiates } = first;
+    const payload = encodeAnswered(identity, this.#bootId, {
       connectionId: options.local,
       opening: options.isOpening(undefined),
+      capabilities: negotiates ? capabilities : NO_CAPABILITIES,
     });
     const message = writeMessage(handshake, payload, network);
-    return this.#keep(record, options, { label: 'XX2', message, handshake, tentative: undefined });
+    return this.#keep(record, options, {
+      ...{ label: 'XX2', message, handshake, tentative: undefined, proposal },
+      // Devices are the ones that this side forgets more often; a server goes on with XX1 by itself.
+      isOfDevice: proposal === undefined ? record.kind === 'IK1' : isOfDevice(proposal.capabilities),
+    });
   }
 
-  #afterXX1({ header, message }: FirstRecord): HandshakeState | undefined {
+  #afterXX1({ header, message }: FirstRecord): FirstRead | undefined {
     const handshake = createHandshake('XX', 'responder', this.#party, { header });
-    // The payload of XX1 is padding, or what later versions say there.
-    return readMessage(handshake, message, this.#party.network).ok ? handshake : undefined;
+    const payload = readMessage(handshake, message, this.#party.network);
+    const proposal = payload.ok ? decodeProposal(payload.value) : payload;
+    return proposal.ok
+      ? { handshake, proposal: proposal.value, negotiates: proposal.value !== undefined }
+      : undefined;
   }
 
-  #afterIK1({ header, message }: FirstRecord): HandshakeState | undefined {
+  /** What is in it cannot be read: XX3 says it again. */
+  #afterIK1({ header, message }: FirstRecord): FirstRead | undefined {
     const remoteEphemeral = ephemeralOf(message, this.#party.network);
     const digest = sha256(encodeFirst(header, message));
     return (
-      remoteEphemeral &&
-      createHandshake('XXfallback', 'responder', this.#party, { header, digest, remoteEphemeral })
+      remoteEphemeral && {
+        handshake: createHandshake('XXfallback', 'responder', this.#party, {
+          header,
+          digest,
+          remoteEphemeral,
+        }),
+        proposal: undefined,
+        negotiates: true,
+      }
     );
   }
 
   #keep(
     record: FirstRecord,
     { local, from, now }: AnswerOptions,
-    rest: Pick<Answer, 'label' | 'handshake' | 'tentative'> & { readonly message: Uint8Array },
+    rest: Pick<Answer, 'label' | 'handshake' | 'tentative' | 'proposal' | 'isOfDevice'> & {
+      readonly message: Uint8Array;
+    },
   ): Result<Answer, AnswerProblem> {
     const { message, ...state } = rest;
     const first = encodeFirst(record.header, record.message);
@@ -210,30 +267,50 @@ export class Answers {
     const handshake = answer.handshake.fork();
     const payload = readMessage(handshake, message, this.#party.network);
     if (!payload.ok) return bad('forged');
-    const said = decodeConfirmed(payload.value);
-    if (!said.ok) return bad('malformed');
-    const claim = claimOf(said.value, handshake);
-    if (!isBound(claim, said.value.binding)) return bad('unbound');
+    const decoded = decodeConfirmed(payload.value, answer.proposal);
+    if (!decoded.ok) return bad('malformed');
+    const { identity, ...said } = decoded.value;
+    const isServer = identity.kind === 'server';
+    const claim: IdentityClaim = isServer
+      ? claimOf(identity, handshake)
+      : { kind: 'device', noisePublic: provedKey(handshake) };
+    if (isServer && claim.kind === 'server' && !isBound(claim, identity.binding)) return bad('unbound');
     answer.handshake = undefined;
-    return ok({ said: said.value, claim, keys: handshake.splitKeys() });
+    return ok({ said, claim, keys: handshake.splitKeys() });
+  }
+
+  /** How many there are of clients, or of servers. */
+  count(areOfDevices: boolean): number {
+    let count = 0;
+    for (const { isOfDevice: is } of this.#answers.values()) if (is === areOfDevices) count++;
+    return count;
   }
 
   /**
-   * Forgets and returns an answer so that there is room for another: the oldest of the address that has the most, and
-   * where addresses have equally many, of one where no peer is known to be. So a flood from one address pushes out
-   * itself, and one from many leaves the handshakes of known peers alone.
+   * Forgets and returns an answer so that there is room for another: of its own kind, the oldest of the address that has
+   * the most, and where addresses have equally many, of one where no peer is known to be. So a flood from one address
+   * pushes out itself, and one from many leaves the handshakes of known peers alone.
    * @param newest is kept
    */
   makeRoom(isKnown: (address: Address) => boolean, newest: Answer): Answer | undefined {
+    const rivals = [...this.#answers.values()].filter(({ isOfDevice: is }) => is === newest.isOfDevice);
     const counts = new Map<Address, number>();
-    for (const { address } of this.#answers.values()) counts.set(address, (counts.get(address) ?? 0) + 1);
+    for (const { address } of rivals) counts.set(address, (counts.get(address) ?? 0) + 1);
     const most = Math.max(0, ...counts.values());
-    const oldest = [...this.#answers.values()].filter(({ address }) => counts.get(address) === most);
+    const oldest = rivals.filter(({ address }) => counts.get(address) === most);
     const others = oldest.filter((answer) => answer !== newest);
-    const answer =
-      others.find(({ address }) => !isKnown(address)) ?? others[0] ?? this.#answers.values().next().value;
+    const answer = others.find(({ address }) => !isKnown(address)) ?? others[0] ?? rivals[0];
     if (answer) this.#answers.delete(answer.digest);
     return answer;
+  }
+
+  /** Forgets and returns the answers to IK1s of that peer. */
+  removeOf(peer: string): Answer[] {
+    const removed = [...this.#answers.values()].filter(
+      ({ tentative }) => tentative !== undefined && nameOf(tentative.terms.claim) === peer,
+    );
+    for (const { digest } of removed) this.#answers.delete(digest);
+    return removed;
   }
 
   /** Forgets and returns the oldest answer. */

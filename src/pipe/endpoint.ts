@@ -1,9 +1,10 @@
 import { assert } from '../base/assert.ts';
-import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
-import { CONFIRMATION, decodeControl, encodeResponse } from './control.ts';
+import { type Agreement, agreementOf, NOTHING_AGREED } from './agreement.ts';
+import { CONFIRMATION, decodeControl, encodeClose, encodeResponse } from './control.ts';
 import type { PipeConfig, PipeStatistics, PipeStep, Verdict } from './events.ts';
+import { deviceKeyOf, nameOf } from './identity.ts';
 import { Initiator } from './initiator.ts';
 import { CHALLENGE_BYTES } from './path.ts';
 import {
@@ -18,7 +19,7 @@ import { Responder } from './responder.ts';
 import type { StoredSession } from './resumption.ts';
 import { beginsLikeSeen } from './seen.ts';
 import type { Outgoing } from './send_queue.ts';
-import { MAX_FORGERIES, type Session, type TransportRecord } from './session.ts';
+import { MAX_FORGERIES, type Payload, type Session, type TransportRecord } from './session.ts';
 import { PipeState } from './state.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -77,30 +78,33 @@ export class PipeEndpoint {
     this.#state.peer(name).configured = address;
   }
 
+  /** Where a peer with a session was last. */
+  addressOf(name: string): Address | undefined {
+    const peer = this.#state.peers.find(name);
+    return peer && this.#state.current(peer)?.address;
+  }
+
   /**
-   * Sends `bytes` (at most 65,000) on the session with `peer`. Without one they wait in a bounded queue, and
-   * a handshake begins.
+   * Sends CoAP messages (at most 65,000 bytes each) on the session with `peer`; short ones together. Without a session they
+   * wait in a bounded queue, and a handshake begins; but what is for a device is dropped, since it is for the device to begin
+   * one.
    */
-  send(
-    peer: string,
-    bytes: Uint8Array,
-    options: { readonly priority: Priority; readonly receipt: number | null; readonly label: string },
-    now: Millis,
-  ): PipeStep {
-    assert(bytes.length <= MAX_PLAINTEXT_BYTES, 'a record has at most 65,000 bytes');
-    assert(!beginsLikeSeen(bytes), 'a payload does not begin like a number in front of one');
+  send(peer: string, items: readonly Outgoing[], now: Millis): PipeStep {
+    for (const { bytes } of items) {
+      assert(bytes.length <= MAX_PLAINTEXT_BYTES, 'a record has at most 65,000 bytes');
+      assert(!beginsLikeSeen(bytes), 'a payload does not begin like a number in front of one');
+    }
     const known = this.#state.peer(peer);
-    const item: Outgoing = { bytes, ...options };
     const session = this.#state.current(known);
-    if (session === undefined) {
-      this.#state.dropped(known.queue.add(item, now));
-      this.#initiator.open(known, now);
+    if (session === undefined && deviceKeyOf(peer) !== undefined) {
+      this.#state.dropped(items);
     } else {
       // Behind what waits already, such as for a number that may be used.
-      this.#state.dropped(known.queue.add(item, now));
-      this.#state.flush(known, now);
-      if (this.#initiator.isDue(session, now)) this.#initiator.renew(known, now);
+      for (const item of items) this.#state.dropped(known.queue.add(item, now));
+      if (session === undefined) this.#initiator.open(known, now);
+      else this.#state.flush(known, now);
     }
+    if (session !== undefined && this.#initiator.isDue(session, now)) this.#initiator.renew(known, now);
     return this.#state.step();
   }
 
@@ -181,6 +185,39 @@ export class PipeEndpoint {
     return this.#state.step();
   }
 
+  /**
+   * Ends everything with a peer, such as a device that was logged out: its sessions are closed and erased, what waits for it is
+   * given up, and the next handshake begins from nothing.
+   * @param reason told to the peer
+   */
+  forget(peer: string, reason: string, now: Millis): PipeStep {
+    const known = this.#state.peers.find(peer);
+    const undecided = [...this.#state.undecided.values()].filter((waiting) => waiting.kind === 'session');
+    for (const session of [...(known?.sessions ?? []), ...undecided]) {
+      if (nameOf(session.terms.claim) !== peer || session.state === 'refused') continue;
+      this.#state.discard(session);
+      this.#state.undecided.delete(session.terms.number);
+      this.#state.resumed.delete(session.terms.number);
+      this.#responder.end(session, encodeClose(reason), now);
+    }
+    this.#responder.forgetTentative(peer);
+    if (known === undefined) return this.#state.step();
+    if (known.opening !== undefined) this.#state.cancel(known.opening);
+    this.#state.postpone(known, undefined);
+    for (let item = known.queue.take(); item !== undefined; item = known.queue.take())
+      this.#state.dropped([item]);
+    known.known = undefined;
+    return this.#state.step();
+  }
+
+  /** What has been agreed with a peer: in its session, or else in the last one that is remembered. */
+  agreed(peer: string): Agreement {
+    const found = this.#state.peers.find(peer);
+    const session = found && this.#state.current(found);
+    if (session !== undefined) return session.terms.agreed;
+    return found?.known === undefined ? NOTHING_AGREED : agreementOf(found.known.said);
+  }
+
   /** Answers stay away: begins a new handshake, at most once per handshake timer. The old session is kept. */
   renew(peer: string, now: Millis): PipeStep {
     this.#initiator.renew(this.#state.peer(peer), now);
@@ -240,7 +277,7 @@ export class PipeEndpoint {
       // It carries this start's salt, so the peer sends again what it had sent for the one before.
       if (session.state === 'established') this.#state.answerOn(session, CONFIRMATION, 'started anew', now);
     } else {
-      this.#opened(session, record.kind, opened.plaintext, from, now);
+      this.#opened(session, record.kind, opened.payload, from, now);
       this.#state.save(session, now);
     }
   }
@@ -248,14 +285,14 @@ export class PipeEndpoint {
   /** Too many forgeries under a key bring a new session about; the old one is kept until then. */
   #forged(session: Session, now: Millis): void {
     if (session.state !== 'established' || session.forgeries % MAX_FORGERIES !== 0) return;
-    const peer = this.#state.peer(session.terms.claim.serverName);
+    const peer = this.#state.peer(nameOf(session.terms.claim));
     if (session.forgeries > 0 && this.#state.current(peer) === session) this.#initiator.renew(peer, now);
   }
 
   #opened(
     session: Session,
     kind: TransportRecord['kind'],
-    plaintext: Uint8Array,
+    payload: Payload,
     from: Address,
     now: Millis,
   ): void {
@@ -265,10 +302,15 @@ export class PipeEndpoint {
     }
     session.heard = true;
     this.#state.stopConfirming(session);
+    this.#state.report(session);
     if (kind === 'control') {
-      const control = decodeControl(plaintext);
+      const control = decodeControl(payload.bytes);
       if (control.kind === 'close') {
         this.#closed(session, control.reason, now);
+        return;
+      }
+      if (control.kind === 'behind') {
+        this.#isBehind(session, control.generation, now);
         return;
       }
       if (control.kind === 'ask') this.#responder.asked(session, now);
@@ -278,39 +320,49 @@ export class PipeEndpoint {
     }
     if (session.state === 'established') this.#state.challenge(session, now);
     if (session.state === 'undecided') {
-      if (kind === 'data') this.#hold(session, plaintext);
+      if (kind === 'data') this.#hold(session, payload);
       return;
     }
-    const peer = this.#state.peer(session.terms.claim.serverName);
+    const peer = this.#state.peer(nameOf(session.terms.claim));
     this.#state.retireReplaced(peer, now);
     if (kind === 'control') return;
     peer.refusals = 0;
-    this.#state.events.push({ kind: 'payload', peer: peer.name, bytes: plaintext });
+    this.#state.arrived(peer, session, payload, now);
   }
 
-  #hold(session: Session, plaintext: Uint8Array): void {
+  #hold(session: Session, payload: Payload): void {
     const { heldRecords, heldBytes } = this.#state.limits;
-    if (session.held.length >= heldRecords || session.heldBytes + plaintext.length > heldBytes) {
+    const { length } = payload.bytes;
+    if (session.held.length >= heldRecords || session.heldBytes + length > heldBytes) {
       this.#state.statistics.notHeld++;
       return;
     }
-    session.held.push(plaintext);
-    session.heldBytes += plaintext.length;
+    session.held.push(payload);
+    session.heldBytes += length;
   }
 
   /** The peer does not want this session. Without a pause the two would shake hands for ever. */
   #closed(session: Session, reason: string, now: Millis): void {
-    const { serverName } = session.terms.claim;
+    const name = nameOf(session.terms.claim);
     const wasCurrent = session.state === 'established' && session.retireAt === undefined;
     this.#state.forget(session);
-    this.#state.refused('peer', session.state === 'established' ? serverName : null, reason);
+    this.#state.refused('peer', session.state === 'established' ? name : null, reason);
     if (!wasCurrent) return;
-    const peer = this.#state.peer(serverName);
+    const peer = this.#state.peer(name);
     // The peer may have forgotten who this side is: it is told again.
     peer.known = undefined;
     const pause = Math.min(REFUSED_PAUSE_MS * 2 ** peer.refusals, MAX_REFUSED_PAUSE_MS);
     peer.refusals++;
     peer.openNotBefore = now + pause;
+  }
+
+  /** The peer knows of later sessions than this side does: another one, numbered above those, takes the place of this one. */
+  #isBehind(session: Session, generation: number, now: Millis): void {
+    if (!session.terms.initiator || generation < session.terms.generation) return;
+    const peer = this.#state.peer(nameOf(session.terms.claim));
+    peer.mustExceed(generation);
+    this.#initiator.renew(peer, now);
+    this.#state.forget(session);
   }
 
   /** Says that a connection is not known, as after a restart. Never longer than what it answers, and rationed. */
@@ -326,7 +378,7 @@ export class PipeEndpoint {
     for (const session of this.#state.established) {
       if (session.terms.remote !== hint.destination || !session.path.includes(from)) continue;
       if (!session.mayHaveSent(hint)) continue;
-      const peer = this.#state.peer(session.terms.claim.serverName);
+      const peer = this.#state.peer(nameOf(session.terms.claim));
       if (this.#state.current(peer) === session) this.#initiator.renew(peer, now);
       return;
     }

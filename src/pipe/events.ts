@@ -3,8 +3,10 @@ import type { Random } from '../base/random.ts';
 import type { Step } from '../base/step.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import type { Capabilities } from './agreement.ts';
 import type { IdentityClaim, LocalIdentity } from './identity.ts';
 import type { PipeLimits } from './limits.ts';
+import type { MessageTimes } from './message_names.ts';
 import type { NetworkConfig, PipeMode } from './network.ts';
 import type { PipeWrite } from './resumption.ts';
 import type { HandshakeTiming } from './timing.ts';
@@ -13,8 +15,8 @@ export interface PipeDatagram {
   readonly to: Address;
   readonly bytes: Uint8Array;
   readonly priority: Priority;
-  /** Passed through from `send`. */
-  readonly receipt: number | null;
+  /** Passed through from `send`: of each message in it that has one. */
+  readonly receipts: readonly number[];
   /** To be handed to `left` once the last bit has left, or once the datagram was dropped. */
   readonly handshake: number | null;
   /** What it is, for captures and traces. */
@@ -32,7 +34,10 @@ export type PipeEvent =
       readonly claim: IdentityClaim;
       readonly address: Address;
     }
-  /** `restarted`: the peer has lost what it had in memory since the last session. */
+  /**
+   * The peer has proved all that it has to, the pre-shared key of a closed network included. `restarted`: it has lost what
+   * it had in memory since the last session.
+   */
   | {
       readonly kind: 'established';
       readonly session: number;
@@ -43,7 +48,16 @@ export type PipeEvent =
     }
   /** The same, of a peer that goes on with the session that there is. */
   | { readonly kind: 'restarted'; readonly peer: string }
-  | { readonly kind: 'payload'; readonly peer: string; readonly bytes: Uint8Array }
+  /**
+   * A CoAP message as in RFC 7252.
+   * @param copy of a reply: which copy it answers of the message with its id, 0 for the first; undefined: nobody can tell
+   */
+  | {
+      readonly kind: 'payload';
+      readonly peer: string;
+      readonly bytes: Uint8Array;
+      readonly copy: number | undefined;
+    }
   /**
    * One side does not trust the other, or an answer came from somebody else than was called. `peer` is the name that
    * was called or claimed; null where the peer has closed a session before this side had decided who it is.
@@ -70,8 +84,14 @@ export interface PipeConfig {
   readonly handshakeTiming: (address: Address) => HandshakeTiming;
   /** Mode and pre-shared key; left out: encrypted, and open to everybody whom the driver trusts. */
   readonly network?: NetworkConfig;
+  /** What this side says of itself in handshakes; left out: compact headers, and nothing else. */
+  readonly capabilities?: Partial<Capabilities>;
+  /** Whether clients may open sessions, each under the name `device:` and its key. */
+  readonly acceptDevices?: boolean;
   /** Versions and suites that this side has, best first; left out: this version's. */
   readonly versions?: readonly number[];
+  /** How long messages to and from a peer matter; left out: as long as RFC 7252 has it. */
+  readonly messageTimes?: (peer: string) => MessageTimes;
   /** Whether the driver commits the writes of each step and calls `stored`; else there are none. */
   readonly isPersistent?: boolean;
   /** Unix time at the origin of the times that the endpoint gets: for the age of sessions across restarts. */
@@ -87,6 +107,8 @@ export interface PipeStatistics {
   stale: number;
   throttled: number;
   notHeld: number;
+  /** Messages of ours that repeat or answer, and of peers that answer, what is not known any more. */
+  unknown: number;
   hintsSent: number;
   cookiesSent: number;
   versionsSent: number;

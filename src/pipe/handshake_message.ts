@@ -21,6 +21,8 @@ export interface Party {
   readonly identity: LocalIdentity;
   readonly random: Random;
   readonly network: Network;
+  /** What it says of itself. */
+  readonly capabilities: Uint8Array;
 }
 
 /** Noise's state for one handshake of this protocol. */

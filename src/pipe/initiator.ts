@@ -2,9 +2,10 @@ import { assert } from '../base/assert.ts';
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import { agreementOf, NO_CAPABILITIES } from './agreement.ts';
 import { ASK_FOR_CONFIRMATION, encodeClose } from './control.ts';
 import { longestSecond } from './handshake_payload.ts';
-import type { IdentityClaim } from './identity.ts';
+import { deviceKeyOf, nameOf, type ServerClaim } from './identity.ts';
 import { type Candidate, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
 import type { ConnectionId, PipeRecord } from './record.ts';
@@ -30,25 +31,28 @@ export class Initiator {
     this.#bucket = new TokenBucket(state.limits.readsPerSecond, state.limits.readsBurst);
   }
 
-  /** Whether a session has become so old that it should be replaced. */
+  /** Whether a session has become so old that it should be replaced, or this side has something else to say of itself. */
   isDue(session: Session, now: Millis): boolean {
-    const { initiator, createdAt } = session.terms;
+    const { initiator, createdAt, said } = session.terms;
+    if (!equal(said.own, this.#state.capabilities)) return true;
     const age = this.#state.limits.renewAfterMs * (initiator ? 1 : RESPONDER_PATIENCE);
     return session.nextNumber >= this.#state.limits.renewAfterRecords || now - createdAt >= age;
   }
 
-  /** Begins a handshake beside the session that there is; at most once per handshake timer. */
+  /** Begins a handshake beside the session that there is; at most once per handshake timer. Devices do it themselves. */
   renew(peer: Peer, now: Millis): void {
     if (peer.opening !== undefined || peer.openAt !== undefined || now < peer.renewNotBefore) return;
+    if (deviceKeyOf(peer.name) !== undefined) return;
     const address = this.#addressOf(peer, 0);
     if (address === undefined) return;
     peer.renewNotBefore = now + this.#state.timeout(address, 0, [this.#longest(peer.name)]);
     this.open(peer, now);
   }
 
-  /** Begins a handshake, or has it begin as soon as it may. */
+  /** Begins a handshake with a server, or has it begin as soon as it may. */
   open(peer: Peer, now: Millis): void {
     if (peer.opening !== undefined) return;
+    assert(deviceKeyOf(peer.name) === undefined, 'nobody opens a session to a device');
     if (now < peer.openNotBefore) {
       this.#state.postpone(peer, peer.openNotBefore);
       return;
@@ -69,16 +73,24 @@ export class Initiator {
 
   /** Begins a handshake with a new ephemeral key. */
   #begin(peer: Peer, attempts: number, now: Millis): void {
-    const { versions, bootId } = this.#state;
-    const generation = peer.nextGeneration(this.#state.wallTime(now));
+    const { versions, bootId, capabilities } = this.#state;
+    const { known } = peer;
+    // Whoever has not answered IK1 may have forgotten this side, or find the generation too low.
+    const resumes = attempts === 0 && known?.claim.kind === 'server';
     const opening = new Opening({
       id: this.#state.nextNumber(),
       peer: peer.name,
       local: this.#state.connections.choose(),
       party: this.#state,
       version: versions[0]!,
-      // Whoever has not answered IK1 may have forgotten this side, or find the generation too low.
-      known: attempts === 0 && peer.known ? { claim: peer.known, generation, bootId } : undefined,
+      bootId,
+      generation: peer.nextGeneration(this.#state.wallTime(now)),
+      known: resumes
+        ? {
+            claim: known.claim,
+            capabilities: equal(known.said.own, capabilities) ? known.said.peer : NO_CAPABILITIES,
+          }
+        : undefined,
       now,
     });
     opening.attempts = attempts;
@@ -175,8 +187,9 @@ export class Initiator {
   }
 
   #offered(opening: Opening, candidate: Candidate, from: Address): void {
-    if (candidate.claim.serverName !== opening.peer) {
-      this.#state.refused('us', opening.peer, `the answer came from ${candidate.claim.serverName}`);
+    const name = nameOf(candidate.claim);
+    if (name !== opening.peer) {
+      this.#state.refused('us', opening.peer, `the answer came from ${name}`);
       return;
     }
     opening.undecided.push(candidate);
@@ -224,7 +237,7 @@ export class Initiator {
   }
 
   /** Whether the peer's own opening, of which its answer has told, has come this far as well. */
-  #isBeingOpenedBy(opening: Opening, claim: IdentityClaim): boolean {
+  #isBeingOpenedBy(opening: Opening, claim: ServerClaim): boolean {
     if (this.#state.answers.isWaiting(opening.target!, claim.noisePublic)) return true;
     for (const waiting of this.#state.undecided.values()) {
       if (waiting.kind === 'session' && equal(waiting.terms.claim.noisePublic, claim.noisePublic))
@@ -240,11 +253,13 @@ export class Initiator {
     now: Millis,
   ): { session: Session; third: Uint8Array | undefined } {
     const { kind, opening, known, said, claim, handshake, number } = candidate;
-    const isKnown = kind === 'IK2' && known !== undefined;
-    const generation = isKnown
-      ? known.generation
+    // An IK1 that is answered by XX2 was not read, nor was an XX1 by who knows of no negotiation.
+    const isRead = known === undefined ? said.capabilities.length > 0 : kind === 'IK2';
+    const generation = isRead
+      ? opening.generation
       : this.#state.peer(opening.peer).nextGeneration(this.#state.wallTime(now));
-    const third = isKnown ? undefined : opening.confirm(candidate, this.#state.bootId, generation);
+    const third = kind === 'IK2' ? undefined : opening.confirm(candidate, isRead ? undefined : generation);
+    const exchanged = { own: this.#state.capabilities, peer: said.capabilities };
     const session = new Session(
       {
         number,
@@ -255,6 +270,8 @@ export class Initiator {
         network: this.#state.network,
         bootId: said.bootId,
         generation,
+        said: exchanged,
+        agreed: agreementOf(exchanged),
         address,
         createdAt: now,
       },
@@ -278,8 +295,13 @@ export class Initiator {
     else if (third === undefined) this.#awaitConfirmation(session, now);
   }
 
-  /** Tells the one who has answered; the opening goes on, as the right one may still answer. */
+  /**
+   * Tells the one who has answered; the opening goes on, as the right one may still answer. A device does not show who
+   * it is to a server that it does not trust.
+   */
   refuseCandidate(candidate: Candidate, reason: string, now: Millis): void {
+    this.#state.refused('us', nameOf(candidate.claim), reason);
+    if (candidate.kind === 'XX2' && this.#state.identity.kind === 'device') return;
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
     if (third === undefined) {
       this.#state.peer(candidate.opening.peer).known = undefined;
@@ -288,14 +310,13 @@ export class Initiator {
       this.#state.sendOwn(session.address, third, 'XX3');
       this.#state.answerOn(session, encodeClose(reason), 'close', now);
     }
-    this.#state.refused('us', candidate.claim.serverName, reason);
   }
 
   #confirmationDue(session: Session, now: Millis): void {
     const { unconfirmed } = session;
     if (unconfirmed === undefined || unconfirmed.dueAt > now) return;
     unconfirmed.attempts++;
-    const peer = session.terms.claim.serverName;
+    const peer = nameOf(session.terms.claim);
     this.#state.events.push({ kind: 'unreachable', peer, attempts: unconfirmed.attempts });
     if (unconfirmed.attempts >= this.#state.limits.confirmAttempts) {
       this.#state.forget(session);

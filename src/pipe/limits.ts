@@ -2,16 +2,24 @@ import type { Millis } from '../base/time.ts';
 
 /** The bound of everything in a pipe that could grow. */
 export interface PipeLimits {
-  /** Peers that are remembered without a session, a handshake or a queue. */
+  /** Servers that are remembered without a session, a handshake or a queue. */
   readonly peers: number;
-  /** Established sessions; the one that has been silent for longest makes room. */
+  /** The same of devices. */
+  readonly devices: number;
+  /** Established sessions with servers; the one that has been silent for longest makes room. */
   readonly sessions: number;
-  /** Identities that wait for the driver's decision; the oldest makes room. */
+  /** The same with devices. */
+  readonly deviceSessions: number;
+  /** Identities of servers that wait for the driver's decision; the oldest makes room. */
   readonly undecided: number;
+  /** The same of devices. */
+  readonly deviceUndecided: number;
   /** How long an identity may wait for the driver's decision. */
   readonly undecidedMs: Millis;
   /** Handshakes that were answered and not finished; the oldest makes room. */
   readonly halfOpen: number;
+  /** The same of those that are a device's, or may be. */
+  readonly deviceHalfOpen: number;
   /** How long an answered handshake may take, and how long its answer is repeated. */
   readonly halfOpenMs: Millis;
   /** Different answers to one XX1 that are waiting for a decision at a time. */
@@ -60,10 +68,14 @@ const DAY = 24 * 60 * MINUTE;
 
 export const DEFAULT_LIMITS: PipeLimits = {
   peers: 4_096,
+  devices: 4_096,
   sessions: 1_024,
+  deviceSessions: 1_024,
   undecided: 64,
+  deviceUndecided: 64,
   undecidedMs: 10 * MINUTE,
   halfOpen: 256,
+  deviceHalfOpen: 128,
   halfOpenMs: 10 * MINUTE,
   candidates: 4,
   copiesPerKey: 5,

@@ -4,6 +4,7 @@ import { bad, ok, type Result } from '../base/result.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import { generateKeyPair, type KeyPair } from '../crypto/x25519.ts';
 import type { HandshakeState } from '../noise/handshake_state.ts';
+import { NO_CAPABILITIES } from './agreement.ts';
 import {
   createHandshake,
   emptyFirstLength,
@@ -15,11 +16,12 @@ import {
   type Accepted,
   decodeAccepted,
   decodeAnswered,
+  encodeProposal,
   encodeResumed,
   longestSecond,
-  type SentIdentity,
+  type SentServer,
 } from './handshake_payload.ts';
-import { CHECK_BYTES, type IdentityClaim, identityDigest, isBound } from './identity.ts';
+import { CHECK_BYTES, identityDigest, isBound, type ServerClaim } from './identity.ts';
 import { type ConnectionId, encodeFirst, firstHeader } from './record.ts';
 
 /** Rule 5 of the wire: an unverified address gets at most so many times what it has sent. */
@@ -28,9 +30,12 @@ export const MAX_AMPLIFICATION = 3;
 /** What IK needs besides the keys of this side. */
 export interface Known {
   /** The responder's identity, from an earlier session with it. */
-  readonly claim: IdentityClaim;
-  readonly generation: number;
-  readonly bootId: Uint8Array;
+  readonly claim: ServerClaim;
+  /**
+   * What the responder said of itself in that session, where this side said then what it says now: both know, and
+   * nothing of it is sent again. None: this side says what it is capable of, and the responder may.
+   */
+  readonly capabilities: Uint8Array;
 }
 
 /** What an authentic answer to an offer has brought. */
@@ -38,8 +43,9 @@ export interface ReadAnswer {
   /** IK2 ends the handshake; an XX2 wants an XX3. */
   readonly kind: 'XX2' | 'IK2';
   readonly handshake: HandshakeState;
+  /** With the capabilities that the responder is known by, whether it has said them now or before. */
   readonly said: Accepted;
-  readonly claim: IdentityClaim;
+  readonly claim: ServerClaim;
 }
 
 export type AnswerProblem = 'forged' | 'malformed' | 'unbound';
@@ -61,11 +67,13 @@ export class Offer {
     readonly peer: string;
     readonly version: number;
     readonly refused: readonly number[];
+    readonly bootId: Uint8Array;
+    readonly generation: number;
     /** With it the offer is IK1, without it XX1. */
     readonly known?: Known | undefined;
   }) {
     const { party, local, peer, version, refused, known } = options;
-    const { identity, random, network } = party;
+    const { random, network } = party;
     const pattern = known === undefined ? 'XX' : 'IK';
     this.version = version;
     this.known = known;
@@ -75,15 +83,31 @@ export class Offer {
     this.#handshake = createHandshake(pattern, 'initiator', party, {
       header: this.#header,
       generate: () => this.#ephemeral,
-      ...(known && { digest: identityDigest(known.claim), remoteStatic: known.claim.noisePublic }),
+      ...(known && {
+        digest: identityDigest(known.claim, known.capabilities),
+        remoteStatic: known.claim.noisePublic,
+      }),
     });
-    const said = known
-      ? encodeResumed({ ...known, check: identityDigest(identity).slice(0, CHECK_BYTES) })
-      : new Uint8Array(0);
+    const said = this.#said(options);
     const unpadded = this.#header.length + emptyFirstLength(pattern, network) + said.length;
     const needed = Math.ceil(longestSecond(peer.length, network) / MAX_AMPLIFICATION);
     const padding = new Uint8Array(Math.max(0, needed - unpadded));
     this.#message = writeMessage(this.#handshake, concat(said, padding), network);
+  }
+
+  #said({
+    party: { identity, capabilities },
+    known,
+    bootId,
+    generation,
+  }: ConstructorParameters<typeof Offer>[0]): Uint8Array {
+    if (known === undefined) return encodeProposal({ generation, capabilities });
+    const areKnown = known.capabilities.length > 0;
+    const digest = identityDigest(identity, areKnown ? capabilities : NO_CAPABILITIES);
+    return encodeResumed({
+      ...{ generation, bootId, check: digest.slice(0, CHECK_BYTES) },
+      capabilities: areKnown ? NO_CAPABILITIES : capabilities,
+    });
   }
 
   get label(): 'XX1' | 'IK1' {
@@ -107,7 +131,13 @@ export class Offer {
     if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
     const said = decodeAccepted(payload.value);
     if (!said.ok) return bad('malformed');
-    return ok({ kind: 'IK2', handshake, said: said.value, claim: this.known.claim });
+    const { claim, capabilities } = this.known;
+    return ok({
+      kind: 'IK2',
+      handshake,
+      said: capabilities.length === 0 ? said.value : { ...said.value, capabilities },
+      claim,
+    });
   }
 
   #readAnswered(message: Uint8Array): Result<ReadAnswer, AnswerProblem> {
@@ -116,8 +146,9 @@ export class Offer {
     if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
     const said = decodeAnswered(payload.value);
     if (!said.ok) return bad('malformed');
-    const claim = claimOf(said.value, handshake);
-    if (!isBound(claim, said.value.binding)) return bad('unbound');
+    const { identity } = said.value;
+    const claim = claimOf(identity, handshake);
+    if (!isBound(claim, identity.binding)) return bad('unbound');
     return ok({ kind: 'XX2', handshake, said: said.value, claim });
   }
 
@@ -132,9 +163,17 @@ export class Offer {
 }
 
 /** Joins what the peer has said with the Noise key that the handshake has proved. */
-export function claimOf(said: SentIdentity, handshake: HandshakeState): IdentityClaim {
+export function claimOf(said: SentServer, handshake: HandshakeState): ServerClaim {
   const { serverName, signingKeyId, signingPublic, serial } = said;
+  return {
+    ...{ kind: 'server', serverName, noisePublic: provedKey(handshake) },
+    ...{ signingKeyId, signingPublic, serial },
+  };
+}
+
+/** The Noise key that a message with a static key in it has proved. */
+export function provedKey(handshake: HandshakeState): Uint8Array {
   const noisePublic = handshake.remoteStatic;
   assert(noisePublic !== undefined, 'the message has carried a static key');
-  return { serverName, noisePublic, signingKeyId, signingPublic, serial };
+  return noisePublic;
 }

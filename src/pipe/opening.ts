@@ -2,6 +2,7 @@ import { concat, equal } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import { NO_CAPABILITIES } from './agreement.ts';
 import { ephemeralOf, type Party, writeMessage } from './handshake_message.ts';
 import { encodeConfirmed } from './handshake_payload.ts';
 import { type AnswerProblem, type Known, Offer, type ReadAnswer } from './offer.ts';
@@ -31,7 +32,10 @@ export class Opening {
   readonly peer: string;
   readonly local: ConnectionId;
   readonly startedAt: Millis;
+  /** Of the session that may come of it: said in the first message. */
+  readonly generation: number;
   readonly #party: Party;
+  readonly #bootId: Uint8Array;
   /** Each with an older version than the one before. Answers to all of them are read. */
   readonly #offers: Offer[];
   /** The ephemeral keys of the answers that were authentic. */
@@ -57,17 +61,21 @@ export class Opening {
     readonly local: ConnectionId;
     readonly party: Party;
     readonly version: number;
+    readonly bootId: Uint8Array;
+    readonly generation: number;
     readonly known: Known | undefined;
     readonly now: Millis;
   }) {
-    const { id, peer, local, party, version, known, now } = options;
+    const { id, peer, local, party, version, bootId, generation, known, now } = options;
     this.id = id;
     this.peer = peer;
     this.local = local;
     this.startedAt = now;
     this.dueAt = now;
+    this.generation = generation;
     this.#party = party;
-    this.#offers = [new Offer({ party, local, peer, version, refused: [], known })];
+    this.#bootId = bootId;
+    this.#offers = [new Offer({ party, local, peer, version, refused: [], bootId, generation, known })];
   }
 
   get #newest(): Offer {
@@ -101,8 +109,10 @@ export class Opening {
   offer(version: number): boolean {
     const refused = this.#offers.map((offer) => offer.version);
     if (refused.includes(version) || refused.length > MAX_REFUSED_OFFERS) return false;
-    const { local, peer } = this;
-    this.#offers.push(new Offer({ party: this.#party, local, peer, version, refused }));
+    const { local, peer, generation } = this;
+    this.#offers.push(
+      new Offer({ party: this.#party, local, peer, version, refused, bootId: this.#bootId, generation }),
+    );
     this.#cookie = undefined;
     return true;
   }
@@ -137,10 +147,20 @@ export class Opening {
     return bad('forged');
   }
 
-  /** The XX3 for an XX2; once for each, as it uses up the handshake's last nonces. */
-  confirm({ said, handshake }: Candidate, bootId: Uint8Array, generation: number): Uint8Array {
-    const { identity, network } = this.#party;
-    const payload = encodeConfirmed(identity, bootId, { generation });
+  /**
+   * The XX3 for an XX2; once for each, as it uses up the handshake's last nonces.
+   * @param generation of the session, where the responder has not read what was said in XX1
+   */
+  confirm({ said, handshake }: Candidate, generation: number | undefined): Uint8Array {
+    const { identity, network, capabilities } = this.#party;
+    const negotiates = said.capabilities.length > 0;
+    const payload = encodeConfirmed(
+      identity,
+      this.#bootId,
+      generation === undefined
+        ? undefined
+        : { generation, capabilities: negotiates ? capabilities : NO_CAPABILITIES },
+    );
     return concat(handshakeHeader('XX3', said.connectionId), writeMessage(handshake, payload, network));
   }
 }

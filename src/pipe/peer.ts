@@ -2,21 +2,29 @@ import { assert } from '../base/assert.ts';
 import { equal, hex } from '../base/bytes.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import type { Said } from './agreement.ts';
 import type { IdentityClaim } from './identity.ts';
 import type { PipeLimits } from './limits.ts';
 import type { Opening } from './opening.ts';
+import type { PeerMessages } from './peer_messages.ts';
 import { SendQueue } from './send_queue.ts';
 import type { Session } from './session.ts';
 
 /** Generations are 48 bits in the payload. */
 const LAST_GENERATION = 2 ** 48 - 1;
+/** In the place of a boot's number: one of the peer's that is over. */
+const OLD_BOOT = -1;
 
-/** A server by name, and everything between it and this side. */
+/** A server or device by name, and everything between it and this side. */
 export class Peer {
   readonly name: string;
   readonly queue: SendQueue;
   readonly sessions: Session[] = [];
   opening: Opening | undefined;
+  /** Whether messages have compact headers in the newest session; undefined: there was none. */
+  isCompact: boolean | undefined;
+  /** What is known of messages with compact headers. */
+  messages: PeerMessages | undefined;
   /** Where the configuration says that it is. */
   configured: Address | undefined;
   /** When the next handshake begins, where it may not begin at once. */
@@ -29,8 +37,8 @@ export class Peer {
   refusals = 0;
   #bootId: Uint8Array | undefined;
   #boot = 0;
-  /** The identity of the newest session, which was trusted: with it a handshake need not begin from nothing. */
-  known: IdentityClaim | undefined;
+  /** Of the newest session, which was trusted: with it a handshake need not begin from nothing. */
+  known: { readonly claim: IdentityClaim; readonly said: Said } | undefined;
   #generation = 0;
   /** The highest generation of what has been removed, or was answered. */
   #floor = -1;
@@ -78,14 +86,45 @@ export class Peer {
     return this.#bootId;
   }
 
-  /** Adds an established session. Returns whether the peer has restarted since the last one. */
+  /**
+   * The number that a session of the peer's has to be above, where it is numbered like one of before and yet of another
+   * start; else undefined.
+   */
+  behind({ terms: { generation, bootId, claim } }: Session): number | undefined {
+    const isSame = this.known !== undefined && equal(this.known.claim.noisePublic, claim.noisePublic);
+    if (!isSame || equal(this.bootId, bootId) || generation > this.#generation) return undefined;
+    return this.#generation;
+  }
+
+  /** The peer knows of sessions up to that generation: the next one has a higher one. */
+  mustExceed(generation: number): void {
+    this.#generation = Math.max(this.#generation, generation);
+  }
+
+  /**
+   * Adds an established session. Returns whether the peer has restarted since the last one. A handshake that somebody has held
+   * back tells of no new start: its generation is lower than what has come since.
+   */
   add(session: Session): boolean {
-    const restarted = this.startedAs(session.terms.bootId);
-    session.boot = this.#boot;
-    this.#generation = Math.max(this.#generation, session.terms.generation);
-    this.known = session.terms.claim;
+    const { bootId, generation, claim, said } = session.terms;
+    const isNewest = generation >= this.#generation;
+    const restarted = isNewest && this.startedAs(bootId);
+    session.boot = equal(this.bootId, bootId) ? this.#boot : OLD_BOOT;
+    if (isNewest) this.known = { claim, said };
+    this.#generation = Math.max(this.#generation, generation);
     this.sessions.push(session);
     return restarted;
+  }
+
+  /**
+   * The newest session has that form of headers. Returns whether those before had another one: then no message from before can be
+   * named on it, which is as if the peer had lost them.
+   */
+  speaks(isCompact: boolean): boolean {
+    const changes = this.isCompact !== undefined && this.isCompact !== isCompact;
+    if (changes) this.messages = undefined;
+    this.isCompact = isCompact;
+    return changes;
   }
 
   /**
@@ -136,8 +175,8 @@ export class Peer {
 const isUsable = (session: Session): boolean => session.retireAt === undefined && !session.usedUp;
 
 function isBetter(a: Session, b: Session, ownKey: Uint8Array): boolean {
-  if (a.boot !== b.boot) return a.boot > b.boot;
   if (a.terms.generation !== b.terms.generation) return a.terms.generation > b.terms.generation;
+  if (a.boot !== b.boot) return a.boot > b.boot;
   const initiatorKey = ({ terms }: Session): string =>
     hex(terms.initiator ? ownKey : terms.claim.noisePublic);
   return initiatorKey(a) < initiatorKey(b);

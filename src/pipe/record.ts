@@ -48,6 +48,8 @@ export interface TruncatedNumber {
 export interface TransportClear extends TruncatedNumber {
   /** The lowest bit of the epoch. */
   readonly phase: 0 | 1;
+  /** Whether a message in it was sent before (docs/protocol.md, "CoAP in records"); false in a control record. */
+  readonly isResend: boolean;
   /** Of a sender that has started anew and does not know yet that the receiver has noticed. */
   readonly salt: Uint8Array | undefined;
 }
@@ -158,9 +160,10 @@ export function transportHeader(
   destination: ConnectionId,
   clear: TransportClear,
 ): Uint8Array {
-  const { phase, salt } = clear;
+  const { phase, isResend, salt } = clear;
   assert(salt === undefined || clear.numberLength === 4, 'a number behind a salt has four bytes');
-  const low = (phase === 1 ? PHASE_BIT : 0) | (salt === undefined ? codeOf(clear) : SALTED);
+  const length = salt === undefined ? codeOf(clear) : SALTED;
+  const low = (phase === 1 ? PHASE_BIT : 0) | (isResend ? RESEND_BIT : 0) | length;
   const id = encodeConnectionId(destination);
   return concat(flags(kind, low), id, salt ?? new Uint8Array(0), encodeTruncated(clear));
 }
@@ -190,7 +193,7 @@ export function decodeRecord(bytes: Uint8Array): Result<PipeRecord, RecordProble
     case KINDS.IK2:
       return low === 0 ? decodeLater('IK2', bytes) : bad('reserved_bits');
     case KINDS.data:
-      return (low & RESEND_BIT) === 0 ? decodeTransport('data', bytes) : bad('reserved_bits');
+      return decodeTransport('data', bytes);
     case KINDS.control:
       return (low & RESEND_BIT) === 0 ? decodeTransport('control', bytes) : bad('reserved_bits');
     case KINDS.hint:
@@ -258,6 +261,7 @@ function decodeTransport(kind: TransportKind, bytes: Uint8Array): Result<PipeRec
   if (bytes.length < length + TAG_BYTES) return bad('too_short');
   const clear: TransportClear = {
     phase: (bytes[0]! & PHASE_BIT) === 0 ? 0 : 1,
+    isResend: (bytes[0]! & RESEND_BIT) !== 0,
     salt: code === SALTED ? bytes.slice(saltAt, numberAt) : undefined,
     truncated: readInteger(bytes, numberAt, numberLength),
     numberLength,

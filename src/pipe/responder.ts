@@ -3,10 +3,12 @@ import type { Millis } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import { X25519_BYTES } from '../crypto/x25519.ts';
 import type { Address } from '../link/link.ts';
+import { agreementOf } from './agreement.ts';
 import type { Accepted, Answer } from './answers.ts';
-import { CONFIRMATION, encodeClose } from './control.ts';
+import { CONFIRMATION, encodeBehind, encodeClose } from './control.ts';
 import { Cookies } from './cookie.ts';
 import { longestSecond } from './handshake_payload.ts';
+import { nameOf } from './identity.ts';
 import { type ConnectionId, encodeCookie, encodeFirst, encodeVersions, type FirstRecord } from './record.ts';
 import { firstProgress, Session } from './session.ts';
 import type { PipeState } from './state.ts';
@@ -29,6 +31,11 @@ export class Responder {
   /** XX1 or IK1: a new one gets an answer, a repeated one the same answer again. */
   first(from: Address, record: FirstRecord, now: Millis): void {
     const { versions, network, identity, limits, answers, connections, statistics } = this.#state;
+    // Nobody calls a device: who it is, it shows to the servers that it trusts.
+    if (identity.kind === 'device') {
+      statistics.unauthenticated++;
+      return;
+    }
     // In every version there is a key in it.
     if (record.message.length < X25519_BYTES) {
       statistics.malformed++;
@@ -61,8 +68,10 @@ export class Responder {
       from,
       now,
       lookUp: (noisePublic) => {
-        const peer = this.#state.peerOf(noisePublic);
-        return peer?.known && { claim: peer.known, floor: peer.floor };
+        const peer = this.#state.peers.withKey(noisePublic);
+        if (peer?.known === undefined) return undefined;
+        const { claim, said } = peer.known;
+        return { claim, capabilities: said.peer, floor: peer.floor };
       },
       isOpening: (peer) => this.#isOpening(peer, from),
       accept: (accepted) => this.#accept(accepted, { local, remote: record.source, from, now }),
@@ -72,7 +81,9 @@ export class Responder {
       else statistics.malformed++;
       return;
     }
-    while (answers.size > limits.halfOpen)
+    const { isOfDevice } = answer.value;
+    const most = isOfDevice ? limits.deviceHalfOpen : limits.halfOpen;
+    while (answers.count(isOfDevice) > most)
       this.#remove(answers.makeRoom((address) => this.#state.isKnown(address), answer.value));
     connections.set(local, answer.value);
     this.#state.sendOwn(from, answer.value.second, answer.value.label);
@@ -89,12 +100,14 @@ export class Responder {
     { local, remote, from, now }: { local: ConnectionId; remote: ConnectionId; from: Address; now: Millis },
   ): Session {
     const { bootId, generation } = said;
-    this.#state.peer(claim.serverName).accepted(generation);
+    this.#state.peer(nameOf(claim)).accepted(generation);
     const number = this.#state.nextNumber();
-    const { network } = this.#state;
+    const { network, capabilities } = this.#state;
+    const exchanged = { own: capabilities, peer: said.capabilities };
     return new Session(
       {
         ...{ number, initiator: false, local, remote, claim, network, bootId, generation },
+        ...{ said: exchanged, agreed: agreementOf(exchanged) },
         address: from,
         createdAt: now,
       },
@@ -141,6 +154,7 @@ export class Responder {
       return;
     }
     const { said, claim, keys } = finished.value;
+    const exchanged = { own: this.#state.capabilities, peer: said.capabilities };
     const session = new Session(
       {
         number: this.#state.nextNumber(),
@@ -151,6 +165,8 @@ export class Responder {
         network: this.#state.network,
         bootId: said.bootId,
         generation: said.generation,
+        said: exchanged,
+        agreed: agreementOf(exchanged),
         address: from,
         createdAt: now,
       },
@@ -158,7 +174,12 @@ export class Responder {
     );
     session.thirdDigest = sha256(bytes);
     this.#state.connections.set(owner.local, session);
-    this.#state.ask(session, claim, from);
+    const highest = this.#state.peers.find(nameOf(claim))?.behind(session);
+    // Held back by somebody, or of a side whose clock has gone back: what is numbered like something old is nothing new.
+    if (highest !== undefined) this.end(session, encodeBehind(highest), now);
+    else if (claim.kind === 'device' && !this.#state.acceptsDevices)
+      this.refuseSession(session, 'this server has no pipes for clients', now);
+    else this.#state.ask(session, claim, from);
   }
 
   /**
@@ -194,12 +215,25 @@ export class Responder {
 
   /** The driver does not trust the initiator. */
   refuseSession(session: Session, reason: string, now: Millis): void {
+    this.end(session, encodeClose(reason), now);
+    this.#state.refused('us', nameOf(session.terms.claim), reason);
+  }
+
+  /**
+   * Tells the peer that the session is over, now and whenever it goes on all the same.
+   * @param farewell a control record
+   */
+  end(session: Session, farewell: Uint8Array, now: Millis): void {
     session.state = 'refused';
-    session.refusal = reason;
+    session.farewell = farewell;
     session.held = [];
     this.#state.retire(session, now);
     this.#close(session, now);
-    this.#state.refused('us', session.terms.claim.serverName, reason);
+  }
+
+  /** Forgets what a peer has begun with IK1 and not shown to be new. */
+  forgetTentative(peer: string): void {
+    for (const answer of this.#state.answers.removeOf(peer)) this.#remove(answer);
   }
 
   /** Forgets handshakes that were never finished. */
@@ -214,6 +248,6 @@ export class Responder {
   }
 
   #close(session: Session, now: Millis): void {
-    this.#state.answerOn(session, encodeClose(session.refusal), 'close', now);
+    this.#state.answerOn(session, session.farewell, 'close', now);
   }
 }

@@ -1,5 +1,6 @@
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import type { Said } from './agreement.ts';
 import type { IdentityClaim } from './identity.ts';
 import type { Chain } from './key_schedule.ts';
 
@@ -12,6 +13,7 @@ export interface StoredSession {
   readonly generation: number;
   /** The peer's identity, as it was trusted. */
   readonly claim: IdentityClaim;
+  readonly said: Said;
   /** Names the newest start of the peer that this side knows of. */
   readonly peerBoot: Uint8Array;
   /** Eight bytes: a digest of the mode and the pre-shared key under which the session was agreed about. */

@@ -7,6 +7,9 @@ export interface Outgoing {
   readonly priority: Priority;
   readonly receipt: number | null;
   readonly label: string;
+  /** Which request's message it is, and which copy: see CoapDatagram. Left out: a message alone. */
+  readonly request?: number | null;
+  readonly copy?: number;
 }
 
 interface Waiting {
@@ -55,11 +58,20 @@ export class SendQueue {
 
   /** Removes and returns what is most urgent, and of that the first that came. */
   take(): Outgoing | undefined {
+    return this.#waiting.splice(this.#best(), 1)[0]?.item;
+  }
+
+  /** What `take` would return. */
+  peek(): Outgoing | undefined {
+    return this.#waiting[this.#best()]?.item;
+  }
+
+  #best(): number {
     let best = 0;
     this.#waiting.forEach(({ item }, i) => {
       if (item.priority < this.#waiting[best]!.item.priority) best = i;
     });
-    return this.#waiting.splice(best, 1)[0]?.item;
+    return best;
   }
 
   #bytes(): number {

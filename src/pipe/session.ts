@@ -4,10 +4,19 @@ import type { Millis } from '../base/time.ts';
 import { TAG_BYTES } from '../crypto/aead.ts';
 import type { Address } from '../link/link.ts';
 import type { TransportSecrets } from '../noise/handshake_state.ts';
+import type { Agreement, Said } from './agreement.ts';
+import type { PipeEvent } from './events.ts';
 import type { IdentityClaim } from './identity.ts';
 import { type Chain, FIRST_SALT, phaseOf, ReceiveKeys, SendKeys } from './key_schedule.ts';
+import { type SessionNames, sessionNames } from './message_names.ts';
 import type { Network } from './network.ts';
-import { expandNumber, LAST_PACKET_NUMBER, numberLength, truncateNumber } from './packet_number.ts';
+import {
+  expandNumber,
+  LAST_PACKET_NUMBER,
+  type NumberLength,
+  numberLength,
+  truncateNumber,
+} from './packet_number.ts';
 import { Path } from './path.ts';
 import {
   type ConnectionId,
@@ -49,6 +58,9 @@ export interface SessionTerms {
   /** The peer's. */
   readonly bootId: Uint8Array;
   readonly generation: number;
+  /** What both sides have said of themselves, and what follows from it. */
+  readonly said: Said;
+  readonly agreed: Agreement;
   readonly address: Address;
   readonly createdAt: Millis;
 }
@@ -86,11 +98,20 @@ export interface Unconfirmed {
   carried: number;
 }
 
+/** What was in a record, without the number that may be in front of it. */
+export interface Payload {
+  readonly bytes: Uint8Array;
+  readonly number: number;
+  /** Whether the number has one byte in the record, and whether that has the resend bit. */
+  readonly isShort: boolean;
+  readonly isResend: boolean;
+}
+
 /** What a session has made of a record that claims to be its own. */
 export type Opened =
   | {
       readonly kind: 'plaintext';
-      readonly plaintext: Uint8Array;
+      readonly payload: Payload;
       /** The peer has started anew. */
       readonly newSalt: Uint8Array | undefined;
     }
@@ -101,11 +122,19 @@ export type Opened =
   | { readonly kind: 'forged' }
   | { readonly kind: 'replayed' };
 
+interface SealOptions {
+  readonly isResend?: boolean;
+  readonly isLong?: boolean;
+  readonly numbers?: number;
+}
+
 /** The keys of one handshake and what has been done with them. */
 export class Session {
   readonly kind = 'session';
   readonly terms: SessionTerms;
   readonly path: Path;
+  /** What messages on it are named by. */
+  readonly names: SessionNames;
   readonly #sendKeys: SendKeys;
   readonly #receiveKeys: ReceiveKeys;
   readonly #window: ReplayWindow;
@@ -133,10 +162,10 @@ export class Session {
   state: 'undecided' | 'established' | 'refused' = 'undecided';
   /** Which of the peer's boots it belongs to, counted by this side. */
   boot = 0;
-  /** Why this side has refused it. */
-  refusal = '';
+  /** The control record that has ended it, which is what every later record of the peer is answered by. */
+  farewell: Uint8Array = NOTHING;
   /** Records that wait for the driver's decision. */
-  held: Uint8Array[] = [];
+  held: Payload[] = [];
   heldBytes = 0;
   unconfirmed: Unconfirmed | undefined;
   /** A responder's: SHA-256 of the XX3, of which another copy asks for a confirmation. */
@@ -148,6 +177,8 @@ export class Session {
   lastHeardAt: Millis;
   /** When a session that has been replaced or refused is forgotten. */
   retireAt: Millis | undefined;
+  /** The peer has not shown yet that it has the pre-shared key: told once it has. */
+  unreported: Extract<PipeEvent, { kind: 'established' }> | undefined;
   /** There is a row of it in the store, or there will be. */
   isKept = false;
 
@@ -160,6 +191,7 @@ export class Session {
     const salts = newSalt === undefined ? ownSalts : withNewest(newSalt, ownSalts);
     this.terms = terms;
     this.path = new Path(terms.address);
+    this.names = sessionNames(terms.generation, terms.initiator);
     this.lastHeardAt = terms.createdAt;
     this.#sendKeys = new SendKeys(send, salts[0]!, peerSalt);
     this.#receiveKeys = new ReceiveKeys(receive, salts, peerSalt);
@@ -184,7 +216,11 @@ export class Session {
   }
 
   get usedUp(): boolean {
-    return this.#nextNumber > LAST_PACKET_NUMBER || this.#nextNumber - this.#arrived > 2 ** 31;
+    return this.#isUsedUpAt(this.#nextNumber);
+  }
+
+  #isUsedUpAt(number: number): boolean {
+    return number > LAST_PACKET_NUMBER || number - this.#arrived > 2 ** 31;
   }
 
   /** Whether the next number may be used, which a restart in between would not repeat. */
@@ -201,14 +237,45 @@ export class Session {
     return this.#receiveKeys.forgeries;
   }
 
-  /** A record for the peer. Each has a new number: the nonce is never used again. */
-  seal(kind: TransportKind, payload: Uint8Array): Uint8Array {
-    assert(this.maySend, 'the session has packet numbers that are reserved');
-    const number = this.#nextNumber++;
+  /** Whether so many numbers from the next one on may be used. */
+  maySendAfter(skipped: number): boolean {
+    return (
+      this.maySend &&
+      this.#nextNumber + skipped < this.#limit &&
+      !this.#isUsedUpAt(this.#nextNumber + skipped)
+    );
+  }
+
+  /** Leaves numbers out, which is harmless: see `maySendAfter`. */
+  skip(numbers: number): void {
+    assert(this.maySendAfter(numbers), 'numbers that are left out are reserved as well');
+    this.#nextNumber += numbers;
+  }
+
+  /** How many bytes the next record's number has. */
+  get nextNumberLength(): NumberLength {
+    return this.#firstSalted === undefined ? numberLength(this.#nextNumber, this.#arrived) : 4;
+  }
+
+  /**
+   * A record for the peer. Each has a new number: the nonce is never used again.
+   * @param options.isLong whether its number has more bytes than one in any case
+   * @param options.numbers how many numbers it takes
+   */
+  seal(
+    kind: TransportKind,
+    payload: Uint8Array,
+    { isResend = false, isLong = false, numbers = 1 }: SealOptions = {},
+  ): Uint8Array {
+    assert(this.maySendAfter(numbers - 1), 'the session has packet numbers that are reserved');
     const salt = this.#firstSalted === undefined ? undefined : this.#receiveKeys.ownSalts[0];
-    const length = salt === undefined ? numberLength(number, this.#arrived) : 4;
+    const shortest = this.nextNumberLength;
+    const length = isLong && shortest === 1 ? 2 : shortest;
+    const number = this.#nextNumber;
+    this.#nextNumber += numbers;
     const header = transportHeader(kind, this.terms.remote, {
       phase: phaseOf(number),
+      isResend,
       salt,
       truncated: truncateNumber(number, length),
       numberLength: length,
@@ -259,11 +326,13 @@ export class Session {
     if (isNewest) this.path.heard(from, header.length + sealed.length, makeChallenge);
     this.lastHeardAt = Math.max(this.lastHeardAt, now);
     const plaintext = readable ?? genuine.plaintext;
-    if (record.kind === 'control') return { kind: 'plaintext', plaintext, newSalt };
+    const isShort = clear.numberLength === 1;
+    const payload = { bytes: plaintext, number, isShort, isResend: clear.isResend };
+    if (record.kind === 'control') return { kind: 'plaintext', payload, newSalt };
     const parted = partSeen(plaintext);
     if (parted === undefined) return { kind: 'malformed', newSalt };
     if (parted.seen !== undefined) this.#hasSeen(parted.seen);
-    return { kind: 'plaintext', plaintext: parted.payload, newSalt };
+    return { kind: 'plaintext', payload: { ...payload, bytes: parted.payload }, newSalt };
   }
 
   /** Whether a hint about a record whose number ends like that can be about one of this session. */

@@ -3,21 +3,24 @@ import { equal } from '../base/bytes.ts';
 import type { Random } from '../base/random.ts';
 import type { Millis } from '../base/time.ts';
 import type { Address } from '../link/link.ts';
+import { agreementOf, encodeCapabilities, NOTHING_AGREED } from './agreement.ts';
 import { Allowance } from './allowance.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Connections } from './connections.ts';
 import { encodeChallenge } from './control.ts';
 import type { PipeConfig, PipeDatagram, PipeEvent, PipeStatistics, PipeStep } from './events.ts';
-import { BOOT_ID_BYTES } from './handshake_payload.ts';
-import type { IdentityClaim, LocalIdentity } from './identity.ts';
+import { BOOT_ID_BYTES, roomForParameters } from './handshake_payload.ts';
+import { type IdentityClaim, keyVersionOf, type LocalIdentity, nameOf } from './identity.ts';
 import { DEFAULT_LIMITS, type PipeLimits } from './limits.ts';
+import { type DataRecord, Messages } from './messages.ts';
 import { type Network, networkOf, OPEN_NETWORK } from './network.ts';
 import type { Candidate, Opening } from './opening.ts';
-import { Peer } from './peer.ts';
+import type { Peer } from './peer.ts';
+import { PeerTable } from './peer_table.ts';
 import { type ConnectionId, longestTransport, VERSION_AND_SUITE } from './record.ts';
 import type { PipeWrite, StoredSession } from './resumption.ts';
 import type { Outgoing } from './send_queue.ts';
-import { Session, type SessionProgress } from './session.ts';
+import { type Payload, Session, type SessionProgress } from './session.ts';
 import { type HandshakeTiming, handshakeTimeout } from './timing.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -33,6 +36,7 @@ export class PipeState {
     stale: 0,
     throttled: 0,
     notHeld: 0,
+    unknown: 0,
     hintsSent: 0,
     cookiesSent: 0,
     versionsSent: 0,
@@ -40,6 +44,9 @@ export class PipeState {
   readonly identity: LocalIdentity;
   readonly random: Random;
   readonly network: Network;
+  /** What this side says of itself in handshakes. */
+  readonly capabilities: Uint8Array;
+  readonly acceptsDevices: boolean;
   /** Versions and suites that this side has, best first. */
   readonly versions: readonly number[];
   readonly limits: PipeLimits;
@@ -56,7 +63,8 @@ export class PipeState {
   readonly retired = new Set<Session>();
   /** Peers whose next handshake waits for its time. */
   readonly postponed = new Set<Peer>();
-  readonly peers = new Map<string, Peer>();
+  readonly peers: PeerTable;
+  readonly messages: Messages;
   /** Sessions that have gone on after a restart and that the driver has not decided about, by number. */
   readonly resumed = new Map<number, Session>();
   readonly #allowance: Allowance;
@@ -79,13 +87,29 @@ export class PipeState {
     isPersistent = false,
     wallOrigin = 0,
     network = OPEN_NETWORK,
+    capabilities,
+    acceptDevices = false,
+    messageTimes,
     versions = [VERSION_AND_SUITE],
   }: PipeConfig) {
     this.identity = identity;
     this.random = random;
     this.network = networkOf(network);
+    this.capabilities = encodeCapabilities(
+      { ...NOTHING_AGREED, compactHeader: true, ...capabilities },
+      {
+        isDevice: identity.kind === 'device',
+        room:
+          identity.kind === 'device'
+            ? Number.POSITIVE_INFINITY
+            : roomForParameters(keyVersionOf(identity.signingKeyId)!.length),
+      },
+    );
+    this.acceptsDevices = acceptDevices;
     this.versions = versions;
     this.limits = { ...DEFAULT_LIMITS, ...limits };
+    this.peers = new PeerTable(this.limits);
+    this.messages = new Messages(messageTimes === undefined ? {} : { messageTimes }, this.statistics);
     this.timing = handshakeTiming;
     this.#isPersistent = isPersistent;
     this.#wallOrigin = wallOrigin;
@@ -141,15 +165,15 @@ export class PipeState {
       if (!session.isKept) continue;
       session.saved(progress);
       this.save(session, now);
-      this.flush(this.peer(session.terms.claim.serverName), now);
+      this.flush(this.peer(nameOf(session.terms.claim)), now);
     }
   }
 
   #rowOf(session: Session, progress: SessionProgress, now: Millis): StoredSession {
-    const { local, remote, initiator, generation, claim, createdAt } = session.terms;
-    const peerBoot = this.peer(claim.serverName).bootId;
+    const { local, remote, initiator, generation, claim, said, createdAt } = session.terms;
+    const peerBoot = this.peer(nameOf(claim)).bootId;
     return {
-      ...{ local, remote, initiator, generation, claim, peerBoot, ...progress },
+      ...{ local, remote, initiator, generation, claim, said, peerBoot, ...progress },
       network: this.network.digest,
       address: session.address,
       createdAt: Math.round(createdAt + this.#wallOrigin),
@@ -159,19 +183,21 @@ export class PipeState {
 
   /** A session of an earlier process goes on, unless it was agreed about under another configuration. */
   restore(row: StoredSession, now: Millis): void {
-    if (!equal(row.network, this.network.digest)) {
+    const isWelcome = row.claim.kind === 'server' || this.acceptsDevices;
+    if (!isWelcome || !equal(row.network, this.network.digest)) {
       this.#writes.push({ token: ++this.#lastToken, kind: 'forget', local: row.local });
       return;
     }
-    const { initiator, generation, claim, peerBoot, address } = row;
+    const { initiator, generation, claim, said, peerBoot, address } = row;
     const [local, remote] = [row.local as ConnectionId, row.remote as ConnectionId];
     // A clock that was set back makes no session younger than it was.
     const age = Math.max(now + this.#wallOrigin, row.savedAt) - row.createdAt;
     const number = this.nextNumber();
     const session = new Session(
       {
-        ...{ number, initiator, local, remote, claim, generation, address },
+        ...{ number, initiator, local, remote, claim, generation, said, address },
         network: this.network,
+        agreed: agreementOf(said),
         bootId: peerBoot,
         createdAt: now - age,
       },
@@ -183,16 +209,18 @@ export class PipeState {
     session.isKept = true;
     this.connections.set(local, session);
     this.established.add(session);
-    this.peer(claim.serverName).add(session);
+    const peer = this.peer(nameOf(claim));
+    peer.add(session);
+    peer.speaks(session.terms.agreed.compactHeader);
     this.resumed.set(number, session);
     this.events.push({ kind: 'identity', session: number, claim, address });
-    if (this.established.size > this.limits.sessions) this.forget(this.#quietestBut(session));
+    this.#makeRoomFor(session);
     this.save(session, now);
   }
 
   /** The peer of a session has a new salt: it has started anew, which other sessions with it may know already. */
   startedAnew(session: Session, salt: Uint8Array, now: Millis): void {
-    const peer = this.peer(session.terms.claim.serverName);
+    const peer = this.peer(nameOf(session.terms.claim));
     if (peer.startedAs(salt)) this.events.push({ kind: 'restarted', peer: peer.name });
     this.save(session, now);
   }
@@ -222,20 +250,9 @@ export class PipeState {
     return earliest === Number.POSITIVE_INFINITY ? null : earliest;
   }
 
-  /** The peer of that name. Where there are too many, one of which nothing is left but its address makes room. */
+  /** The peer of that name; see PeerTable. */
   peer(name: string): Peer {
-    const known = this.peers.get(name);
-    if (known !== undefined) return known;
-    if (this.peers.size >= this.limits.peers) {
-      for (const peer of this.peers.values()) {
-        if (!peer.isIdle) continue;
-        this.peers.delete(peer.name);
-        break;
-      }
-    }
-    const peer = new Peer(name, this.limits);
-    this.peers.set(name, peer);
-    return peer;
+    return this.peers.get(name);
   }
 
   /**
@@ -265,18 +282,14 @@ export class PipeState {
     return { wireBytes: bytes + overhead, rate: sustainedRate };
   }
 
-  /** The peer whose newest trusted identity has that Noise key. */
-  peerOf(noisePublic: Uint8Array): Peer | undefined {
-    for (const peer of this.peers.values()) {
-      if (peer.known !== undefined && equal(peer.known.noisePublic, noisePublic)) return peer;
-    }
-    return undefined;
-  }
-
-  /** Whether a peer is at `address`, as far as the configuration and authenticated records tell. */
+  /**
+   * Whether a server is at `address`, as far as the configuration and authenticated records tell. A device proves no more
+   * than that it has made a key.
+   */
   isKnown(address: Address): boolean {
-    for (const { path } of this.established) if (path.address === address) return true;
-    for (const peer of this.peers.values()) if (peer.configured === address) return true;
+    for (const { path, terms } of this.established)
+      if (path.address === address && terms.claim.kind === 'server') return true;
+    for (const peer of this.peers.servers()) if (peer.configured === address) return true;
     return false;
   }
 
@@ -296,30 +309,32 @@ export class PipeState {
     while (!peer.queue.isEmpty) {
       const session = this.current(peer);
       if (!session?.maySend) return;
-      this.sendOn(session, peer.queue.take()!, now);
+      const sealed = this.messages.seal(peer, session, now);
+      if ('dropped' in sealed) this.dropped([sealed.dropped]);
+      else this.#sendData(session, sealed);
+      this.save(session, now);
     }
   }
 
-  sendOn(session: Session, item: Outgoing, now: Millis): void {
+  #sendData(session: Session, { bytes, items }: DataRecord): void {
     const { unconfirmed } = session;
-    const bytes = session.seal('data', item.bytes);
     if (unconfirmed !== undefined) unconfirmed.carried = Math.max(unconfirmed.carried, bytes.length);
-    const { priority, receipt, label } = item;
-    this.#sendTo(session, bytes, { priority, receipt, handshake: null, label: `data ${label}` });
-    this.save(session, now);
+    const receipts = items.flatMap(({ receipt }) => (receipt === null ? [] : [receipt]));
+    const label = `data ${items.map((item) => item.label).join(' + ')}`;
+    this.#sendTo(session, bytes, { priority: items[0]!.priority, receipts, handshake: null, label });
   }
 
   /** Sends one record, to each of the addresses where the peer may be. */
   #sendTo(session: Session, bytes: Uint8Array, rest: Omit<PipeDatagram, 'to' | 'bytes'>): void {
     const addresses = session.path.route(bytes.length);
     addresses.forEach((to, i) => {
-      const receipt = i === addresses.length - 1 ? rest.receipt : null;
-      this.datagrams.push({ ...rest, to, bytes, receipt });
+      const receipts = i === addresses.length - 1 ? rest.receipts : [];
+      this.datagrams.push({ ...rest, to, bytes, receipts });
     });
   }
 
   sendOwn(to: Address, bytes: Uint8Array, label: string, handshake: number | null = null): void {
-    this.datagrams.push({ to, bytes, priority: 0, receipt: null, handshake, label });
+    this.datagrams.push({ to, bytes, priority: 0, receipts: [], handshake, label });
   }
 
   /** A control record. It is not sent where no number may be used now: whoever waits for it asks again. */
@@ -332,7 +347,7 @@ export class PipeState {
   ): void {
     if (!session.maySend) return;
     const bytes = session.seal('control', plaintext);
-    this.#sendTo(session, bytes, { priority: 0, receipt: null, handshake, label });
+    this.#sendTo(session, bytes, { priority: 0, receipts: [], handshake, label });
     this.save(session, now);
   }
 
@@ -370,9 +385,9 @@ export class PipeState {
   /** Has the driver decide about an identity. */
   ask(waiting: Candidate | Session, claim: IdentityClaim, address: Address): void {
     const number = waiting.kind === 'session' ? waiting.terms.number : waiting.number;
-    while (this.undecided.size >= this.limits.undecided) {
-      this.removeUndecided(this.undecided.values().next().value!);
-    }
+    const most = claim.kind === 'device' ? this.limits.deviceUndecided : this.limits.undecided;
+    const rivals = [...this.undecided.values()].filter((other) => claimOf(other).kind === claim.kind);
+    if (rivals.length >= most) this.removeUndecided(rivals[0]!);
     this.undecided.set(number, waiting);
     this.events.push({ kind: 'identity', session: number, claim, address });
   }
@@ -392,17 +407,21 @@ export class PipeState {
 
   /** The driver trusts the session's peer: from now on it is used. */
   establish(session: Session, now: Millis): void {
-    const { claim, number } = session.terms;
-    const peer = this.peer(claim.serverName);
+    const { claim, number, initiator } = session.terms;
+    const peer = this.peer(nameOf(claim));
     session.state = 'established';
-    const restarted = peer.add(session);
+    const hasRestarted = peer.add(session);
+    const restarted = peer.speaks(session.terms.agreed.compactHeader) || hasRestarted;
     this.established.add(session);
-    if (this.established.size > this.limits.sessions) this.forget(this.#quietestBut(session));
-    const { mode } = this.network;
-    this.events.push({ kind: 'established', session: number, peer: peer.name, claim, mode, restarted });
+    this.#makeRoomFor(session);
+    const { mode, psk } = this.network;
+    session.unreported = { kind: 'established', session: number, peer: peer.name, claim, mode, restarted };
+    // XX3 is what the pre-shared key goes into: who has sent XX2 need not have it.
+    const isProved = !initiator || psk === undefined || session.unconfirmed?.third === undefined;
+    if (isProved || session.heard) this.report(session);
     if (peer.opening !== undefined) this.cancel(peer.opening);
     this.postpone(peer, undefined);
-    for (const bytes of session.held) this.events.push({ kind: 'payload', peer: peer.name, bytes });
+    for (const payload of session.held) this.arrived(peer, session, payload, now);
     session.held = [];
     session.heldBytes = 0;
     this.retireReplaced(peer, now);
@@ -410,14 +429,30 @@ export class PipeState {
     this.flush(peer, now);
   }
 
-  #quietestBut(kept: Session): Session {
+  /** A record of data has come on a session that is established. */
+  arrived(peer: Peer, session: Session, payload: Payload, now: Millis): void {
+    for (const message of this.messages.open(peer, session, payload, now))
+      this.events.push({ kind: 'payload', peer: peer.name, ...message });
+  }
+
+  /** Tells the driver of a session whose peer has proved everything. */
+  report(session: Session): void {
+    if (session.unreported !== undefined) this.events.push(session.unreported);
+    session.unreported = undefined;
+  }
+
+  /** Forgets the session of the same kind of peers that has been silent for longest, where there is one too many. */
+  #makeRoomFor(newest: Session): void {
+    const { kind } = newest.terms.claim;
+    const rivals = [...this.established].filter(({ terms }) => terms.claim.kind === kind);
+    if (rivals.length <= (kind === 'device' ? this.limits.deviceSessions : this.limits.sessions)) return;
     let quietest: Session | undefined;
-    for (const session of this.established) {
-      if (session === kept) continue;
+    for (const session of rivals) {
+      if (session === newest) continue;
       if (quietest === undefined || session.lastHeardAt < quietest.lastHeardAt) quietest = session;
     }
-    assert(quietest !== undefined, 'the limit of sessions is at least one');
-    return quietest;
+    assert(quietest !== undefined, 'the limits of sessions are at least one');
+    this.forget(quietest);
   }
 
   /** The old sessions go once a record has shown that the peer uses the new one. */
@@ -457,6 +492,9 @@ export class PipeState {
     this.undecided.delete(session.terms.number);
     this.established.delete(session);
     this.retired.delete(session);
-    this.peers.get(session.terms.claim.serverName)?.remove(session);
+    this.peers.find(nameOf(session.terms.claim))?.remove(session);
   }
 }
+
+const claimOf = (waiting: Candidate | Session): IdentityClaim =>
+  waiting.kind === 'session' ? waiting.terms.claim : waiting.claim;

@@ -30,6 +30,7 @@ export interface Config {
       /** Base64 of 32 bytes. */
       readonly psk: string | null;
       readonly station: string | null;
+      readonly devices: boolean;
     };
   };
   readonly federation: {
@@ -92,7 +93,7 @@ const DEFAULTS: Config = {
     link: { rate: null, delay_ms: 0, mtu: 1200, airtime_per_hour_s: null },
     websocket: true,
     serial: [],
-    pipe: { mode: 'encrypted', psk: null, station: null },
+    pipe: { mode: 'encrypted', psk: null, station: null, devices: true },
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },

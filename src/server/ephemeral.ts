@@ -7,6 +7,7 @@ import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import type { Link } from '../link/link.ts';
 import { migrate } from '../storage/migrate.ts';
+import { IN_CLEAR } from '../storage/sealing.ts';
 import { openSqlite } from '../storage/sqlite.ts';
 import { completeConfig, type PartialConfig } from './config.ts';
 import { createHomeserver, type Homeserver, type ServerLink } from './homeserver.ts';
@@ -59,6 +60,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     random,
     work,
     database,
+    sealing: IN_CLEAR,
     link,
     links,
     https,

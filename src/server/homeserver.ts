@@ -54,6 +54,7 @@ import { RequestAuthenticator } from '../federation/x_matrix.ts';
 import { Accounts } from '../homeserver/accounts.ts';
 import { Devices } from '../homeserver/devices.ts';
 import { Filters } from '../homeserver/filters.ts';
+import { Ledger } from '../homeserver/ledger.ts';
 import { Messages } from '../homeserver/messages.ts';
 import { Notifier } from '../homeserver/notifier.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
@@ -66,8 +67,10 @@ import { type SigningKey, signingKey } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
 import type { RetiredKey } from '../storage/own_keys.ts';
 import { pipeSessionStore } from '../storage/pipe_sessions.ts';
+import type { Sealing } from '../storage/sealing.ts';
 import type { StoredKey } from '../storage/server_keys.ts';
 import { type Config, ConfigError } from './config.ts';
+import { DevicePipesOfLinks } from './device_pipes.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
 import { storedFits } from './link_fits.ts';
 import { pipeNetwork } from './pipe_network.ts';
@@ -79,6 +82,8 @@ export interface HomeserverOptions {
   readonly work: Work;
   /** Migrated. Whoever opened it closes it, after `stop`. */
   readonly database: Database;
+  /** How secrets are kept in the database. */
+  readonly sealing: Sealing;
   /** The datagram link that `ravine://` addresses are on. Whoever opened it closes it. */
   readonly link?: Link | undefined;
   /** More links for CoAP and pipes. Whoever opened them closes them. */
@@ -111,9 +116,12 @@ export interface HomeserverCounters {
   readonly rooms: Rooms['counters'];
   readonly sender: Sender['counters'];
   readonly receiver: Receiver['counters'];
+  readonly ledger: Ledger['counters'];
   readonly exchange: ExchangeCounters | undefined;
   /** Of all links by their names, the one of `exchange` included. */
   readonly links: Readonly<Record<string, ExchangeCounters>>;
+  /** Keys that have pipes and with which nobody has logged in. */
+  readonly unboundDevices: number;
 }
 
 /** One complete homeserver, out of a clock, dice, a database and a link: in a process of its own, or one of fifty in a simulation. */
@@ -134,11 +142,11 @@ export interface Homeserver {
  * @throws ConfigError where the configuration does not fit the database
  */
 export async function createHomeserver(options: HomeserverOptions): Promise<Homeserver> {
-  const { config, clock, random, database, log } = options;
+  const { config, clock, random, database, sealing, log } = options;
   const name = parseServerName(config.server_name);
   if (!name.ok) throw new ConfigError(`server_name: ${name.problem}`);
   const serverName = name.value;
-  const identity = await ownIdentity({ serverName, database, random, now: clock.wall() });
+  const identity = await ownIdentity({ serverName, database, sealing, random, now: clock.wall() });
   const key = signingKey(identity.signingKeyId, identity.signingSecret);
   const fits = await storedFits(
     database,
@@ -161,6 +169,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   const app = createApp({
     clock,
     authenticate: (token) => local.accounts.authenticate(token),
+    authenticateKey: (key) => local.accounts.authenticateKey(key),
     authenticateServer: xMatrixAuthentication(
       new RequestAuthenticator({ serverName, keys: federation.keys, clock }),
     ),
@@ -180,8 +189,9 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles });
   await app.ready();
-  for (const { socket } of federation.links.values())
-    await openCoapDoor(app, socket, { encode: encodeJson, decode: decodeJson });
+  const ledger = new Ledger({ database, clock });
+  for (const [link, { socket }] of federation.links)
+    await openCoapDoor(app, socket, { encode: encodeJson, decode: decodeJson }, { ledger, link });
   await federation.sender.start();
   await receiver.start();
 
@@ -195,10 +205,13 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       rooms: local.rooms.counters,
       sender: { ...federation.sender.counters },
       receiver: { ...receiver.counters },
+      ledger: { ...ledger.counters },
       exchange: federation.links.get(UDP_LINK)?.socket.counters,
       links: Object.fromEntries([...federation.links].map(([name, { socket }]) => [name, socket.counters])),
+      unboundDevices: federation.devicePipes.unbound,
     }),
     async stop() {
+      federation.devicePipes.close();
       await Promise.all([...federation.links.values()].map(({ socket }) => socket.close()));
       await federation.sender.stop();
       const received = receiver.stop();
@@ -218,7 +231,7 @@ function createFederation(
   signing: SigningKey,
   fits: ReadonlyMap<string, LinkFits>,
 ) {
-  const { config, clock, random, work, database, log } = options;
+  const { config, clock, random, work, database, sealing, log } = options;
   const peers = config.federation.peers.map(peerEntry);
   const common = { serverName, signingKey: signing, database, clock, random, log };
   const https = options.https
@@ -240,14 +253,25 @@ function createFederation(
         identity: identity.pipe,
         plain,
         network,
-        store: pipeSessionStore(database, name),
+        store: pipeSessionStore(database, sealing, name),
         fits: fits.get(name)!,
-        trust: { decide: (claim) => trust.decide(claim) },
+        trust: {
+          decide: (claim, address) =>
+            claim.kind === 'device' ? devicePipes.decide(claim, address) : trust.decide(claim),
+        },
+        acceptDevices: config.coap.pipe.devices,
         ...(options.observer && { observer: options.observer }),
       });
       return [name, { socket, profile: link.profile }];
     }),
   );
+  const devicePipes = new DevicePipesOfLinks({
+    database,
+    clock,
+    forget(peer, reason) {
+      for (const { socket } of links.values()) socket.forget(peer, reason);
+    },
+  });
   const transports = new Transports({
     serverName,
     peers,
@@ -264,7 +288,7 @@ function createFederation(
     remote: remoteEvents,
   });
   const sender = new Sender({ ...common, transport: transports });
-  return { https, links, transports, keys, remoteEvents, remoteRooms, sender };
+  return { https, links, devicePipes, transports, keys, remoteEvents, remoteRooms, sender };
 }
 
 const linksOf = ({ config, link, links = [] }: HomeserverOptions): readonly ServerLink[] =>
@@ -275,11 +299,13 @@ function createLocal(
   options: HomeserverOptions,
   serverName: ServerName,
   signing: SigningKey,
-  { remoteRooms, sender }: ReturnType<typeof createFederation>,
+  { devicePipes: pipes, remoteRooms, sender }: ReturnType<typeof createFederation>,
 ) {
   const { config, clock, random, work, database, passwordCost } = options;
   const { registration } = config;
-  const accounts = new Accounts({ database, clock, random, work, serverName, registration, passwordCost });
+  const accounts = new Accounts({
+    ...{ database, clock, random, work, serverName, registration, passwordCost, pipes },
+  });
   const profiles = new Profiles({ database });
   const filters = new Filters({ database });
   const notifier = new Notifier({ clock });
@@ -297,7 +323,7 @@ function createLocal(
   profiles.onChange(rooms);
   const sync = new Sync({ reader: database, clock, notifier, filters });
   const messages = new Messages({ reader: database, clock });
-  return { accounts, devices: new Devices({ database }), profiles, filters, rooms, sync, messages };
+  return { accounts, devices: new Devices({ database, pipes }), profiles, filters, rooms, sync, messages };
 }
 
 function addClientRoutes(

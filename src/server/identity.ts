@@ -4,7 +4,7 @@ import type { Millis } from '../base/time.ts';
 import { publicKeyOf } from '../crypto/ed25519.ts';
 import { X25519_BYTES } from '../crypto/x25519.ts';
 import type { KeyId, ServerName } from '../matrix/ids.ts';
-import { createIdentity, type LocalIdentity } from '../pipe/identity.ts';
+import { createIdentity, type ServerIdentity } from '../pipe/identity.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
   currentKey,
@@ -18,6 +18,7 @@ import {
   retireKey,
   serverFact,
 } from '../storage/own_keys.ts';
+import type { Sealing } from '../storage/sealing.ts';
 import { ConfigError } from './config.ts';
 
 const ED25519_SEED_BYTES = 32;
@@ -31,7 +32,7 @@ export interface OwnIdentity {
   /** 32 bytes. */
   readonly signingSecret: Uint8Array;
   readonly retired: readonly RetiredKey[];
-  readonly pipe: LocalIdentity;
+  readonly pipe: ServerIdentity;
 }
 
 /**
@@ -42,11 +43,13 @@ export interface OwnIdentity {
 export async function ownIdentity({
   serverName,
   database,
+  sealing,
   random,
   now,
 }: {
   readonly serverName: ServerName;
   readonly database: Database;
+  readonly sealing: Sealing;
   readonly random: Random;
   readonly now: Millis;
 }): Promise<OwnIdentity> {
@@ -54,11 +57,12 @@ export async function ownIdentity({
   if (written !== serverName) {
     throw new ConfigError(`the data belongs to the server ${written}: a server's name can never change`);
   }
-  await database.transaction((tx) => changeKeys(tx, now));
-  const signing = await ownKey(database, 'signing', () => newSigningKey(random), now);
+  await database.transaction((tx) => changeKeys(tx, sealing, now));
+  const signing = await ownKey(database, sealing, 'signing', () => newSigningKey(random), now);
   // The serial of a Noise key is when it was made: a later one is higher, whatever became of the data in between.
   const noise = await ownKey(
     database,
+    sealing,
     'noise',
     () => ({ keyId: String(now), secret: random.bytes(X25519_BYTES) }),
     now,
@@ -78,13 +82,13 @@ export async function ownIdentity({
 }
 
 /** Takes new keys into use. Of a signing key that goes only the public half stays, so that old events can be checked. */
-async function changeKeys(tx: Transaction, now: Millis): Promise<void> {
-  const signing = await currentKey(tx, 'signing');
-  if ((await promoteNextKey(tx, 'signing')) && signing !== undefined) {
+async function changeKeys(tx: Transaction, sealing: Sealing, now: Millis): Promise<void> {
+  const signing = await currentKey(tx, sealing, 'signing');
+  if ((await promoteNextKey(tx, sealing, 'signing')) && signing !== undefined) {
     const publicKey = base64(publicKeyOf(signing.secret));
     await retireKey(tx, { keyId: signing.keyId, publicKey, expired: now });
   }
-  await promoteNextKey(tx, 'noise');
+  await promoteNextKey(tx, sealing, 'noise');
 }
 
 /**
@@ -92,10 +96,15 @@ async function changeKeys(tx: Transaction, now: Millis): Promise<void> {
  * @param now Unix time in milliseconds
  * @returns its serial
  */
-export async function rotateNoiseKey(tx: Transaction, random: Random, now: Millis): Promise<number> {
-  const current = await currentKey(tx, 'noise');
+export async function rotateNoiseKey(
+  tx: Transaction,
+  sealing: Sealing,
+  random: Random,
+  now: Millis,
+): Promise<number> {
+  const current = await currentKey(tx, sealing, 'noise');
   const serial = Math.max(now, Number(current?.keyId ?? 0) + 1);
-  await putNextKey(tx, 'noise', {
+  await putNextKey(tx, sealing, 'noise', {
     keyId: String(serial),
     secret: random.bytes(X25519_BYTES),
     created: now,
@@ -107,16 +116,21 @@ export async function rotateNoiseKey(tx: Transaction, random: Random, now: Milli
  * Makes the signing key that the next start changes to; in the place of one that waits already.
  * @param now Unix time in milliseconds
  */
-export async function rotateSigningKey(tx: Transaction, random: Random, now: Millis): Promise<DatedKey> {
+export async function rotateSigningKey(
+  tx: Transaction,
+  sealing: Sealing,
+  random: Random,
+  now: Millis,
+): Promise<DatedKey> {
   const used = new Set([
-    (await currentKey(tx, 'signing'))?.keyId,
-    (await nextKey(tx, 'signing'))?.keyId,
+    (await currentKey(tx, sealing, 'signing'))?.keyId,
+    (await nextKey(tx, sealing, 'signing'))?.keyId,
     ...(await retiredKeys(tx)).map(({ keyId }) => keyId),
   ]);
   let key = newSigningKey(random);
   while (used.has(key.keyId)) key = newSigningKey(random);
   const dated = { ...key, created: now };
-  await putNextKey(tx, 'signing', dated);
+  await putNextKey(tx, sealing, 'signing', dated);
   return dated;
 }
 

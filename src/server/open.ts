@@ -7,13 +7,16 @@ import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
 import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
+import type { Link } from '../link/link.ts';
 import { webSocketUpgrader } from '../link/websocket_server.ts';
+import type { Database } from '../storage/database.ts';
 import { migrate } from '../storage/migrate.ts';
-import { openSqlite, type SqliteDatabase } from '../storage/sqlite.ts';
+import { openSqlite } from '../storage/sqlite.ts';
 import { type Config, ConfigError, type HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
 import { openLinks } from './links.ts';
 import { createLogger } from './logger.ts';
+import { openSealing } from './sealing.ts';
 import { VERSION } from './version.ts';
 
 /** A homeserver with its real sockets, files and clock. */
@@ -32,15 +35,26 @@ export interface RunningServer {
 /** Owner only: the database holds keys. */
 const FOLDER_MODE = 0o700;
 
+export interface OpenOptions {
+  /** 32 bytes under which secrets are sealed in the database. */
+  readonly sealKey?: Uint8Array | undefined;
+  /** Told of every datagram. */
+  readonly observer?: ((observation: ExchangeObservation) => void) | undefined;
+  /** What comes between the server and its database or its links, for tests. */
+  readonly decorate?: {
+    readonly database: (database: Database) => Database;
+    readonly link: (link: Link) => Link;
+  };
+}
+
 /**
  * Opens everything that a configuration names, and serves.
- * @param observer told of every datagram
- * @throws ConfigError, MigrationError, or the system's error where an address cannot be bound
+ * @throws ConfigError, MigrationError, SealingError, or the system's error where an address cannot be bound
  */
 export async function openServer(
   config: Config,
   log: Logger = createLogger(config.log.level),
-  observer?: (observation: ExchangeObservation) => void,
+  { sealKey, decorate, observer }: OpenOptions = {},
 ): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
   const opened: { close(): Promise<void> }[] = [];
@@ -50,7 +64,8 @@ export async function openServer(
   try {
     const path = join(config.data, 'ravine.db');
     migrate(path);
-    const database: SqliteDatabase = openSqlite({ path, durability: 'full', gather: nextTurn });
+    const sealing = openSealing(path, sealKey, systemRandom);
+    const database = openSqlite({ path, durability: 'full', gather: nextTurn, clock: systemClock });
     opened.push(database);
     const authorities = config.federation.certificate_authorities.map(readPem);
     const links = config.coap.enabled ? await openLinks(config, authorities, log) : undefined;
@@ -60,8 +75,9 @@ export async function openServer(
       clock: systemClock,
       random: systemRandom,
       work: new Work(),
-      database,
-      links: links?.links,
+      database: decorate?.database(database) ?? database,
+      sealing,
+      links: links?.links.map((one) => ({ ...one, link: decorate?.link(one.link) ?? one.link })),
       https: true,
       certificateAuthorities: authorities,
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),

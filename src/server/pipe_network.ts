@@ -6,7 +6,7 @@ import { type Config, ConfigError } from './config.ts';
  * What a configuration says of the pipes.
  * @throws ConfigError, which does not repeat the key
  */
-export function pipeNetwork({ mode, psk, station }: Config['coap']['pipe']): NetworkConfig {
+export function pipeNetwork({ mode, psk, station }: Omit<Config['coap']['pipe'], 'devices'>): NetworkConfig {
   if (mode === 'authenticated-only' && station === null)
     throw new ConfigError('coap.pipe.station: authenticated-only needs one');
   const key = psk === null ? undefined : fromBase64(psk);

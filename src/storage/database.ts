@@ -14,6 +14,11 @@ export interface Transaction extends Reader {
   run(sql: string, ...params: SqlValue[]): Promise<number>;
   /** Runs `effect` once, after the commit is durable and before `transaction` resolves; dropped on rollback. */
   afterCommit(effect: () => void): void;
+  /**
+   * Says that this transaction replaces or removes a secret: soon after the commit it is gone from the log as well. From
+   * the file itself it goes by being overwritten.
+   */
+  erasesSecrets(): void;
 }
 
 export interface Database extends Reader {

@@ -57,12 +57,12 @@ export async function renameDevice(
   return changed === 1;
 }
 
-/** Deletes a device and its access token. */
+/** Deletes a device with its access token and its key. */
 export async function deleteDevice(tx: Transaction, user: UserId, device: DeviceId): Promise<void> {
   await tx.run('DELETE FROM devices WHERE user_id = ? AND device_id = ?', user, device);
 }
 
-/** Deletes all devices of a user, with their access tokens; `except` stays. */
+/** Deletes all devices of a user, with their access tokens and keys; `except` stays. */
 export async function deleteAllDevices(tx: Transaction, user: UserId, except?: DeviceId): Promise<void> {
   await tx.run(
     'DELETE FROM devices WHERE user_id = ? AND device_id IS DISTINCT FROM ?',
@@ -79,7 +79,7 @@ export async function setAccessToken(
   hash: Uint8Array,
   now: number,
 ): Promise<void> {
-  await tx.run('DELETE FROM access_tokens WHERE user_id = ? AND device_id = ?', user, device);
+  await removeAccessToken(tx, user, device);
   await tx.run(
     'INSERT INTO access_tokens (token_hash, user_id, device_id, created) VALUES (?, ?, ?, ?)',
     hash,
@@ -87,6 +87,10 @@ export async function setAccessToken(
     device,
     now,
   );
+}
+
+export async function removeAccessToken(tx: Transaction, user: UserId, device: DeviceId): Promise<void> {
+  await tx.run('DELETE FROM access_tokens WHERE user_id = ? AND device_id = ?', user, device);
 }
 
 /** Whose token it is. @param hash SHA-256 of the token */

@@ -1,5 +1,6 @@
 import type { Millis } from '../base/time.ts';
 import type { Database, Reader, Transaction } from './database.ts';
+import type { Sealing, SecretPlace } from './sealing.ts';
 
 /** What a key is for. "signing": ed25519, for events and requests; "noise": x25519, for pipes. */
 export type KeyPurpose = 'signing' | 'noise';
@@ -35,35 +36,45 @@ const MAX_RETIRED = 32;
  */
 export function ownKey(
   database: Database,
+  sealing: Sealing,
   purpose: KeyPurpose,
   create: () => OwnKey,
   now: Millis,
 ): Promise<OwnKey> {
   return database.transaction(async (tx) => {
-    const key = await currentKey(tx, purpose);
+    const key = await currentKey(tx, sealing, purpose);
     if (key !== undefined) return key;
     const created = create();
-    await putOwnKey(tx, purpose, { ...created, created: now });
+    await putOwnKey(tx, sealing, purpose, { ...created, created: now });
     return created;
   });
 }
 
 /** The key that is in use; undefined before the first start. */
-export const currentKey = (db: Reader, purpose: KeyPurpose): Promise<DatedKey | undefined> =>
-  newest(db, purpose);
+export const currentKey = (
+  db: Reader,
+  sealing: Sealing,
+  purpose: KeyPurpose,
+): Promise<DatedKey | undefined> => newest(db, sealing, purpose);
 
 /** The key that the next start changes to; undefined where it changes nothing. */
-export const nextKey = (db: Reader, purpose: KeyPurpose): Promise<DatedKey | undefined> =>
-  newest(db, nextOf(purpose));
+export const nextKey = (db: Reader, sealing: Sealing, purpose: KeyPurpose): Promise<DatedKey | undefined> =>
+  newest(db, sealing, nextOf(purpose));
 
 /** Puts a key in the place of the one in use at the next start. */
-export async function putNextKey(tx: Transaction, purpose: KeyPurpose, key: DatedKey): Promise<void> {
+export async function putNextKey(
+  tx: Transaction,
+  sealing: Sealing,
+  purpose: KeyPurpose,
+  key: DatedKey,
+): Promise<void> {
   await dropNextKey(tx, purpose);
-  await putOwnKey(tx, nextOf(purpose), key);
+  await putOwnKey(tx, sealing, nextOf(purpose), key);
 }
 
 /** Leaves the key in use where it is. Returns whether another was to come. */
 export async function dropNextKey(tx: Transaction, purpose: KeyPurpose): Promise<boolean> {
+  tx.erasesSecrets();
   return (await tx.run('DELETE FROM own_keys WHERE purpose = ?', nextOf(purpose))) > 0;
 }
 
@@ -71,10 +82,16 @@ export async function dropNextKey(tx: Transaction, purpose: KeyPurpose): Promise
  * Takes the next key into use and removes those before it. Sessions of the pipe go, since in them the peers would not
  * learn of it. Returns whether there was one.
  */
-export async function promoteNextKey(tx: Transaction, purpose: KeyPurpose): Promise<boolean> {
-  if ((await nextKey(tx, purpose)) === undefined) return false;
-  await tx.run('DELETE FROM own_keys WHERE purpose = ?', purpose);
-  await tx.run('UPDATE own_keys SET purpose = ? WHERE purpose = ?', purpose, nextOf(purpose));
+export async function promoteNextKey(
+  tx: Transaction,
+  sealing: Sealing,
+  purpose: KeyPurpose,
+): Promise<boolean> {
+  const next = await nextKey(tx, sealing, purpose);
+  if (next === undefined) return false;
+  tx.erasesSecrets();
+  await tx.run('DELETE FROM own_keys WHERE purpose IN (?, ?)', purpose, nextOf(purpose));
+  await putOwnKey(tx, sealing, purpose, next);
   await tx.run('DELETE FROM pipe_sessions');
   return true;
 }
@@ -112,20 +129,28 @@ export async function writtenFact(db: Reader, name: string): Promise<string | un
 
 const nextOf = (purpose: KeyPurpose): string => `${purpose}_next`;
 
-async function newest(db: Reader, purpose: string): Promise<DatedKey | undefined> {
+const placeOf = (purpose: string, keyId: string): SecretPlace => ['own_keys', 'secret', purpose, keyId];
+
+async function newest(db: Reader, sealing: Sealing, purpose: string): Promise<DatedKey | undefined> {
   const row = await db.get<{ key_id: string; secret: Uint8Array; created: number }>(
     'SELECT key_id, secret, created FROM own_keys WHERE purpose = ? ORDER BY created DESC, key_id DESC LIMIT 1',
     purpose,
   );
-  return row && { keyId: row.key_id, secret: new Uint8Array(row.secret), created: row.created };
+  return (
+    row && {
+      keyId: row.key_id,
+      secret: sealing.open(placeOf(purpose, row.key_id), row.secret),
+      created: row.created,
+    }
+  );
 }
 
-async function putOwnKey(tx: Transaction, purpose: string, key: DatedKey): Promise<void> {
+async function putOwnKey(tx: Transaction, sealing: Sealing, purpose: string, key: DatedKey): Promise<void> {
   await tx.run(
     'INSERT INTO own_keys (purpose, key_id, secret, created) VALUES (?, ?, ?, ?)',
     purpose,
     key.keyId,
-    key.secret,
+    sealing.seal(placeOf(purpose, key.keyId), key.secret),
     key.created,
   );
 }

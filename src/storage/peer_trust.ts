@@ -140,6 +140,7 @@ export async function forgetPipePeer(
   tx: Transaction,
   server: ServerName,
 ): Promise<{ peers: number; pins: number; waiting: number; sessions: number }> {
+  tx.erasesSecrets();
   return {
     peers: await tx.run('DELETE FROM pipe_peers WHERE server_name = ?', server),
     pins: await tx.run('DELETE FROM pipe_pins WHERE server_name = ?', server),
@@ -148,7 +149,7 @@ export async function forgetPipePeer(
   };
 }
 
-/** A session of the pipe without its secrets. */
+/** A session of the pipe with a server, without its secrets. */
 export interface SessionSummary {
   readonly serverName: ServerName;
   /** Where the peer was last, in its link's notation. */
@@ -156,10 +157,10 @@ export interface SessionSummary {
   readonly created: Millis;
 }
 
-/** The sessions that are kept, those that were written last at the end. */
+/** The sessions with servers that are kept, those that were written last at the end. */
 export async function sessionSummaries(db: Reader): Promise<SessionSummary[]> {
   const rows = await db.all<{ server_name: string; address: string; created: number }>(
-    'SELECT server_name, address, created FROM pipe_sessions ORDER BY saved, generation, local_id',
+    "SELECT server_name, address, created FROM pipe_sessions WHERE server_name != '' ORDER BY saved, generation, local_id",
   );
   return rows.map((row) => ({
     serverName: row.server_name as ServerName,

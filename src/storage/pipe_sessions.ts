@@ -1,5 +1,6 @@
 import type { Millis } from '../base/time.ts';
 import type { Database, Reader, SqlValue, Transaction } from './database.ts';
+import type { Sealing, SecretPlace } from './sealing.ts';
 
 const SALT_BYTES = 8;
 
@@ -9,13 +10,17 @@ export interface PipeSessionRow {
   readonly remote: number;
   readonly initiator: boolean;
   readonly generation: number;
-  readonly claim: {
-    readonly serverName: string;
-    readonly noisePublic: Uint8Array;
-    readonly signingKeyId: string;
-    readonly signingPublic: Uint8Array;
-    readonly serial: number;
-  };
+  readonly claim:
+    | {
+        readonly kind: 'server';
+        readonly serverName: string;
+        readonly noisePublic: Uint8Array;
+        readonly signingKeyId: string;
+        readonly signingPublic: Uint8Array;
+        readonly serial: number;
+      }
+    | { readonly kind: 'device'; readonly noisePublic: Uint8Array };
+  readonly said: { readonly own: Uint8Array; readonly peer: Uint8Array };
   readonly peerBoot: Uint8Array;
   readonly network: Uint8Array;
   readonly address: string;
@@ -56,7 +61,12 @@ interface Row {
   readonly receive_highest: number;
   readonly own_salts: Uint8Array;
   readonly peer_salt: Uint8Array;
+  readonly own_capabilities: Uint8Array;
+  readonly peer_capabilities: Uint8Array;
 }
+
+/** Of a device: it has no name, and nobody signs for it. */
+const NO_SERVER = { serverName: '', signingKeyId: '', signingPublic: new Uint8Array(0), serial: 0 } as const;
 
 const COLUMNS = [
   'local_id',
@@ -81,6 +91,8 @@ const COLUMNS = [
   'receive_highest',
   'own_salts',
   'peer_salt',
+  'own_capabilities',
+  'peer_capabilities',
 ] as const satisfies readonly (keyof Row)[];
 
 const PUT = `INSERT INTO pipe_sessions (link, ${COLUMNS.join(', ')})
@@ -91,68 +103,98 @@ const PUT = `INSERT INTO pipe_sessions (link, ${COLUMNS.join(', ')})
       .join(', ')}`;
 
 /** The sessions of a link, those that were written last at the end. */
-export async function pipeSessions(db: Reader, link: string): Promise<PipeSessionRow[]> {
+export async function pipeSessions(db: Reader, sealing: Sealing, link: string): Promise<PipeSessionRow[]> {
   const rows = await db.all<Row>(
     `SELECT ${COLUMNS.join(', ')} FROM pipe_sessions WHERE link = ? ORDER BY saved, generation, local_id`,
     link,
   );
-  return rows.map(fromRow);
+  return rows.map((row) => fromRow(row, sealing, link));
 }
 
 /** Replaces or removes rows of a link, in order. */
 export async function writePipeSessions(
   tx: Transaction,
+  sealing: Sealing,
   link: string,
   writes: readonly PipeSessionWrite[],
 ): Promise<void> {
   for (const write of writes) {
-    if (write.kind === 'session') await tx.run(PUT, link, ...values(write.row));
+    if (await losesSecrets(tx, link, write)) tx.erasesSecrets();
+    if (write.kind === 'session') await tx.run(PUT, link, ...values(write.row, sealing, link));
     else await tx.run('DELETE FROM pipe_sessions WHERE link = ? AND local_id = ?', link, write.local);
   }
 }
 
+/** Whether a row goes, or its keys move on. A row that is written again as it was has nothing that has to be forgotten. */
+async function losesSecrets(tx: Transaction, link: string, write: PipeSessionWrite): Promise<boolean> {
+  const local = write.kind === 'session' ? write.row.local : write.local;
+  const kept = await tx.get<Pick<Row, 'generation' | 'send_epoch' | 'receive_epoch'>>(
+    'SELECT generation, send_epoch, receive_epoch FROM pipe_sessions WHERE link = ? AND local_id = ?',
+    link,
+    local,
+  );
+  if (kept === undefined || write.kind === 'forget') return kept !== undefined;
+  const { generation, send, receive } = write.row;
+  return (
+    kept.generation !== generation || kept.send_epoch !== send.epoch || kept.receive_epoch !== receive.epoch
+  );
+}
+
+const placeOf = (column: 'send_secret' | 'receive_secret', link: string, local: number): SecretPlace => [
+  'pipe_sessions',
+  column,
+  link,
+  local,
+];
+
 /** The sessions of a link in a database, as the pipe's PipeStore. */
 export const pipeSessionStore = (
   database: Database,
+  sealing: Sealing,
   link: string,
 ): {
   load(): Promise<PipeSessionRow[]>;
   commit(writes: readonly PipeSessionWrite[]): Promise<void>;
 } => ({
-  load: () => pipeSessions(database, link),
-  commit: (writes) => database.transaction((tx) => writePipeSessions(tx, link, writes)),
+  load: () => pipeSessions(database, sealing, link),
+  commit: (writes) => database.transaction((tx) => writePipeSessions(tx, sealing, link, writes)),
 });
 
-function values(session: PipeSessionRow): SqlValue[] {
-  const { claim } = session;
+function values(session: PipeSessionRow, sealing: Sealing, link: string): SqlValue[] {
+  const { claim, said } = session;
+  const server = claim.kind === 'server' ? claim : NO_SERVER;
   const row: Row = {
     local_id: session.local,
     remote_id: session.remote,
     initiator: session.initiator ? 1 : 0,
     generation: session.generation,
-    server_name: claim.serverName,
+    server_name: server.serverName,
     noise_key: claim.noisePublic,
-    signing_key_id: claim.signingKeyId,
-    signing_key: claim.signingPublic,
-    serial: claim.serial,
+    signing_key_id: server.signingKeyId,
+    signing_key: server.signingPublic,
+    serial: server.serial,
     peer_boot: session.peerBoot,
     network: session.network,
     address: session.address,
     created: session.createdAt,
     saved: session.savedAt,
     send_epoch: session.send.epoch,
-    send_secret: session.send.secret,
+    send_secret: sealing.seal(placeOf('send_secret', link, session.local), session.send.secret),
     send_ceiling: session.ceiling,
     receive_epoch: session.receive.epoch,
-    receive_secret: session.receive.secret,
+    receive_secret: sealing.seal(placeOf('receive_secret', link, session.local), session.receive.secret),
     receive_highest: session.highest,
     own_salts: Buffer.concat(session.ownSalts),
     peer_salt: session.peerSalt,
+    own_capabilities: said.own,
+    peer_capabilities: said.peer,
   };
   return COLUMNS.map((column) => row[column]);
 }
 
-function fromRow(row: Row): PipeSessionRow {
+function fromRow(row: Row, sealing: Sealing, link: string): PipeSessionRow {
+  const opened = (column: 'send_secret' | 'receive_secret'): Uint8Array =>
+    sealing.open(placeOf(column, link, row.local_id), row[column]);
   const own = bytes(row.own_salts);
   const ownSalts = Array.from({ length: own.length / SALT_BYTES }, (_, i) =>
     own.slice(i * SALT_BYTES, (i + 1) * SALT_BYTES),
@@ -162,24 +204,28 @@ function fromRow(row: Row): PipeSessionRow {
     remote: row.remote_id,
     initiator: row.initiator === 1,
     generation: row.generation,
-    claim: {
-      serverName: row.server_name,
-      noisePublic: bytes(row.noise_key),
-      signingKeyId: row.signing_key_id,
-      signingPublic: bytes(row.signing_key),
-      serial: row.serial,
-    },
+    claim: claimOf(row),
+    said: { own: bytes(row.own_capabilities), peer: bytes(row.peer_capabilities) },
     peerBoot: bytes(row.peer_boot),
     network: bytes(row.network),
     address: row.address,
     createdAt: row.created,
     savedAt: row.saved,
-    send: { epoch: row.send_epoch, secret: bytes(row.send_secret) },
+    send: { epoch: row.send_epoch, secret: opened('send_secret') },
     ceiling: row.send_ceiling,
-    receive: { epoch: row.receive_epoch, secret: bytes(row.receive_secret) },
+    receive: { epoch: row.receive_epoch, secret: opened('receive_secret') },
     highest: row.receive_highest,
     ownSalts,
     peerSalt: bytes(row.peer_salt),
+  };
+}
+
+function claimOf(row: Row): PipeSessionRow['claim'] {
+  const noisePublic = bytes(row.noise_key);
+  if (row.server_name === NO_SERVER.serverName) return { kind: 'device', noisePublic };
+  return {
+    ...{ kind: 'server', serverName: row.server_name, noisePublic },
+    ...{ signingKeyId: row.signing_key_id, signingPublic: bytes(row.signing_key), serial: row.serial },
   };
 }
 

@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { chmodSync, closeSync, openSync } from 'node:fs';
 import Connection from 'better-sqlite3';
 import { assert } from '../base/assert.ts';
+import type { Cancel, Clock, Millis } from '../base/time.ts';
 import { unknownError } from '../matrix/error.ts';
 import type { Database, SqlValue, Transaction } from './database.ts';
 
@@ -13,6 +14,8 @@ const MAX_QUEUE = 10_000;
 const MAX_STATEMENTS = 1_000;
 /** How long a statement waits for another process that holds the file, such as a backup. */
 const BUSY_TIMEOUT_MS = 5_000;
+/** Between two times that the log is emptied of secrets, and until it is tried again where somebody reads from it. */
+const ERASURE_INTERVAL_MS: Millis = 10_000;
 
 export interface SqliteOptions {
   /** The database file; it is created where it does not exist, readable by its owner only. */
@@ -24,6 +27,8 @@ export interface SqliteOptions {
    * Left out: only what is asked for within the same turn is grouped, and everything settles within microtasks.
    */
   readonly gather?: (() => Promise<void>) | undefined;
+  /** Says when the log may be emptied of secrets that were replaced; left out: when the database is closed. */
+  readonly clock?: Clock;
 }
 
 /** Opens a database file. `migrate` (migrate.ts) has been run on it. */
@@ -42,6 +47,7 @@ interface Job {
   /** What the body came to: told to the caller once the group is committed. */
   outcome: { readonly value: unknown } | { readonly error: unknown } | undefined;
   effects: readonly (() => void)[];
+  erasesSecrets: boolean;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -59,13 +65,20 @@ export class SqliteDatabase implements Database {
   readonly #gather: (() => Promise<void>) | undefined;
   readonly #queue: Job[] = [];
   readonly #inside = new AsyncLocalStorage<SqliteTransaction>();
+  readonly #clock: Clock | undefined;
   #lane: Promise<void> | undefined;
   #open = true;
+  /** Whether secrets that were replaced are still in the log. */
+  #mustErase = false;
+  /** When the log was emptied last, or that was tried. */
+  #erasedAt = Number.NEGATIVE_INFINITY;
+  #erasure: Cancel | undefined;
   /** Transactions that were committed, and the COMMITs that it took. */
   readonly counters = { transactions: 0, commits: 0 };
 
-  constructor({ path, durability, gather }: SqliteOptions) {
+  constructor({ path, durability, gather, clock }: SqliteOptions) {
     this.#gather = gather;
+    this.#clock = clock;
     protectFile(path);
     this.#writer = new Connection(path, { timeout: BUSY_TIMEOUT_MS });
     this.#writer.pragma('journal_mode = WAL');
@@ -92,7 +105,10 @@ export class SqliteDatabase implements Database {
     this.#assertOutside('a transaction');
     if (this.#queue.length >= MAX_QUEUE) throw unknownError(503, 'The server has too much to write.');
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ body, outcome: undefined, effects: [], resolve: resolve as Job['resolve'], reject });
+      this.#queue.push({
+        ...{ body, outcome: undefined, effects: [], erasesSecrets: false },
+        ...{ resolve: resolve as Job['resolve'], reject },
+      });
       this.#lane ??= this.#runLane();
     });
   }
@@ -102,8 +118,10 @@ export class SqliteDatabase implements Database {
     if (!this.#open) return;
     this.#open = false;
     await this.#lane;
+    this.#erasure?.();
     // The writer goes last: only it can fold the log back into the file.
     this.#reader.close();
+    if (this.#mustErase) this.#emptyLog();
     this.#writer.close();
   }
 
@@ -139,6 +157,33 @@ export class SqliteDatabase implements Database {
     }
     this.counters.commits++;
     for (const job of group) this.#settle(job);
+    this.#mustErase ||= group.some((job) => job.erasesSecrets);
+    this.#eraseSecrets();
+  }
+
+  /** Empties the log where that is to be done and its time has come; else when it comes, or after the group under way. */
+  #eraseSecrets(): void {
+    const clock = this.#clock;
+    if (!this.#mustErase || clock === undefined || this.#erasure !== undefined) return;
+    const wait = this.#erasedAt + ERASURE_INTERVAL_MS - clock.monotonic();
+    if (wait > 0) {
+      this.#erasure = clock.after(wait, () => {
+        this.#erasure = undefined;
+        this.#eraseSecrets();
+      });
+    } else if (!this.#writer.inTransaction) {
+      this.#erasedAt = clock.monotonic();
+      this.#writer.pragma('busy_timeout = 0');
+      this.#emptyLog();
+      this.#writer.pragma(`busy_timeout = ${BUSY_TIMEOUT_MS}`);
+      this.#eraseSecrets();
+    }
+  }
+
+  /** Moves what is in the log to the file and cuts it off; not while another process reads from it. */
+  #emptyLog(): void {
+    const [outcome] = this.#writer.pragma('wal_checkpoint(TRUNCATE)') as readonly { readonly busy: number }[];
+    this.#mustErase = outcome?.busy !== 0;
   }
 
   async #runQueued(group: Job[]): Promise<void> {
@@ -156,6 +201,7 @@ export class SqliteDatabase implements Database {
     try {
       job.outcome = { value: await this.#inside.run(tx, () => job.body(tx)) };
       job.effects = tx.effects;
+      job.erasesSecrets = tx.erases;
     } catch (error) {
       // A full disk and its like make SQLite undo the group's transaction on its own.
       if (!this.#writer.inTransaction) throw error;
@@ -191,6 +237,7 @@ export class SqliteDatabase implements Database {
 class SqliteTransaction implements Transaction {
   readonly #statements: Statements;
   readonly effects: (() => void)[] = [];
+  erases = false;
   active = true;
 
   constructor(statements: Statements) {
@@ -215,6 +262,11 @@ class SqliteTransaction implements Transaction {
   afterCommit(effect: () => void): void {
     this.#assertActive();
     this.effects.push(effect);
+  }
+
+  erasesSecrets(): void {
+    this.#assertActive();
+    this.erases = true;
   }
 
   #assertActive(): void {

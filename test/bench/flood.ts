@@ -57,8 +57,8 @@ class Pipe {
   }
 
   send(peer: string, bytes: Uint8Array): void {
-    const options = { priority: 1, receipt: null, label: 'bench' } as const;
-    this.run(this.endpoint.send(peer, bytes, options, systemClock.monotonic()));
+    const item = { bytes, priority: 1, receipt: null, label: 'bench' } as const;
+    this.run(this.endpoint.send(peer, [item], systemClock.monotonic()));
   }
 
   run(step: PipeStep): void {

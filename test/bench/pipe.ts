@@ -146,6 +146,8 @@ class Conversation {
         random,
         limits,
         handshakeTiming: () => LOOPBACK_TIMING,
+        // Time stands still, so that ids would never be free again.
+        messageTimes: () => ({ exchangeLifetime: 0, longestReply: 0 }),
       });
     this.#endpoints = [endpoint('alpha.example'), endpoint('bravo.example')];
     this.#endpoints[0].setPeer('bravo.example', 'bravo');
@@ -154,9 +156,9 @@ class Conversation {
 
   /** One record from alpha to bravo, and one back. */
   exchange(bytes: Uint8Array): number {
-    const options = { priority: 1, receipt: null, label: '' } as const;
-    this.#run(0, this.#endpoints[0].send('bravo.example', bytes, options, this.#now));
-    this.#run(1, this.#endpoints[1].send('alpha.example', bytes, options, this.#now));
+    const item = { bytes, priority: 1, receipt: null, label: '' } as const;
+    this.#run(0, this.#endpoints[0].send('bravo.example', [item], this.#now));
+    this.#run(1, this.#endpoints[1].send('alpha.example', [item], this.#now));
     return this.payloads;
   }
 

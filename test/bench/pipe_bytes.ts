@@ -1,6 +1,6 @@
 import { utf8 } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { keyVersionOf, type LocalIdentity } from '../../src/pipe/identity.ts';
+import { keyVersionOf, type ServerIdentity } from '../../src/pipe/identity.ts';
 import { Disk, identityOf, Network, Side } from '../pipe/harness.ts';
 
 /** Ethernet with its checksum, IPv4 and UDP around a datagram, as wire.md counts. */
@@ -11,7 +11,9 @@ const BOOT_ID_BYTES = 8;
 const CHECK_BYTES = 6;
 const [CALLER, CALLED] = ['alpha.example', 'bravo.example'] as const;
 const SETTLE_MS = 60_000;
-const PAYLOAD = 'E, as a message of CoAP begins';
+const PAYLOAD = 'what a message says';
+/** What stands in front of a payload behind the options (RFC 7252, section 3). */
+const PAYLOAD_MARKER = 1;
 
 export interface HandshakeBytes {
   readonly name: string;
@@ -20,6 +22,7 @@ export interface HandshakeBytes {
   readonly total: number;
   /** Of that who the sides are: keys, bindings, names, serials; boot ids; IK1's check. */
   readonly identities: number;
+  /** What XX1 has to be filled up with: of that the proposal takes seven bytes. */
   readonly padding: number;
   /** `total` without those. */
   readonly rest: number;
@@ -30,13 +33,13 @@ export interface RecordBytes {
   readonly name: string;
   /** Of a record with that payload. */
   readonly bytes: number;
-  /** What is not payload, and the payload's first byte, which tells what kind of message it is. */
+  /** What is neither options nor payload. */
   readonly overhead: number;
   readonly budget: number;
 }
 
 /** An identity in XX2 or XX3, with the boot id. */
-const identityBytes = ({ signingKeyId, serverName }: LocalIdentity): number =>
+const identityBytes = ({ signingKeyId, serverName }: ServerIdentity): number =>
   BOOT_ID_BYTES + 6 + 32 + 64 + 2 + keyVersionOf(signingKeyId)!.length + utf8(serverName).length;
 
 function side(network: Network, name: string, address: string, seed: number): Side {
@@ -96,7 +99,7 @@ export function measureBytes(): { handshakes: readonly HandshakeBytes[]; records
   const record = (name: string, bytes: number, budget: number): RecordBytes => ({
     name,
     bytes,
-    overhead: bytes - PAYLOAD.length + 1,
+    overhead: bytes - PAYLOAD_MARKER - PAYLOAD.length,
     budget,
   });
   return {

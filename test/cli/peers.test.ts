@@ -14,6 +14,7 @@ import { ownIdentity } from '../../src/server/identity.ts';
 import { migrate } from '../../src/storage/migrate.ts';
 import { noteWaitingKey } from '../../src/storage/peer_trust.ts';
 import { putPipePeer } from '../../src/storage/pipe_peers.ts';
+import { IN_CLEAR } from '../../src/storage/sealing.ts';
 import { openSqlite, type SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { testKey } from '../federation/fixtures.ts';
 import { temporaryFolder } from '../storage/temporary_database.ts';
@@ -38,7 +39,7 @@ async function prepare(federation: object = {}): Promise<Prepared> {
   migrate(path);
   const database = openSqlite({ path, durability: 'off' });
   onTestFinished(() => database.close());
-  await ownIdentity({ serverName: HERE, database, random: systemRandom, now: Date.now() });
+  await ownIdentity({ serverName: HERE, database, sealing: IN_CLEAR, random: systemRandom, now: Date.now() });
   return { config, database };
 }
 

@@ -11,9 +11,16 @@ export interface Ran {
 }
 
 /** Runs `ravine` to its end, as a process of its own. */
-export function ravine(...args: readonly string[]): Promise<Ran> {
+export const ravine = (...args: readonly string[]): Promise<Ran> => ravineIn({}, ...args);
+
+/** The same with more in its environment. */
+export function ravineIn(
+  environment: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Promise<Ran> {
+  const env = { ...process.env, ...environment };
   return new Promise((done) => {
-    execFile(process.execPath, [BIN, ...args], (error, stdout, stderr) => {
+    execFile(process.execPath, [BIN, ...args], { env }, (error, stdout, stderr) => {
       done({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });

@@ -89,6 +89,24 @@ describe('a fitted timer', () => {
     expect(interval(timing) - took).toBeLessThan(1_100);
   });
 
+  it('learns from replies to copies where it is known which: also where each message goes twice', () => {
+    const fixed = 90_000;
+    const learned = [undefined, 1].map((answered) => {
+      const timing = new FittedTiming(SLOW);
+      const took = roundTrip({ fixed });
+      for (let n = 0; n < 30; n++) {
+        // The first copy is lost each time, and the second one is answered.
+        const [first, second] = [n * 1_000_000, n * 1_000_000 + 40_000];
+        const replied = delivery({ leftAt: [first, second], repliedAt: [second + took] });
+        timing.replied(answered === undefined ? replied : { ...replied, answered });
+      }
+      return interval(timing) / took;
+    });
+    expect(learned[0]).toBeLessThan(0.5);
+    expect(learned[1]).toBeGreaterThan(1);
+    expect(learned[1]).toBeLessThan(1.3);
+  });
+
   it('waits the same three times, then 1.5 times longer each time up to 300 s', () => {
     const timing = new FittedTiming(SLOW);
     train(timing, {}, 40);

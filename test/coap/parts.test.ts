@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { hex } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import { Peer } from '../../src/coap/core.ts';
 import { MessageIds, Tokens } from '../../src/coap/ids.ts';
 import { modelledTiming, rfc7252Timing } from '../../src/coap/timing.ts';
 
 describe('message ids', () => {
   it('are all used before one comes again, and none within the lifetime of its last copy', () => {
-    const ids = new MessageIds(seededRandom(3));
+    const ids = new MessageIds(6_840);
     const lifetime = 247_000;
     const last = new Map<number, number>();
     const copies: { id: number; at: number }[] = [];
@@ -35,14 +36,15 @@ describe('message ids', () => {
   });
 
   it('start at random', () => {
-    const starts = [1, 2, 3, 4].map((seed) => new MessageIds(seededRandom(seed)).take(0, 1));
+    const lengths = { token: 2, handle: 1 };
+    const starts = [1, 2, 3, 4].map((seed) => new Peer('a', seededRandom(seed), lengths, 0).ids.take(0, 1));
     expect(new Set(starts).size).toBe(4);
   });
 });
 
 describe('tokens', () => {
   it('are never one that is in use or might still be answered', () => {
-    const tokens = new Tokens(seededRandom(1), 2, 100);
+    const tokens = new Tokens(seededRandom(1), { token: 2, handle: 1 }, 100);
     const taken = new Set<string>();
     for (let n = 0; n < 60_000; n++) {
       const name = hex(tokens.take());
@@ -52,6 +54,14 @@ describe('tokens', () => {
     const some = [...taken].slice(0, 50);
     for (const name of some) tokens.release(name, false);
     for (let n = 0; n < 1_000; n++) expect(some).not.toContain(hex(tokens.take()));
+  });
+
+  it('of observations are short as long as there are short ones', () => {
+    const tokens = new Tokens(seededRandom(1), { token: 2, handle: 1 }, 100);
+    const taken = Array.from({ length: 300 }, () => tokens.takeHandle());
+    expect(new Set(taken.map(hex)).size).toBe(300);
+    expect(taken.filter(({ length }) => length === 1).length).toBeGreaterThan(200);
+    expect(taken.slice(0, 100).every(({ length }) => length === 1)).toBe(true);
   });
 });
 

@@ -89,7 +89,7 @@ export class SelectiveHost {
   ) {
     this.core = { limits: { ...DEFAULT_LIMITS, ...limits }, assembling: 0, timing: () => timing };
     this.uploads = new SelectiveUploads(this.core);
-    this.#peer = new Peer('peer', random, TOKEN_BYTES, 0);
+    this.#peer = new Peer('peer', random, { token: TOKEN_BYTES, handle: TOKEN_BYTES }, 0);
     this.#window = window;
     this.#clock = clock;
     this.#random = random;

@@ -148,7 +148,9 @@ describe('the bodies that a server receives', () => {
   const timing = modelledTiming({ rate: 1200, delay: 300, overhead: 62, mtu: 1200 });
   const make = (limits = {}) => {
     const core = { limits: { ...DEFAULT_LIMITS, ...limits }, assembling: 0, timing: () => timing };
-    const peers = ['a', 'b', 'c'].map((name, i) => new Peer(name, seededRandom(i), 2, 0));
+    const peers = ['a', 'b', 'c'].map(
+      (name, i) => new Peer(name, seededRandom(i), { token: 2, handle: 2 }, 0),
+    );
     return { core, uploads: new SelectiveUploads(core), peers };
   };
   const message = (length: number) => ({ options: [], payload: bytes(length) });

@@ -15,6 +15,7 @@ class Recording {
     ...rfc7252Timing(),
     maxRetransmit: null,
     transmitSpan: Number.POSITIVE_INFINITY,
+    exchangeLifetime: 500_000,
     retransmitAfter: () => 10_000,
     repeatAfter: (attempt) => (attempt < 2 ? null : 4_000),
     mayRepeat: () => this.idle,
@@ -42,10 +43,11 @@ class Recording {
       this.#take(this.endpoint.tick(at), at);
   }
 
-  receive(message: Message, now: number): number {
+  /** @param copy which copy a reply is said to be to */
+  receive(message: Message, now: number, copy?: number): number {
     this.run(now);
     const bytes = encode(message);
-    this.#take(this.endpoint.receive('b', bytes, now), now);
+    this.#take(this.endpoint.receive('b', bytes, now, copy), now);
     return bytes.length;
   }
 
@@ -109,6 +111,35 @@ describe('a confirmable message', () => {
     node.run(1_000_000);
     expect(node.sentAt).toEqual([0, 12_000, 24_000, 30_000, 36_000, 42_000]);
     expect(node.endpoint.held.peers).toBe(0);
+  });
+});
+
+describe('a reply of which it is known to which copy it is', () => {
+  it('tells when that copy left, as long as that is remembered', () => {
+    const node = new Recording();
+    node.request(1);
+    node.run(25_000);
+    const [first] = node.sent;
+    // The third copy leaves at 26 s.
+    node.receive(answerTo(first!), 27_000, 1);
+    expect(node.replies.at(-1)).toMatchObject({ copies: 3, leftAt: [2_000, 14_000, 26_000], answered: 1 });
+    node.receive(answerTo(first!), 28_000, 0);
+    expect(node.replies.at(-1)).toMatchObject({ repliedAt: [27_000, 28_000], answered: 0 });
+    node.receive(answerTo(first!), 29_000);
+    expect(node.replies.at(-1)).not.toHaveProperty('answered');
+  });
+
+  it('and is not counted wrongly where the first instants are forgotten', () => {
+    const node = new Recording();
+    node.request(1, 400_000);
+    node.run(230_000);
+    const copies = node.sent.length;
+    expect(copies).toBeGreaterThan(32);
+    node.receive(answerTo(node.sent[0]!), 231_000, copies - 2);
+    const { leftAt, answered } = node.replies.at(-1)!;
+    expect([leftAt.length, leftAt[answered!]]).toEqual([32, node.sentAt.at(-2)! + 2_000]);
+    node.receive(answerTo(node.sent[0]!), 232_000, 0);
+    expect(node.replies.at(-1)!.answered).toBeLessThan(0);
   });
 });
 

@@ -2,29 +2,75 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type FailpointCase, failpoints } from './failpoints.ts';
 import { pipeCrashes } from './pipe_crashes.ts';
+import type { RecordLedger } from './record_ledger.ts';
 
 const HELP = `Usage: node test/crash/main.ts [options]
 
-Two servers in processes of their own talk through a pipe on loopback. Again and again one of them is killed (SIGKILL) at
-a random moment and started again. Fails where an acknowledged message is lost, where one is there twice, or where a
-packet number was used twice.
+Two servers in processes of their own talk through a pipe on loopback. Again and again one of them is killed (SIGKILL) and
+started again: at random moments, or with --failpoints at every boundary that their conversation has, before and after
+each commit and each datagram. Fails where an acknowledged message is lost, where one is there twice, where a packet number
+was used twice, or where a boundary was not reached.
 
 Options:
-  --runs <n>   how many kills (default 200)
-  --seed <n>   (default 1)
+  --runs <n>     how many kills at random moments (default 200)
+  --seed <n>     (default 1)
+  --failpoints   at every boundary instead
   --help
 `;
+
+/** What both kinds of runs find out. */
+interface Findings {
+  readonly acknowledged: number;
+  readonly lost: readonly string[];
+  readonly twice: readonly string[];
+  readonly ledger: RecordLedger;
+}
 
 const whole = (text: string): number => {
   if (!/^\d{1,9}$/.test(text)) throw new Error(`not a whole number: ${text}`);
   return Number(text);
 };
 
+/** Prints what was found. @returns what is against the rules */
+function tell({ acknowledged, lost, twice, ledger }: Findings): readonly string[] {
+  const { records, salted, handshake, hints } = ledger.counts;
+  console.log(`${acknowledged} messages acknowledged, ${lost.length} lost, ${twice.length} twice`);
+  console.log(`${records} records, ${salted} salted, ${handshake} handshake messages, ${hints} hints`);
+  return [...lost, ...twice, ...ledger.problems];
+}
+
+async function randomKills(folder: string, runs: number, seed: number): Promise<readonly string[]> {
+  const report = await pipeCrashes({
+    ...{ runs, seed, folder },
+    progress: (run, victim, ms) => console.log(`${run}  ${victim} killed, healed in ${Math.round(ms)} ms`),
+  });
+  console.log(`healed in ${Math.round(report.slowestHealMs)} ms at most`);
+  return tell(report);
+}
+
+async function allFailpoints(folder: string): Promise<readonly string[]> {
+  const report = await failpoints({ folder, progress: (line) => console.log(line) });
+  console.log('\nsituation                      kills  reached  slowest to heal');
+  for (const [situation, cases] of Object.entries(Object.groupBy(report.cases, (one) => one.situation))) {
+    const slowest = Math.max(...cases.map(({ healedMs }) => healedMs));
+    const columns = [cases.length, cases.filter(({ hit }) => hit).length, `${Math.round(slowest)} ms`];
+    console.log(situation.padEnd(28), ...columns.map((column) => String(column).padStart(8)));
+  }
+  const missed = report.cases
+    .filter(({ hit }) => !hit)
+    .map(
+      ({ victim, situation, boundary }: FailpointCase) => `not reached: ${victim} ${situation}: ${boundary}`,
+    );
+  return [...tell(report), ...missed];
+}
+
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '200' },
     seed: { type: 'string', default: '1' },
+    failpoints: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -32,22 +78,12 @@ if (values.help) {
   process.stdout.write(HELP);
 } else {
   const folder = mkdtempSync(join(tmpdir(), 'ravine-crash-'));
-  const report = await pipeCrashes({
-    runs: whole(values.runs),
-    seed: whole(values.seed),
-    folder,
-    progress: (run, victim, ms) => console.log(`${run}  ${victim} killed, healed in ${Math.round(ms)} ms`),
-  });
-  const { acknowledged, lost, twice, ledger, handshakes, slowestHealMs } = report;
-  console.log(`${acknowledged} messages acknowledged, ${lost.length} lost, ${twice.length} twice`);
-  console.log(
-    `${ledger.counts.records} records, ${ledger.counts.salted} salted, ${handshakes} handshake messages and hints`,
-  );
-  console.log(`healed in ${Math.round(slowestHealMs)} ms at most`);
-  for (const line of [...lost, ...twice, ...ledger.problems]) console.log(line);
-  const kept = lost.length + twice.length + ledger.problems.length === 0;
+  const wrong = values.failpoints
+    ? await allFailpoints(folder)
+    : await randomKills(folder, whole(values.runs), whole(values.seed));
+  for (const line of wrong) console.log(line);
   // Of what went wrong the files are kept.
-  if (kept) rmSync(folder, { recursive: true, force: true });
+  if (wrong.length === 0) rmSync(folder, { recursive: true, force: true });
   else console.log(`the servers' files: ${folder}`);
-  process.exitCode = kept ? 0 : 1;
+  process.exitCode = wrong.length === 0 ? 0 : 1;
 }

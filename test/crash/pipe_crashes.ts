@@ -5,6 +5,7 @@ import { freePort } from '../free_port.ts';
 import { RavineProcess } from '../interop/ravine_process.ts';
 import type { RecordLedger } from './record_ledger.ts';
 import { RecordProxy } from './record_proxy.ts';
+import { compared, configOf, healed, NAMES, type Name, Speaker } from './speaker.ts';
 
 /*
  *   alpha (a process, real files) ──UDP── the proxy ──UDP── bravo (a process, real files)
@@ -14,17 +15,9 @@ import { RecordProxy } from './record_proxy.ts';
  * In each run one of the processes is killed at a random moment and started again on what its files hold.
  */
 
-const NAMES = ['alpha', 'bravo'] as const;
-type Name = (typeof NAMES)[number];
-
 /** Until a run's victim dies, and until it is started again, at most. */
 const LONGEST_RUN_MS: Millis = 400;
 const LONGEST_PAUSE_MS: Millis = 100;
-/** For a message of each side to get to the other after a start. */
-const HEAL_MS: Millis = 30_000;
-const LOOK_AGAIN_MS: Millis = 50;
-const BETWEEN_MESSAGES_MS: Millis = 15;
-const PAGE = 100;
 
 export interface CrashReport {
   readonly acknowledged: number;
@@ -37,105 +30,6 @@ export interface CrashReport {
   readonly handshakes: number;
   /** From a start until both sides have heard from each other. */
   readonly slowestHealMs: Millis;
-}
-
-/** One server and its user, who talks until told to stop. */
-class Speaker {
-  readonly name: Name;
-  readonly process: RavineProcess;
-  /** What the server has acknowledged. */
-  readonly acknowledged: string[] = [];
-  #token = '';
-  #room = '';
-  #talking = true;
-
-  constructor(name: Name, process: RavineProcess) {
-    this.name = name;
-    this.process = process;
-  }
-
-  async start(): Promise<void> {
-    await this.process.start();
-    this.#token = await this.process.register(this.name === 'alpha' ? 'alice' : 'bob');
-  }
-
-  async createRoom(): Promise<string> {
-    const body = { preset: 'public_chat', creation_content: { 'm.federate': true } };
-    const { json } = await this.process.call('POST', '/createRoom', this.#token, body);
-    this.#room = String(json.room_id);
-    return this.#room;
-  }
-
-  async join(room: string): Promise<void> {
-    this.#room = room;
-    const path = `/join/${encodeURIComponent(room)}?via=alpha.test`;
-    const { status, json } = await this.process.call('POST', path, this.#token, {});
-    if (status !== 200) throw new Error(`join: ${JSON.stringify(json)}`);
-  }
-
-  /** Says one thing after another, each as often as it takes until it is acknowledged. */
-  async talk(): Promise<void> {
-    for (let i = 0; this.#talking; i++) {
-      const body = `${this.name} ${i}`;
-      const path = `/rooms/${encodeURIComponent(this.#room)}/send/m.room.message/${i}`;
-      const content = { msgtype: 'm.text', body };
-      for (;;) {
-        const answer = await this.process.call('PUT', path, this.#token, content).catch(() => undefined);
-        await sleep(systemClock, BETWEEN_MESSAGES_MS);
-        if (answer?.status === 200) break;
-        if (answer !== undefined) throw new Error(`send: ${JSON.stringify(answer.json)}`);
-      }
-      this.acknowledged.push(body);
-    }
-  }
-
-  stopTalking(): void {
-    this.#talking = false;
-  }
-
-  /** The bodies of all messages that the server has, or of so many of the newest. */
-  async messages(limit = Number.POSITIVE_INFINITY): Promise<string[]> {
-    const bodies: string[] = [];
-    let from = '';
-    do {
-      const path = `/rooms/${encodeURIComponent(this.#room)}/messages?dir=b&limit=${PAGE}${from}`;
-      const { json } = await this.process.call('GET', path, this.#token);
-      for (const { type, content } of json.chunk as { type: string; content: { body?: string } }[])
-        if (type === 'm.room.message') bodies.push(String(content.body));
-      from = json.end === undefined ? '' : `&from=${encodeURIComponent(String(json.end))}`;
-    } while (from !== '' && bodies.length < limit);
-    return bodies;
-  }
-}
-
-/** Waits until `condition` holds; how long that took. */
-async function until(condition: () => Promise<boolean>, what: string): Promise<Millis> {
-  const start = systemClock.monotonic();
-  while (!(await condition())) {
-    if (systemClock.monotonic() - start > HEAL_MS) throw new Error(`waited in vain until ${what}`);
-    await sleep(systemClock, LOOK_AGAIN_MS);
-  }
-  return systemClock.monotonic() - start;
-}
-
-/** The highest number that `name` has said in these messages; -1: none. */
-const newestOf = (name: Name, bodies: readonly string[]): number =>
-  bodies.reduce((newest, body) => {
-    const [who, number] = body.split(' ');
-    return who === name ? Math.max(newest, Number(number)) : newest;
-  }, -1);
-
-/** Waits until each side has something that the other was told after now. */
-async function healed(alpha: Speaker, bravo: Speaker): Promise<Millis> {
-  const arrived = async (from: Speaker, to: Speaker): Promise<Millis> => {
-    const wanted = from.acknowledged.length + 1;
-    return until(
-      async () => newestOf(from.name, await to.messages(PAGE)) >= wanted,
-      `message ${wanted} of ${from.name} got through`,
-    );
-  };
-  const took = await Promise.all([arrived(alpha, bravo), arrived(bravo, alpha)]);
-  return Math.max(...took);
 }
 
 /**
@@ -154,17 +48,8 @@ export async function pipeCrashes(options: {
   const random = seededRandom(seed);
   const ports = { alpha: await freePort('udp'), bravo: await freePort('udp') };
   const proxy = await RecordProxy.open(NAMES.map((name) => [name, ports[name]]));
-  const speakerOf = (name: Name, other: Name): Speaker => {
-    const address = `ravine://127.0.0.1:${proxy.portFor(name)}`;
-    const peers = [{ server_name: `${other}.test`, address, trust: 'tofu' } as const];
-    const config = {
-      server_name: `${name}.test`,
-      coap: { port: ports[name] },
-      federation: { trust: 'tofu', peers },
-      log: { level: 'warn' },
-    } as const;
-    return new Speaker(name, new RavineProcess(join(folder, name), config));
-  };
+  const speakerOf = (name: Name, other: Name): Speaker =>
+    new Speaker(name, new RavineProcess(join(folder, name), configOf(name, other, ports, proxy)));
   const [alpha, bravo] = [speakerOf('alpha', 'bravo'), speakerOf('bravo', 'alpha')];
   const talks: Promise<void>[] = [];
   try {
@@ -188,21 +73,11 @@ export async function pipeCrashes(options: {
     }
     for (const speaker of [alpha, bravo]) speaker.stopTalking();
     await Promise.all(talks);
-    const acknowledged = [...alpha.acknowledged, ...bravo.acknowledged];
-    const missing = async (): Promise<string[]> => {
-      const there = await Promise.all([alpha.messages(), bravo.messages()]);
-      return there.flatMap((bodies, i) => {
-        const set = new Set(bodies);
-        return acknowledged.filter((body) => !set.has(body)).map((body) => `${body} at ${NAMES[i]}`);
-      });
-    };
-    await until(async () => (await missing()).length === 0, 'everything was there').catch(() => undefined);
-    const all = await Promise.all([alpha.messages(), bravo.messages()]);
+    const { lost, twice } = await compared(alpha, bravo);
     const { counts } = proxy.ledger;
     return {
-      acknowledged: acknowledged.length,
-      lost: await missing(),
-      twice: all.flatMap((bodies) => bodies.filter((body, i) => bodies.indexOf(body) !== i)),
+      acknowledged: alpha.acknowledged.length + bravo.acknowledged.length,
+      ...{ lost, twice },
       ledger: proxy.ledger,
       handshakes: counts.handshake + counts.hints - handshake - hints,
       slowestHealMs,

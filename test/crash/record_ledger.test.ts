@@ -8,6 +8,7 @@ const record = (number: number, text: number, salt?: number): Uint8Array => {
   const numberLength = salt === undefined ? 1 : 4;
   const header = transportHeader('data', 5 as ConnectionId, {
     phase: 0,
+    isResend: false,
     salt: salt === undefined ? undefined : new Uint8Array(8).fill(salt),
     truncated: truncateNumber(number, numberLength),
     numberLength,
@@ -45,5 +46,32 @@ describe('the ledger of records', () => {
     expect(ledger.problems).toEqual(['alpha sends number 256 to connection 5 twice']);
     ledger.see('alpha', record(140, 2));
     expect(ledger.problems).toHaveLength(2);
+  });
+
+  it('lets a sender with an older disk repeat numbers under a new salt, and under no other', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 300; number++) ledger.see('alpha', record(number, 1));
+    ledger.see('alpha', record(300, 1, 7));
+    ledger.goesBack('alpha');
+    ledger.see('alpha', record(300, 2, 7));
+    expect(ledger.problems).toEqual(['alpha sends number 300 to connection 5 twice']);
+    ledger.see('alpha', record(290, 3, 8));
+    ledger.see('alpha', record(291, 3, 8));
+    expect(ledger.problems).toHaveLength(1);
+    ledger.see('alpha', record(290, 4, 9));
+    expect(ledger.problems).toHaveLength(2);
+  });
+
+  it('takes low numbers after a handshake for a new session, and finds what comes twice in it', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 40; number++) ledger.see('alpha', record(number, 1));
+    // XX3 to connection 5.
+    ledger.see('alpha', concat(Uint8Array.of(0xb0, 5), new Uint8Array(100)));
+    expect(ledger.counts.handshake).toBe(1);
+    ledger.see('alpha', record(0, 2));
+    ledger.see('alpha', record(1, 2));
+    expect(ledger.problems).toEqual([]);
+    ledger.see('alpha', record(1, 3));
+    expect(ledger.problems).toHaveLength(1);
   });
 });

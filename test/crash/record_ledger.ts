@@ -1,4 +1,4 @@
-import { equal } from '../../src/base/bytes.ts';
+import { equal, hex } from '../../src/base/bytes.ts';
 import { expandNumber } from '../../src/pipe/packet_number.ts';
 import { type ConnectionId, decodeRecord } from '../../src/pipe/record.ts';
 
@@ -7,7 +7,13 @@ const MAX_GAP = 64;
 
 interface Direction {
   highest: number;
-  readonly records: Map<number, Uint8Array>;
+  records: Map<number, Uint8Array>;
+  /** Messages of handshakes that had been seen when its session was taken for a new one. */
+  handshakes: number;
+  /** Under which records were sealed, in hexadecimal. */
+  readonly salts: Set<string>;
+  /** Its sender goes on from an older disk: numbers may come again under a salt that was not there before. */
+  wentBack: boolean;
 }
 
 /**
@@ -36,6 +42,9 @@ export class RecordLedger {
     const { salt, truncated, numberLength } = record.clear;
     if (salt !== undefined) this.counts.salted++;
     const direction = this.#direction(sender, record.destination);
+    if (salt === undefined && truncated < MAX_GAP && direction.handshakes < this.counts.handshake)
+      this.#begin(direction);
+    if (salt !== undefined) this.#salted(direction, hex(salt));
     const number = expandNumber(truncated, numberLength, direction.highest);
     const known = direction.records.get(number);
     const name = `${sender} sends number ${number} to connection ${record.destination}`;
@@ -47,9 +56,31 @@ export class RecordLedger {
     direction.highest = Math.max(direction.highest, number);
   }
 
+  /** From now on `sender` goes on from an older disk. */
+  goesBack(sender: string): void {
+    for (const [name, direction] of this.#directions)
+      if (name.startsWith(`${sender} `)) direction.wentBack = true;
+  }
+
+  #salted(direction: Direction, salt: string): void {
+    if (direction.wentBack && !direction.salts.has(salt)) this.#begin(direction);
+    direction.salts.add(salt);
+  }
+
+  /** What comes has other keys, though the connection id is the same. */
+  #begin(direction: Direction): void {
+    direction.highest = -1;
+    direction.records = new Map();
+    direction.handshakes = this.counts.handshake;
+    direction.wentBack = false;
+  }
+
   #direction(sender: string, destination: ConnectionId): Direction {
     const name = `${sender} ${destination}`;
-    const direction = this.#directions.get(name) ?? { highest: -1, records: new Map() };
+    const direction = this.#directions.get(name) ?? {
+      ...{ highest: -1, records: new Map(), handshakes: this.counts.handshake },
+      ...{ salts: new Set<string>(), wentBack: false },
+    };
     this.#directions.set(name, direction);
     return direction;
   }

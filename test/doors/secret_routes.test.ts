@@ -26,6 +26,7 @@ describe('where everybody can read', () => {
     '/_matrix/client/v3/room_keys/version',
     '/_matrix/client/v3/sendToDevice/m.room_key/1',
     '/_matrix/client/v3/account/password',
+    '/_matrix/client/v3/devices/PHONE',
     '/_matrix/federation/v1/user/keys/claim',
     '/_matrix/federation/v1/user/devices/@a:b',
     '/_matrix/client/v3/%',
@@ -54,11 +55,14 @@ describe('where everybody can read', () => {
     await openCoapDoor(app, { onRequest: (given) => (handle = given) }, cbor);
     const ask = (caller: Caller) => handle!(caller, get(path), new AbortController().signal);
     const name = 'a.example' as ServerName;
-    expect(await ask({ kind: 'server', name, mode: 'authenticated-only' })).toMatchObject({
-      status: 403,
-      body: { value: { errcode: 'M_FORBIDDEN' } },
-    });
-    expect(await ask({ kind: 'server', name })).toMatchObject({ status: 200 });
+    const device = { kind: 'device', key: 'a'.repeat(64), address: 'a:1' } as const;
+    for (const caller of [{ kind: 'server', name } as const, device]) {
+      expect(await ask({ ...caller, mode: 'authenticated-only' })).toMatchObject({
+        status: 403,
+        body: { value: { errcode: 'M_FORBIDDEN' } },
+      });
+      expect(await ask(caller)).toMatchObject({ status: 200 });
+    }
     await app.close();
   });
 });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { FittedTiming } from '../../src/coap/fitted_timing.ts';
-import { type LinkFits, PeerTimings } from '../../src/exchange/link_timing.ts';
+import { type LinkFits, largestMessage, PeerTimings, PIPE_RECORD } from '../../src/exchange/link_timing.ts';
 import type { ExchangeLog } from '../../src/exchange/socket_options.ts';
+import { type Agreement, NOTHING_AGREED } from '../../src/pipe/agreement.ts';
 import { FAST, MINUTE, put, SLOW, World } from './world.ts';
 
 const PUT = { code: 3, outstanding: 1 };
@@ -50,6 +51,24 @@ describe('the timers of the peers on a link', () => {
     const fast = timingsOf(undefined, FAST);
     expect(fast.of('a')).toBe(fast.of('b'));
     expect(waitOf(fast, 'a')).toBe(2_000);
+  });
+
+  it('follow the narrower of both ends: the rate and the MTU that a peer has told', () => {
+    const told = new Map<string, Agreement>();
+    const agreed = (peer: string): Agreement => told.get(peer) ?? NOTHING_AGREED;
+    const slow = new PeerTimings({ profile: SLOW, idle: () => false, agreed });
+    const before = slow.of('a');
+    told.set('a', { ...NOTHING_AGREED, rate: 10 * SLOW.rate!, mtu: 10 * SLOW.mtu });
+    expect(slow.of('a')).toBe(before);
+    told.set('a', { ...NOTHING_AGREED, rate: SLOW.rate! / 2 });
+    expect(slow.of('a')).not.toBe(before);
+    expect(waitOf(slow, 'a')).toBeGreaterThan(1.1 * waitOf(slow, 'b'));
+    const fast = new PeerTimings({ profile: FAST, idle: () => false, agreed });
+    const { blockSize } = fast.of('b');
+    told.set('b', { ...NOTHING_AGREED, mtu: 300 });
+    expect([fast.of('b').blockSize, blockSize]).toEqual([128, 1_024]);
+    expect(largestMessage(FAST, PIPE_RECORD, agreed('b'))).toBe(300 - PIPE_RECORD.most);
+    expect(largestMessage(SLOW, PIPE_RECORD, agreed('c'))).toBe(SLOW.mtu - PIPE_RECORD.most);
   });
 
   it('are saved ten minutes after a change, all that have changed by then, and not again without one', async () => {

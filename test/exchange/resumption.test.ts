@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { PipeStore } from '../../src/pipe/resumption.ts';
 import { pipeSessionStore } from '../../src/storage/pipe_sessions.ts';
+import { IN_CLEAR } from '../../src/storage/sealing.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import { FAST, MINUTE, type Node, put, SLOW, World } from './world.ts';
 
@@ -16,8 +17,8 @@ async function connected(seed: number, profile = FAST) {
   const world = new World(seed);
   world.connect('a', 'b', profile);
   const stores: Record<string, PipeStore> = {
-    a: pipeSessionStore(temporaryDatabase(), 'udp'),
-    b: pipeSessionStore(temporaryDatabase(), 'udp'),
+    a: pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp'),
+    b: pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp'),
   };
   const start = (letter: string): Node => world.start(letter, profile, { store: stores[letter]! });
   const [a, b] = [start('a'), start('b')];

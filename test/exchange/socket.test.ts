@@ -20,7 +20,10 @@ describe('a request through the pipe', () => {
       MINUTE,
     );
     expect(response).toEqual({ status: 200, headers: {}, body: { kind: 'json', value: { text: 'hello' } } });
-    expect(b.handled).toEqual([{ caller: { kind: 'server', name: 'a.example' }, request: put('hello') }]);
+    const message = { generation: expect.any(Number), number: 0 };
+    expect(b.handled).toEqual([
+      { caller: { kind: 'server', name: 'a.example' }, request: put('hello'), message },
+    ]);
     expect(a.socket.counters).toMatchObject({
       established: 1,
       requestsOut: 1,

@@ -1,3 +1,4 @@
+import type { MessageId } from '../../src/base/message_id.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { VirtualTime } from '../../src/base/virtual_time.ts';
 import type { Caller, ExchangeRequest } from '../../src/exchange/request.ts';
@@ -7,7 +8,7 @@ import type { ExchangeObservation, ExchangeOptions } from '../../src/exchange/so
 import { ETHERNET_IPV4_UDP_OVERHEAD, type LinkProfile } from '../../src/link/link.ts';
 import { type Conditions, type LinkObservation, SimulatedNetwork } from '../../src/link/simulated.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
-import { createIdentity, type LocalIdentity } from '../../src/pipe/identity.ts';
+import { createIdentity, type ServerIdentity } from '../../src/pipe/identity.ts';
 
 export const SLOW: LinkProfile = { mtu: 1200, rate: 100, delay: 2000, overhead: ETHERNET_IPV4_UDP_OVERHEAD };
 export const FAST: LinkProfile = { mtu: 1200, rate: null, delay: 0, overhead: ETHERNET_IPV4_UDP_OVERHEAD };
@@ -19,7 +20,11 @@ export interface Node {
   readonly address: string;
   readonly socket: ExchangeSocket;
   /** Every request that the handler got. */
-  readonly handled: { readonly caller: Caller; readonly request: ExchangeRequest }[];
+  readonly handled: {
+    readonly caller: Caller;
+    readonly request: ExchangeRequest;
+    readonly message: MessageId | undefined;
+  }[];
   readonly observed: ExchangeObservation[];
   /** Replaces the answer to all requests, which else is the request itself. */
   answer: (request: ExchangeRequest, signal: AbortSignal) => Promise<ExchangeResponse>;
@@ -42,7 +47,7 @@ export class World {
     });
   }
 
-  identity(letter: string, noiseSeed = letter.charCodeAt(0)): LocalIdentity {
+  identity(letter: string, noiseSeed = letter.charCodeAt(0)): ServerIdentity {
     return createIdentity({
       serverName: serverName(letter),
       noiseSecret: seededRandom(noiseSeed).bytes(32),
@@ -78,8 +83,8 @@ export class World {
         ...(request.body ? { body: request.body } : {}),
       }),
     };
-    socket.onRequest((caller, request, signal) => {
-      handled.push({ caller, request });
+    socket.onRequest((caller, request, signal, message) => {
+      handled.push({ caller, request, message });
       return node.answer(request, signal);
     });
     return node;

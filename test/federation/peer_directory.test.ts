@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { base64 } from '../../src/base/bytes.ts';
+import { seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { PeerDirectory } from '../../src/federation/peer_directory.ts';
 import { fingerprint } from '../../src/federation/peers.ts';
@@ -8,7 +9,9 @@ import type { ServerName } from '../../src/matrix/ids.ts';
 import { noteWaitingKey, pipePin } from '../../src/storage/peer_trust.ts';
 import { putPipePeer } from '../../src/storage/pipe_peers.ts';
 import { pipeSessions, writePipeSessions } from '../../src/storage/pipe_sessions.ts';
+import { IN_CLEAR } from '../../src/storage/sealing.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
+import { pipeSession } from '../storage/pipe_session.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import { A, B, C, testKey } from './fixtures.ts';
 
@@ -65,12 +68,14 @@ function session(server: ServerName, local: number): Promise<void> {
     initiator: true,
     generation: 1,
     claim: {
+      kind: 'server' as const,
       serverName: server,
       noisePublic: bytes,
       signingKeyId: key.keyId,
       signingPublic: key.publicKey,
       serial: 7,
     },
+    said: { own: bytes.subarray(0, 1), peer: bytes.subarray(0, 1) },
     peerBoot: bytes.subarray(8),
     network: bytes.subarray(8),
     address: '192.0.2.1:5',
@@ -83,13 +88,20 @@ function session(server: ServerName, local: number): Promise<void> {
     ownSalts: [bytes.subarray(0, 8)],
     peerSalt: bytes.subarray(0, 8),
   };
-  return database.transaction((tx) => writePipeSessions(tx, 'udp', [{ kind: 'session', row }]));
+  return database.transaction((tx) => writePipeSessions(tx, IN_CLEAR, 'udp', [{ kind: 'session', row }]));
 }
 
 const stateOf = async (peers: PeerDirectory): Promise<string | undefined> =>
   (await peers.list()).find(({ serverName }) => serverName === B)?.state;
 
 describe('the list of peers', () => {
+  it("has no devices of users: they have logged in, and are not the operator's to decide about", async () => {
+    const claim = { kind: 'device', noisePublic: new Uint8Array(32) } as const;
+    const row = pipeSession(seededRandom(1), 4, { claim });
+    await database.transaction((tx) => writePipeSessions(tx, IN_CLEAR, 'udp', [{ kind: 'session', row }]));
+    expect(await directory(undefined, []).list()).toEqual([]);
+  });
+
   it('has those of the configuration that a pipe leads to, and whoever has come', async () => {
     await known(C);
     const https = { serverName: 'd.example' as ServerName, address: 'https://d:1' };
@@ -201,6 +213,10 @@ it('forgets keys, pins, what waits, and sessions, of one server only', async () 
   await peers.accept(B, undefined);
   expect(await peers.forget(B)).toEqual({ ok: true, value: { sessions: 1 } });
   expect(await stateOf(peers)).toBe('unseen');
-  expect((await pipeSessions(database, 'udp')).map(({ claim }) => claim.serverName)).toEqual([C]);
+  expect(
+    (await pipeSessions(database, IN_CLEAR, 'udp')).map(
+      ({ claim }) => claim.kind === 'server' && claim.serverName,
+    ),
+  ).toEqual([C]);
   expect(await peers.forget(B)).toMatchObject({ ok: false });
 });

@@ -46,6 +46,7 @@ async function openPiped(
     transports,
   });
   const { keys, database, log } = side;
+  const known = new Peers({ serverName, peers, defaultTrust: trust, keys, database, clock, log });
   const socket = new ExchangeSocket({
     link: network.join(addresses[serverName]!, LINK),
     clock,
@@ -57,7 +58,10 @@ async function openPiped(
       signingSecret: secret,
       serial: 1,
     }),
-    trust: new Peers({ serverName, peers, defaultTrust: trust, keys, database, clock, log }),
+    trust: {
+      decide: async (claim) =>
+        claim.kind === 'server' ? known.decide(claim) : { trusted: false, reason: 'a device' },
+    },
     plain: 'off',
   });
   pipe = new PipeTransport({

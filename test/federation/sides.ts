@@ -26,11 +26,12 @@ import {
 } from '../../src/federation/transport.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
-import { Rooms } from '../../src/homeserver/rooms/rooms.ts';
+import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 import type { SigningKey } from '../../src/matrix/signing.ts';
+import type { Database } from '../../src/storage/database.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import { recordingLog } from './fixtures.ts';
 
@@ -136,14 +137,17 @@ export async function openServer({
   signingKey,
   seed,
   transports: transport,
+  database = temporaryDatabase(),
+  profiles = { get: async () => undefined },
 }: {
   readonly clock: Clock;
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly seed: number;
   readonly transports: Transports;
+  readonly database?: Database;
+  readonly profiles?: RoomsOptions['profiles'];
 }) {
-  const database = temporaryDatabase();
   const log = recordingLog();
   const keys = new KeyRing({
     serverName,
@@ -173,7 +177,7 @@ export async function openServer({
     remote: remoteRooms,
     outbox: new LocalOutbox((destinations) => sender.wake(destinations)),
     notifier: { published: () => undefined },
-    profiles: { get: async () => undefined },
+    profiles,
     localUserExists: async () => true,
   });
   const receiver = new Receiver({

@@ -255,7 +255,7 @@ describe('the end of a session', () => {
     await accounts.logout(one);
     expect(await accounts.authenticate(one.accessToken)).toBeUndefined();
     expect(await accounts.authenticate(two.accessToken)).toBeDefined();
-    await accounts.logoutAll(alice);
+    await accounts.logoutAll(two);
     expect(await accounts.authenticate(two.accessToken)).toBeUndefined();
     expect(await accounts.authenticate(three.accessToken)).toBeUndefined();
     expect(await accounts.authenticate(bob.accessToken)).toMatchObject({ user: '@bob:a.example' });

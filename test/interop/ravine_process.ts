@@ -11,9 +11,12 @@ export interface HttpAnswer {
   readonly json: Record<string, unknown>;
 }
 
+export const SERVE = [process.execPath, BIN, 'serve'] as const;
+
 /** `ravine serve`, a process of its own on real files, that can be killed and started again. */
 export class RavineProcess {
   readonly #file: string;
+  readonly #command: readonly [string, ...string[]];
   #child: ChildProcess | undefined;
   /** It does not outlive this process. */
   readonly #kill = (): unknown => this.#child?.kill('SIGKILL');
@@ -22,8 +25,12 @@ export class RavineProcess {
   #said = '';
   #url = '';
 
-  /** @param folder of the data and the configuration. HTTP listens on a port that the system chooses. */
-  constructor(folder: string, config: PartialConfig) {
+  /**
+   * @param folder of the data and the configuration. HTTP listens on a port that the system chooses.
+   * @param command another one than `ravine serve`, that says the same and takes the same option
+   */
+  constructor(folder: string, config: PartialConfig, command: readonly [string, ...string[]] = SERVE) {
+    this.#command = command;
     mkdirSync(folder, { recursive: true });
     this.#file = join(folder, 'ravine.json');
     const http = { listen: [{ host: '127.0.0.1', port: 0 }] };
@@ -31,8 +38,10 @@ export class RavineProcess {
     writeFileSync(this.#file, JSON.stringify({ data: 'data', registration: 'open', http, ...config }));
   }
 
-  async start(): Promise<void> {
-    this.#child = spawn(process.execPath, [BIN, 'serve', '--config', this.#file], {
+  /** @param options more of them, for another command */
+  async start(...options: readonly string[]): Promise<void> {
+    const [program, ...args] = this.#command;
+    this.#child = spawn(program, [...args, '--config', this.#file, ...options], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     process.once('exit', this.#kill);
@@ -43,6 +52,13 @@ export class RavineProcess {
 
   get output(): string {
     return this.#said + (this.#output?.text() ?? '');
+  }
+
+  /** Resolves when the process has ended by itself; at once where it does not run. */
+  async ended(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    await new Promise((done) => child.once('exit', done));
   }
 
   /** Ends the process: SIGKILL without a chance to save anything. Does nothing where it does not run. */
@@ -81,6 +97,16 @@ export class RavineProcess {
       auth: { type: 'm.login.dummy' },
     });
     if (status !== 200) throw new Error(`registration: ${JSON.stringify(json)}`);
+    return String(json.access_token);
+  }
+
+  /** Logs a user in whom `register` has made, on a new device. @returns the access token */
+  async login(username: string): Promise<string> {
+    const { status, json } = await this.call('POST', '/login', undefined, {
+      ...{ type: 'm.login.password', identifier: { type: 'm.id.user', user: username } },
+      password: `password of ${username}`,
+    });
+    if (status !== 200) throw new Error(`login: ${JSON.stringify(json)}`);
     return String(json.access_token);
   }
 }

@@ -14,7 +14,7 @@ it('takes so many bytes on an Ethernet wire for the records of a handshake', () 
       rest,
     })),
   ).toEqual([
-    { name: 'XX', total: 639, identities: 254, padding: 53, rest: 332 },
+    { name: 'XX', total: 634, identities: 254, padding: 53, rest: 327 },
     { name: 'IK', total: 262, identities: 22, padding: 0, rest: 240 },
     { name: 'resumed', total: 0, identities: 0, padding: 0, rest: 0 },
   ]);

@@ -2,6 +2,8 @@ import { fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import type { Priority } from '../../src/base/priority.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import { METHOD } from '../../src/coap/codes.ts';
+import { decode, encode } from '../../src/coap/message.ts';
 import {
   type PipeConfig,
   type PipeDatagram,
@@ -10,14 +12,14 @@ import {
   type PipeStep,
   type Verdict,
 } from '../../src/pipe/endpoint.ts';
-import { createIdentity, type IdentityClaim, type LocalIdentity } from '../../src/pipe/identity.ts';
+import { createIdentity, type ServerClaim, type ServerIdentity } from '../../src/pipe/identity.ts';
 import type { PipeLimits } from '../../src/pipe/limits.ts';
 import type { PipeWrite, StoredSession } from '../../src/pipe/resumption.ts';
 import type { HandshakeTiming } from '../../src/pipe/timing.ts';
 
 export const FAST: HandshakeTiming = { rate: null, delay: 20, overhead: 42 };
 
-export function identityOf(serverName: string, random: Random): LocalIdentity {
+export function identityOf(serverName: string, random: Random): ServerIdentity {
   return createIdentity({
     serverName,
     noiseSecret: random.bytes(32),
@@ -64,7 +66,7 @@ export class Disk {
 export class Side {
   readonly network: Network;
   readonly address: string;
-  readonly identity: LocalIdentity;
+  readonly identity: ServerIdentity;
   readonly random: Random;
   readonly events: PipeEvent[] = [];
   readonly payloads: string[] = [];
@@ -72,8 +74,8 @@ export class Side {
   /** What else the next endpoint is made of. */
   config: Partial<PipeConfig> = {};
   endpoint!: PipeEndpoint;
-  /** Whom this side trusts; by default everybody. */
-  trust: (claim: IdentityClaim) => Verdict = () => ({ trusted: true });
+  /** Which servers this side trusts; by default all, and every device besides. */
+  trust: (claim: ServerClaim) => Verdict = () => ({ trusted: true });
   decisionDelay: () => number = () => 0;
   /** Where its sessions survive a restart, if they do. */
   disk: Disk | undefined;
@@ -82,13 +84,14 @@ export class Side {
   onPayload: (peer: string, text: string) => void = () => {};
   #cancel: () => void = () => {};
   #boot = 0;
+  #messages = 0;
   /** When the commit that was begun last is on the disk: they follow each other. */
   #committing = 0;
 
   constructor(
     network: Network,
     address: string,
-    identity: LocalIdentity,
+    identity: ServerIdentity,
     random: Random,
     limits: Partial<PipeLimits> = {},
   ) {
@@ -123,7 +126,16 @@ export class Side {
   }
 
   send(peer: string, text: string, receipt: number | null = null, priority: Priority = 1): void {
-    this.run(this.endpoint.send(peer, utf8(text), { priority, receipt, label: 'test' }, this.now));
+    this.run(
+      this.endpoint.send(peer, [{ bytes: this.message(text), priority, receipt, label: 'test' }], this.now),
+    );
+  }
+
+  /** A CoAP message that says `text`, and that nobody answers. */
+  message(text: string): Uint8Array {
+    const id = this.#messages++;
+    const token = Uint8Array.of(id >> 8, id & 0xff);
+    return encode({ type: 'NON', code: METHOD.post, id, token, options: [], payload: utf8(text) });
   }
 
   run(step: PipeStep): void {
@@ -140,15 +152,18 @@ export class Side {
     for (const event of step.events) {
       this.events.push(event);
       if (event.kind === 'payload') {
-        const text = fromUtf8(event.bytes) ?? '(not text)';
+        const message = decode(event.bytes);
+        const text = (message.ok && fromUtf8(message.value.payload)) || '(not text)';
         this.payloads.push(`${event.peer}: ${text}`);
         this.onPayload(event.peer, text);
       }
       if (event.kind === 'identity') {
         const boot = this.#boot;
         const decide = (): void => {
-          if (boot === this.#boot)
-            this.run(this.endpoint.decide(event.session, this.trust(event.claim), this.now));
+          if (boot !== this.#boot) return;
+          const { claim } = event;
+          const verdict: Verdict = claim.kind === 'server' ? this.trust(claim) : { trusted: true };
+          this.run(this.endpoint.decide(event.session, verdict, this.now));
         };
         const delay = this.decisionDelay();
         if (delay === 0) decide();

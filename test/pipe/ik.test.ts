@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { hex } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { createIdentity, type LocalIdentity } from '../../src/pipe/identity.ts';
+import { createIdentity, type ServerIdentity } from '../../src/pipe/identity.ts';
 import { decodeRecord } from '../../src/pipe/record.ts';
 import { type Captured, identityOf, Network, pair, perfect, Side, storingPair } from './harness.ts';
 
@@ -40,7 +40,7 @@ function isWell({ network, a, b }: ReturnType<typeof pair>, text: string): void 
 }
 
 /** The same server with other keys. */
-const rotated = (side: Side, serial: number): LocalIdentity => {
+const rotated = (side: Side, serial: number): ServerIdentity => {
   const { serverName, signingKeyId } = side.identity;
   const signingSecret = seededRandom(7).bytes(32);
   return createIdentity({
@@ -49,7 +49,7 @@ const rotated = (side: Side, serial: number): LocalIdentity => {
   });
 };
 
-function restartAs(side: Side, identity: LocalIdentity): void {
+function restartAs(side: Side, identity: ServerIdentity): void {
   side.config = { ...side.config, identity };
   side.restart();
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { hex } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import { NO_CAPABILITIES, NOTHING_AGREED } from '../../src/pipe/agreement.ts';
 import { DEFAULT_LIMITS } from '../../src/pipe/limits.ts';
 import { networkOf, OPEN_NETWORK } from '../../src/pipe/network.ts';
 import { Peer } from '../../src/pipe/peer.ts';
@@ -34,6 +35,8 @@ describe('the order of sessions', () => {
                 network: networkOf(OPEN_NETWORK),
                 bootId: new Uint8Array(8),
                 generation,
+                said: { own: NO_CAPABILITIES, peer: NO_CAPABILITIES },
+                agreed: NOTHING_AGREED,
                 address: 'x',
                 createdAt: 0,
               },
@@ -53,5 +56,33 @@ describe('the order of sessions', () => {
       expect(best.generation).toBe(highest);
       expect((best.byA ? a : b) === smaller || rivals.every(({ byA }) => byA === best.byA)).toBe(true);
     }
+  });
+
+  it('a session of an old start, held back until now, is neither the best nor a restart', () => {
+    const random = seededRandom(2);
+    const [a, b] = [identityOf('a.example', random), identityOf('b.example', random)];
+    const key = random.bytes(32);
+    const made = (bootId: Uint8Array, generation: number): Session =>
+      new Session(
+        {
+          ...{ number: generation, initiator: false, local: 0 as ConnectionId, remote: 0 as ConnectionId },
+          ...{ claim: b, network: networkOf(OPEN_NETWORK), bootId, generation, address: 'x', createdAt: 0 },
+          ...{ said: { own: NO_CAPABILITIES, peer: NO_CAPABILITIES }, agreed: NOTHING_AGREED },
+        },
+        firstProgress({ send: key, receive: key }),
+      );
+    const [first, second] = [random.bytes(8), random.bytes(8)];
+    const peer = new Peer('b.example', DEFAULT_LIMITS);
+    const newer = made(second, 20);
+    expect([peer.add(made(second, 15)), peer.add(newer)]).toEqual([false, false]);
+    const late = made(first, 10);
+    expect(peer.behind(late)).toBe(20);
+    expect(peer.add(late)).toBe(false);
+    expect(peer.best(a.noisePublic)).toBe(newer);
+    expect(peer.bootId).toEqual(second);
+    const next = made(first, 21);
+    expect(peer.behind(next)).toBeUndefined();
+    expect(peer.add(next)).toBe(true);
+    expect(peer.best(a.noisePublic)).toBe(next);
   });
 });

@@ -2,12 +2,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fromUtf8, hex } from '../../src/base/bytes.ts';
 import type { Random } from '../../src/base/random.ts';
 import type { CoapRequest, CoapStep } from '../../src/coap/api.ts';
+import { METHOD } from '../../src/coap/codes.ts';
 import { CoapEndpoint } from '../../src/coap/endpoint.ts';
-import { encode } from '../../src/coap/message.ts';
+import { encode, type Message, partMessage } from '../../src/coap/message.ts';
 import { modelledTiming } from '../../src/coap/timing.ts';
 import { unpack } from '../../src/compact/container.ts';
 import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
+import { NO_CAPABILITIES } from '../../src/pipe/agreement.ts';
 import { PipeEndpoint, type PipeStep } from '../../src/pipe/endpoint.ts';
 import {
   encodeAccepted,
@@ -16,7 +18,10 @@ import {
   encodeResumed,
 } from '../../src/pipe/handshake_payload.ts';
 import { createIdentity, identityDigest } from '../../src/pipe/identity.ts';
+import { sessionNames } from '../../src/pipe/message_names.ts';
+import { PeerMessages, type SentAs } from '../../src/pipe/peer_messages.ts';
 import type { ConnectionId } from '../../src/pipe/record.ts';
+import { Talk } from './talk.ts';
 
 /*
  * Makes the last section of docs/protocol.md. `node test/pipe/protocol_examples.ts` writes it, the test of the document
@@ -26,6 +31,8 @@ import type { ConnectionId } from '../../src/pipe/record.ts';
 const DOCUMENT = new URL('../../docs/protocol.md', import.meta.url);
 const HEADING = '## Examples\n';
 const BYTES_A_LINE = 32;
+/** Negotiation is spoken, and headers are compact. */
+const COMPACT = Uint8Array.of(0x06);
 /** What the clocks of both say. */
 const CLOCK_MS = 1_800_000_000_000;
 
@@ -97,6 +104,8 @@ const transport = (record: Uint8Array): string =>
   ]);
 
 const PAYLOAD_MARKER = 0xff;
+const CHANGED = 0x44;
+const CONTENT = 0x45;
 const REQUEST_BYTES = 1_200;
 const RESPONSE_BYTES = 600;
 
@@ -132,6 +141,54 @@ function largeBodies(): string {
   return block(fields);
 }
 
+/** What stands in front of the options of some messages, A's from number 37 on and B's from 200 on. */
+function headers(): string {
+  const talk = new Talk();
+  talk.a.skip(37);
+  talk.b.skip(200);
+  const fields: [string, Uint8Array][] = [];
+  const say = (
+    side: 'a' | 'b',
+    label: string,
+    message: Partial<Message>,
+    as: Partial<SentAs> = {},
+  ): Message => {
+    const { number } = talk[side];
+    const bytes = encode({
+      ...{ type: 'CON', code: 0, id: 1, token: new Uint8Array(0), options: [], payload: new Uint8Array(0) },
+      ...message,
+    } as Message);
+    const wire = talk.write(side, bytes, as);
+    fields.push([`${side.toUpperCase()}, number ${number}: ${label}`, wire.bytes]);
+    return talk.read(side === 'a' ? 'b' : 'a', wire);
+  };
+  const [token, another, handle] = [
+    Uint8Array.of(0x70, 0x71),
+    Uint8Array.of(0x72, 0x73),
+    Uint8Array.of(0x74),
+  ];
+  const put = { code: METHOD.put, token } as const;
+  say('a', 'CON PUT', { ...put, id: 1 }, { request: 1 });
+  const arrived = say(
+    'a',
+    'its second copy, in a record with the resend bit',
+    { ...put, id: 1 },
+    { request: 1, copy: 1 },
+  );
+  say('b', 'ACK 2.04 to the second copy', { ...arrived, type: 'ACK', code: CHANGED });
+  say('a', 'CON PUT', { ...put, id: 2 }, { request: 2 });
+  const part = say('a', 'CON PUT with the same token', { ...put, id: 3 }, { request: 2 });
+  say('b', 'empty ACK to that', { type: 'ACK', id: part.id });
+  const answer = say('b', 'CON 2.04, the answer', { type: 'CON', code: CHANGED, token: part.token });
+  say('a', 'empty ACK to that', { type: 'ACK', id: answer.id });
+  say('a', 'the request once more with another token', { ...put, id: 4, token: another }, { request: 2 });
+  const observed = say('a', 'CON GET to observe', { code: METHOD.get, id: 5, token: handle });
+  say('b', 'CON 2.05 to the observer', { code: CONTENT, id: 2, token: observed.token });
+  talk.renew();
+  say('a', 'the last CON PUT again on the next session, with the resend bit', { ...put, id: 4 }, { copy: 1 });
+  return block(fields);
+}
+
 /** A handshake, a request and its answer between two servers of which everything is known. */
 export function examples(): string {
   const [a, b] = [endpointOf(ALPHA), endpointOf(BRAVO)];
@@ -152,36 +209,40 @@ export function examples(): string {
   const encoded = pipeCodec.encodeRequest(request) as { readonly ok: true; readonly value: CoapRequest };
   const unpacked = unpack(encoded.value.payload, 1_000);
   if (!unpacked.ok) throw new Error(unpacked.problem.kind);
-  const token = Uint8Array.of(0x70, 0x71);
-  const asked = encode({ type: 'CON', id: 0x4d31, token, ...encoded.value });
+  const asked = encode({ type: 'CON', id: 0x4d31, token: Uint8Array.of(0x70, 0x71), ...encoded.value });
   const response = pipeCodec.encodeResponse(
     { status: 200, headers: {}, body: { kind: 'json', value: { pdus: {} } } },
     encoded.value,
   );
-  const answered = encode({ type: 'ACK', id: 0x4d31, token, ...response });
-  const coap = (bytes: Uint8Array): string =>
-    block(
-      split(
-        bytes,
-        ['version, type, token length', 1],
-        ['code', 1],
-        ['message id', 2],
-        ['token', 2],
-        ['payload marker', 1],
-        ['container: format', 1],
-        ['container: content'],
-      ),
-    );
+  /** The same message for the first record of data of the session. */
+  const compact = (messages: PeerMessages, coap: Uint8Array, isInitiator: boolean): Uint8Array => {
+    const place = { ...sessionNames(CLOCK_MS, isInitiator), number: 0, isShort: true };
+    const written = messages.write(partMessage(coap)!, { request: null, copy: 0 }, place, 0);
+    if (written === undefined) throw new Error('there is something to be said');
+    return written.encode(false);
+  };
+  const coap = (bytes: Uint8Array, first: string): string =>
+    block(split(bytes, [first, 1], ['payload marker', 1], ['container: format', 1], ['container: content']));
 
-  const options = { priority: 1, receipt: null, label: '' } as const;
+  const item = (bytes: Uint8Array) => ({ bytes, priority: 1, receipt: null, label: '' }) as const;
   a.setPeer(BRAVO.name, 'b');
-  const [first] = sent(a.send(BRAVO.name, asked, options, 0));
+  const [first] = sent(a.send(BRAVO.name, [item(asked)], 0));
   const [second] = sent(b.receive('a', first!, 0));
   const [third, requestRecord] = sent(trust(a, a.receive('b', second!, 0)));
   trust(b, b.receive('a', third!, 0));
   const arrived = b.receive('a', requestRecord!, 0).events.find(({ kind }) => kind === 'payload');
-  if (arrived?.kind !== 'payload' || hex(arrived.bytes) !== hex(asked)) throw new Error('it has arrived');
-  const [answerRecord] = sent(b.send(ALPHA.name, answered, options, 0));
+  if (arrived?.kind !== 'payload') throw new Error('it has arrived');
+  const { id, token, rest } = partMessage(arrived.bytes)!;
+  if (hex(rest) !== hex(partMessage(asked)!.rest)) throw new Error('it has arrived as it was');
+  const answered = encode({ type: 'ACK', id, token, ...response });
+  const [answerRecord] = sent(b.send(ALPHA.name, [item(answered)], 0));
+  const asksFor = compact(new PeerMessages(), asked, true);
+  const reader = new PeerMessages();
+  const times = { exchangeLifetime: 1, longestReply: 1 };
+  const place = { ...sessionNames(CLOCK_MS, false), number: 0, isShort: true };
+  const read = reader.read(asksFor, false, place, 0, times);
+  if (!read.ok || hex(read.value.bytes) !== hex(arrived.bytes)) throw new Error('it is what has arrived');
+  const says = compact(reader, answered, false);
 
   a.receive('b', answerRecord!, 0);
   const [resume] = sent(a.renew(BRAVO.name, 0));
@@ -191,27 +252,31 @@ export function examples(): string {
     throw new Error('the renewal has succeeded');
   const resumed = encodeResumed({
     generation: CLOCK_MS + 1,
-    check: identityDigest(alpha).slice(0, 6),
+    check: identityDigest(alpha, COMPACT).slice(0, 6),
     bootId: repeated(ALPHA, 0, 8),
+    capabilities: NO_CAPABILITIES,
   });
   const accepted = encodeAccepted({
     connectionId: (BRAVO.connectionId + 1) as ConnectionId,
     bootId: repeated(BRAVO, 0, 8),
     opening: false,
+    capabilities: NO_CAPABILITIES,
   });
 
   const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), {
     connectionId: BRAVO.connectionId as ConnectionId,
     opening: false,
+    capabilities: COMPACT,
   });
-  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), { generation: CLOCK_MS });
+  const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), undefined);
   const identity = (name: string): readonly (readonly [string, number?])[] => [
     ['boot id', 8],
     ['serial', 6],
     ['signing key', 32],
     ['binding', 64],
     ['key version', 2],
-    [`server name: ${name}`],
+    [`server name: ${name}`, 1 + name.length],
+    ['features'],
   ];
 
   return [
@@ -235,6 +300,8 @@ export function examples(): string {
         ['version and suite', 1],
         ["initiator's connection id", 1],
         ['ephemeral key', 32],
+        ['features', 1],
+        ['generation', 6],
         ['padding'],
       ),
     ),
@@ -262,15 +329,15 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(confirmed, ['generation', 6], ...identity(ALPHA.name))),
-    `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a CoAP message, ${asked.length} bytes:\n`,
-    coap(asked),
+    block(split(confirmed, ...identity(ALPHA.name))),
+    `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a message, ${asksFor.length} bytes:\n`,
+    coap(asksFor, 'first byte: CON PUT'),
     'What is in its container, unpacked: a text and a map.\n',
     block(split(unpacked.value, ['target', 2 + request.path.length], ['body'])),
     `The record that carries it, ${requestRecord!.length} bytes:\n`,
     transport(requestRecord!),
-    `The answer 200 with \`${JSON.stringify({ pdus: {} })}\`, ${answered.length} bytes:\n`,
-    coap(answered),
+    `The answer 200 with \`${JSON.stringify({ pdus: {} })}\`, ${says.length} bytes:\n`,
+    coap(says, 'first byte: ACK 2.04 to a number that ends with 0'),
     `The record that carries it, ${answerRecord!.length} bytes:\n`,
     transport(answerRecord!),
     `The second session begins with IK1, ${resume!.length} bytes:\n`,
@@ -301,6 +368,8 @@ export function examples(): string {
     block(split(accepted, ["responder's connection id", 1], ['boot id', 8])),
     `Nothing waits to be sent, so the first record of the second session is control, ask, ${ask!.length} bytes:\n`,
     transport(ask!),
+    'Headers of messages without options and payload. The session has generation 1, the next one 2, and A has opened both:\n',
+    headers(),
     `A request of A with a body of ${REQUEST_BYTES.toLocaleString('en')} bytes and the answer of B with one of ${RESPONSE_BYTES}, as CoAP messages up to the payload of a\nblock:\n`,
     largeBodies(),
   ].join('\n');

@@ -1,20 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { concat } from '../../src/base/bytes.ts';
+import { concat, equal } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import { encodeCapabilities, NO_CAPABILITIES } from '../../src/pipe/agreement.ts';
 import { Connections } from '../../src/pipe/connections.ts';
 import { decodeControl, encodeClose } from '../../src/pipe/control.ts';
 import {
   decodeAccepted,
   decodeAnswered,
   decodeConfirmed,
+  decodeProposal,
   decodeResumed,
   encodeAccepted,
   encodeAnswered,
   encodeConfirmed,
+  encodeProposal,
   encodeResumed,
 } from '../../src/pipe/handshake_payload.ts';
-import { isBound } from '../../src/pipe/identity.ts';
+import { createDeviceIdentity, isBound } from '../../src/pipe/identity.ts';
 import {
   type ConnectionId,
   decodeConnectionId,
@@ -44,6 +47,7 @@ const clear: fc.Arbitrary<TransportClear> = fc.oneof(
   ...([1, 2, 4] as const).map((numberLength) =>
     fc.record({
       phase,
+      isResend: fc.boolean(),
       salt: fc.constant(undefined),
       truncated: fc.integer({ min: 0, max: 2 ** (8 * numberLength) - 1 }),
       numberLength: fc.constant(numberLength),
@@ -51,6 +55,7 @@ const clear: fc.Arbitrary<TransportClear> = fc.oneof(
   ),
   fc.record({
     phase,
+    isResend: fc.boolean(),
     salt: fc.uint8Array({ minLength: 8, maxLength: 8 }),
     truncated: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
     numberLength: fc.constant<4>(4),
@@ -97,8 +102,9 @@ describe('records', () => {
         }
         const sealed = concat(new Uint8Array(16), rest);
         for (const kind of ['data', 'control'] as const) {
-          const header = transportHeader(kind, id, clear);
-          expect(read(concat(header, sealed))).toEqual({ kind, destination: id, clear, header, sealed });
+          const own = { ...clear, isResend: kind === 'data' && clear.isResend };
+          const header = transportHeader(kind, id, own);
+          expect(read(concat(header, sealed))).toEqual({ kind, destination: id, clear: own, header, sealed });
         }
         const { truncated, numberLength } = clear;
         expect(read(encodeHint(id, clear))).toEqual({
@@ -117,7 +123,9 @@ describe('records', () => {
         decodeRecord(any);
         decodeRecord(concat(Uint8Array.of(0x80 | (any[0] ?? 0)), any));
         decodeAnswered(any);
-        decodeConfirmed(any);
+        decodeConfirmed(any, undefined);
+        decodeConfirmed(any, { generation: 1, capabilities: NO_CAPABILITIES });
+        decodeProposal(any);
         decodeResumed(any);
         decodeAccepted(any);
         decodeControl(any);
@@ -139,7 +147,7 @@ describe('records', () => {
     expect(problem(0x91, 0x11, 1, 0)).toBe('too_short');
     expect(problem(0x94, 0x11, 1, 1)).toBe('too_short');
     expect(problem(0xf8, 1, 1, 2, 3, 4, 5, 6, 7)).toBe('too_short');
-    expect(problem(0x84, 1)).toBe('reserved_bits');
+    expect(problem(0xe4, 1)).toBe('reserved_bits');
     expect(problem(0xf3, 1, 0, 0, 0, 0)).toBe('reserved_bits');
     expect(problem(0x80, 1, 0, ...new Array(15).fill(0))).toBe('too_short');
     expect(problem(0x83, 1, ...new Array(12).fill(0), ...new Array(15).fill(0))).toBe('too_short');
@@ -151,39 +159,85 @@ describe('handshake payloads', () => {
   const identity = identityOf('a.example', random);
   const bootId = random.bytes(8);
 
+  const capabilities = encodeCapabilities(
+    { compactHeader: true, mtu: 300, rate: 9_600, parallelism: 2, dictionaries: [1, 255] },
+    { isDevice: false, room: 100 },
+  );
+  /** After a zero nothing is read. */
+  const later = concat(Uint8Array.of(0), random.bytes(5));
+  const bothWays = [NO_CAPABILITIES, capabilities].flatMap((said) => [
+    { capabilities: said, opening: true },
+    { capabilities: said, opening: false },
+  ]);
+
   it('read as they were written, with bytes of later versions behind', () => {
-    const answered = encodeAnswered(identity, bootId, {
-      connectionId: 0x8001 as ConnectionId,
-      opening: true,
+    for (const { capabilities, opening } of bothWays) {
+      const connectionId = 0x8001 as ConnectionId;
+      const answered = encodeAnswered(identity, bootId, { connectionId, opening, capabilities });
+      const read = decodeAnswered(concat(answered, later));
+      expect(read.ok && read.value).toMatchObject({
+        ...{ connectionId, opening, bootId, capabilities },
+        identity: { kind: 'server', serial: 1, serverName: 'a.example' },
+      });
+      const said = { generation: 7, capabilities };
+      const confirmed = encodeConfirmed(identity, bootId, said);
+      const expected = { ...said, bootId, identity: { signingKeyId: 'ed25519:k1' } };
+      const complete = decodeConfirmed(concat(confirmed, later), undefined);
+      expect(complete.ok && complete.value).toMatchObject(expected);
+      const rest = decodeConfirmed(encodeConfirmed(identity, bootId, undefined), said);
+      expect(rest.ok && rest.value).toMatchObject(expected);
+    }
+  });
+
+  it('of a device have a boot id and a mark', () => {
+    const device = createDeviceIdentity(random.bytes(32));
+    const payload = encodeConfirmed(device, bootId, undefined);
+    expect(payload).toHaveLength(9);
+    const proposal = { generation: 7, capabilities };
+    expect(decodeConfirmed(payload, proposal)).toEqual({
+      ok: true,
+      value: { ...proposal, bootId, identity: { kind: 'device' } },
     });
-    const read = decodeAnswered(concat(answered, random.bytes(5)));
-    expect(read.ok && read.value).toMatchObject({
-      connectionId: 0x8001,
-      opening: true,
-      bootId,
-      serial: 1,
-      serverName: 'a.example',
-    });
-    const confirmed = decodeConfirmed(encodeConfirmed(identity, bootId, { generation: 7 }));
-    expect(confirmed.ok && confirmed.value).toMatchObject({ generation: 7, signingKeyId: 'ed25519:k1' });
+    expect(decodeAnswered(concat(Uint8Array.of(1), payload)).ok).toBe(false);
+  });
+
+  it('of XX1 are padding, or a proposal in front of it', () => {
+    const padding = new Uint8Array(20);
+    expect(decodeProposal(padding)).toEqual({ ok: true, value: undefined });
+    expect(decodeProposal(new Uint8Array(0))).toEqual({ ok: true, value: undefined });
+    const proposal = { generation: 2 ** 47 + 5, capabilities };
+    const encoded = encodeProposal(proposal);
+    expect(decodeProposal(concat(encoded, padding))).toEqual({ ok: true, value: proposal });
+    expect(decodeProposal(encoded)).toEqual({ ok: true, value: proposal });
+    for (let length = 1; length < encoded.length; length++) {
+      const read = decodeProposal(encoded.subarray(0, length));
+      expect(read.ok && equal(read.value!.capabilities, capabilities)).toBe(false);
+    }
   });
 
   it('of IK read as they were written, with or without what comes behind', () => {
-    const resumed = { generation: 2 ** 47 + 5, check: random.bytes(6), bootId };
-    expect(decodeResumed(concat(encodeResumed(resumed), random.bytes(5)))).toEqual({
-      ok: true,
-      value: resumed,
-    });
-    expect(decodeResumed(encodeResumed(resumed).subarray(1)).ok).toBe(false);
-    for (const opening of [true, false]) {
-      const accepted = { connectionId: 0x8001 as ConnectionId, bootId, opening };
+    for (const { capabilities, opening } of bothWays) {
+      const resumed = { generation: 2 ** 47 + 5, check: random.bytes(6), bootId, capabilities };
+      expect(decodeResumed(concat(encodeResumed(resumed), later))).toEqual({ ok: true, value: resumed });
+      expect(decodeResumed(encodeResumed(resumed).subarray(0, 19)).ok).toBe(false);
+      const accepted = { connectionId: 0x8001 as ConnectionId, bootId, opening, capabilities };
       expect(decodeAccepted(encodeAccepted(accepted))).toEqual({ ok: true, value: accepted });
     }
-    expect(encodeAccepted({ connectionId: 1 as ConnectionId, bootId, opening: false })).toHaveLength(9);
+    const shortest = {
+      connectionId: 1 as ConnectionId,
+      bootId,
+      opening: false,
+      capabilities: NO_CAPABILITIES,
+    };
+    expect(encodeAccepted(shortest)).toHaveLength(9);
   });
 
   it('are problems where they are cut anywhere', () => {
-    const answered = encodeAnswered(identity, bootId, { connectionId: 1 as ConnectionId, opening: false });
+    const answered = encodeAnswered(identity, bootId, {
+      connectionId: 1 as ConnectionId,
+      opening: false,
+      capabilities: NO_CAPABILITIES,
+    });
     for (let length = 0; length < answered.length; length++) {
       expect(decodeAnswered(answered.subarray(0, length)).ok).toBe(false);
     }
@@ -191,7 +245,7 @@ describe('handshake payloads', () => {
 
   it('the binding covers name, key id, Noise key and serial', () => {
     const { serverName, noisePublic, signingKeyId, signingPublic, serial, binding } = identity;
-    const claim = { serverName, noisePublic, signingKeyId, signingPublic, serial };
+    const claim = { kind: 'server', serverName, noisePublic, signingKeyId, signingPublic, serial } as const;
     expect(isBound(claim, binding)).toBe(true);
     expect(isBound({ ...claim, serverName: 'b.example' }, binding)).toBe(false);
     expect(isBound({ ...claim, signingKeyId: 'ed25519:k2' }, binding)).toBe(false);

@@ -11,6 +11,7 @@ import {
   rotateSigningKey,
 } from '../../src/server/identity.ts';
 import { dropNextKey } from '../../src/storage/own_keys.ts';
+import { IN_CLEAR } from '../../src/storage/sealing.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 
@@ -23,10 +24,12 @@ beforeEach(() => {
   database = temporaryDatabase();
 });
 
-const start = (now: number): Promise<OwnIdentity> => ownIdentity({ serverName, database, random, now });
+const start = (now: number): Promise<OwnIdentity> =>
+  ownIdentity({ serverName, database, sealing: IN_CLEAR, random, now });
 const rotateNoise = (now: number): Promise<number> =>
-  database.transaction((tx) => rotateNoiseKey(tx, random, now));
-const rotateSigning = (now: number) => database.transaction((tx) => rotateSigningKey(tx, random, now));
+  database.transaction((tx) => rotateNoiseKey(tx, IN_CLEAR, random, now));
+const rotateSigning = (now: number) =>
+  database.transaction((tx) => rotateSigningKey(tx, IN_CLEAR, random, now));
 const sessions = async (): Promise<number> => (await database.all('SELECT * FROM pipe_sessions')).length;
 const secrets = async (): Promise<string[]> =>
   (await database.all<{ secret: Uint8Array }>('SELECT secret FROM own_keys')).map(({ secret }) =>
@@ -37,7 +40,7 @@ const secrets = async (): Promise<string[]> =>
 const keepSession = (): Promise<number> =>
   database.transaction((tx) =>
     tx.run(
-      `INSERT INTO pipe_sessions VALUES ('udp', 1, 1, 1, 1, 'b.example', x'', 'ed25519:1', x'', 1, x'', x'', '', 1, 1, 0, x'', 0, 0, x'', -1, x'', x'')`,
+      `INSERT INTO pipe_sessions VALUES ('udp', 1, 1, 1, 1, 'b.example', x'', 'ed25519:1', x'', 1, x'', x'', '', 1, 1, 0, x'', 0, 0, x'', -1, x'', x'', x'', x'')`,
     ),
   );
 

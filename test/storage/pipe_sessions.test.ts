@@ -1,38 +1,17 @@
 import { expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import { type PipeSessionRow, pipeSessionStore } from '../../src/storage/pipe_sessions.ts';
+import { IN_CLEAR } from '../../src/storage/sealing.ts';
+import { pipeSession } from './pipe_session.ts';
 import { temporaryDatabase } from './temporary_database.ts';
 
 const random = seededRandom(1);
 
-const session = (local: number, changes: Partial<PipeSessionRow> = {}): PipeSessionRow => ({
-  local,
-  remote: 0xffff_ffff,
-  initiator: local % 2 === 0,
-  generation: 2 ** 48 - 1,
-  claim: {
-    serverName: 'b.example',
-    noisePublic: random.bytes(32),
-    signingKeyId: 'ed25519:1',
-    signingPublic: random.bytes(32),
-    serial: 2 ** 48 - 1,
-  },
-  peerBoot: random.bytes(8),
-  network: random.bytes(8),
-  address: '[::1]:5683',
-  createdAt: 1_700_000_000_000,
-  savedAt: 1_700_000_000_001,
-  send: { epoch: 2 ** 38 - 1, secret: random.bytes(32) },
-  ceiling: 2 ** 48,
-  receive: { epoch: 0, secret: random.bytes(32) },
-  highest: -1,
-  ownSalts: [random.bytes(8), random.bytes(8)],
-  peerSalt: random.bytes(8),
-  ...changes,
-});
+const session = (local: number, changes: Partial<PipeSessionRow> = {}): PipeSessionRow =>
+  pipeSession(random, local, changes);
 
 test('sessions are read as they were written, those that were written last at the end', async () => {
-  const store = pipeSessionStore(temporaryDatabase(), 'udp');
+  const store = pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp');
   const [first, second] = [session(1, { savedAt: 1_800_000_000_000 }), session(0xffff_fffe)];
   await store.commit([
     { kind: 'session', row: first },
@@ -45,7 +24,7 @@ test('sessions are read as they were written, those that were written last at th
 });
 
 test('writes take place in their order, so that an id may go to the next session at once', async () => {
-  const store = pipeSessionStore(temporaryDatabase(), 'udp');
+  const store = pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp');
   const [old, next] = [session(7), session(7)];
   await store.commit([
     { kind: 'session', row: old },

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Accounts } from '../../homeserver/accounts.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
+import type { Done } from '../../homeserver/once.ts';
 import { AUTH_DATA } from './schemas.ts';
 
 interface PasswordBody {
@@ -28,16 +29,15 @@ export function accountRoutes(app: FastifyInstance, { accounts }: { readonly acc
 
   app.post<{ Body: PasswordBody }>(
     '/_matrix/client/v3/account/password',
-    { config: { auth: 'device', limited: true }, schema: { body: PASSWORD_BODY } },
-    async ({ requester, body }, reply) => {
+    { config: { auth: 'device', limited: true, repeated: 'ledger' }, schema: { body: PASSWORD_BODY } },
+    async ({ requester, body, once }, reply) => {
       const refused = await accounts.confirm(requester, body.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
-      await accounts.setPassword(
-        requester,
-        body.new_password,
-        body.logout_devices === false ? 'nobody' : 'others',
+      const logOut = body.logout_devices === false ? 'nobody' : 'others';
+      return once.answer(
+        (done: Done<void>) => accounts.setPassword(requester, body.new_password, logOut, done),
+        () => ({}),
       );
-      return {};
     },
   );
 }

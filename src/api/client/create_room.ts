@@ -32,7 +32,7 @@ const CREATE_ROOM = {
 export function createRoomRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
   app.post<{ Body: CreateRoomRequest }>(
     '/_matrix/client/v3/createRoom',
-    { config: { auth: 'device' }, schema: { body: CREATE_ROOM } },
-    async ({ requester, body }) => ({ room_id: await rooms.create(requester.user, body) }),
+    { config: { auth: 'device', repeated: 'ledger' }, schema: { body: CREATE_ROOM } },
+    async ({ requester, body, once }) => ({ room_id: await rooms.create(requester.user, body, once) }),
   );
 }

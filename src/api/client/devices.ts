@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Accounts } from '../../homeserver/accounts.ts';
 import type { Device, Devices } from '../../homeserver/devices.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
+import type { Done } from '../../homeserver/once.ts';
 import type { DeviceId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import { AUTH_DATA } from './schemas.ts';
@@ -25,6 +26,8 @@ const DELETE_MANY_BODY = {
   },
 } as const;
 
+const UNSAFE = { auth: 'device', repeated: 'ledger' } as const;
+
 interface DevicePath {
   readonly deviceId: DeviceId;
 }
@@ -46,38 +49,49 @@ export function deviceRoutes(
 
   app.put<{ Params: DevicePath; Body: { display_name?: string } }>(
     '/_matrix/client/v3/devices/:deviceId',
-    { config: { auth: 'device' }, schema: { body: RENAME_BODY } },
-    async ({ requester, params, body }) => {
-      if (body.display_name === undefined) await devices.get(requester.user, params.deviceId);
-      else await devices.rename(requester.user, params.deviceId, body.display_name);
-      return {};
+    { config: UNSAFE, schema: { body: RENAME_BODY } },
+    async ({ requester, params, body, once }) => {
+      const { display_name: name } = body;
+      if (name === undefined) {
+        await devices.get(requester.user, params.deviceId);
+        return {};
+      }
+      return once.answer(
+        (done: Done<void>) => devices.rename(requester.user, params.deviceId, name, done),
+        () => ({}),
+      );
     },
   );
 
   app.delete<{ Params: DevicePath; Body: { auth?: AuthData | null } | undefined }>(
     '/_matrix/client/v3/devices/:deviceId',
-    { config: { auth: 'device' }, schema: { body: { anyOf: [DELETE_BODY, { type: 'null' }] } } },
-    async ({ requester, params, body }, reply) => {
+    { config: UNSAFE, schema: { body: { anyOf: [DELETE_BODY, { type: 'null' }] } } },
+    async ({ requester, params, body, once }, reply) => {
       const refused = await accounts.confirm(requester, body?.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
-      await devices.delete(requester.user, [params.deviceId]);
-      return {};
+      return once.answer(
+        (done: Done<void>) => devices.delete(requester, [params.deviceId], done),
+        () => ({}),
+      );
     },
   );
 
   app.post<{ Body: { devices: DeviceId[]; auth?: AuthData | null } }>(
     '/_matrix/client/v3/delete_devices',
-    { config: { auth: 'device' }, schema: { body: DELETE_MANY_BODY } },
-    async ({ requester, body }, reply) => {
+    { config: UNSAFE, schema: { body: DELETE_MANY_BODY } },
+    async ({ requester, body, once }, reply) => {
       const refused = await accounts.confirm(requester, body.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
-      await devices.delete(requester.user, body.devices);
-      return {};
+      return once.answer(
+        (done: Done<void>) => devices.delete(requester, body.devices, done),
+        () => ({}),
+      );
     },
   );
 }
 
-const toJson = ({ device, displayName }: Device): JsonObject => ({
+const toJson = ({ device, displayName, lastSeen }: Device): JsonObject => ({
   device_id: device,
   ...(displayName === null ? {} : { display_name: displayName }),
+  ...(lastSeen === undefined ? {} : { last_seen_ts: lastSeen }),
 });

@@ -55,10 +55,13 @@ const SYNC_FILTER = {
 export function filterRoutes(app: FastifyInstance, { filters }: { readonly filters: Filters }): void {
   app.post<{ Params: { userId: string }; Body: JsonObject }>(
     '/_matrix/client/v3/user/:userId/filter',
-    { config: { auth: 'device' }, schema: { body: SYNC_FILTER } },
-    async ({ requester, params, body }) => {
+    { config: { auth: 'device', repeated: 'ledger' }, schema: { body: SYNC_FILTER } },
+    async ({ requester, params, body, once }) => {
       if (params.userId !== requester.user) throw forbidden('You can only keep filters of your own.');
-      return { filter_id: await filters.put(requester.user, body) };
+      return once.answer(
+        (done) => filters.put(requester.user, body, done),
+        (id: string) => ({ filter_id: id }),
+      );
     },
   );
 

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
-import type { Accounts } from '../../homeserver/accounts.ts';
+import type { Accounts, Session } from '../../homeserver/accounts.ts';
 import { forbidden, missingParam, unknownError } from '../../matrix/error.ts';
+import { deviceKeyOf } from '../caller.ts';
 import { DEVICE_PROPERTIES } from './schemas.ts';
 
 const PASSWORD_LOGIN = 'm.login.password';
@@ -39,15 +40,25 @@ export function loginRoutes(app: FastifyInstance, { accounts }: { readonly accou
 
   app.post<{ Body: LoginBody }>(
     '/_matrix/client/v3/login',
-    { config: { auth: 'none', limited: true }, schema: { body: LOGIN_BODY } },
-    async ({ body }) => {
+    { config: { auth: 'none', limited: true, repeated: 'ledger' }, schema: { body: LOGIN_BODY } },
+    async ({ body, raw, once }) => {
       if (body.type !== PASSWORD_LOGIN) throw unknownError(400, 'This type of login is not offered.');
-      if (body.password === undefined) throw missingParam('The password is missing.');
-      const session = await accounts.login(userOf(body), body.password, {
+      const { password } = body;
+      if (password === undefined) throw missingParam('The password is missing.');
+      const user = userOf(body);
+      const device = {
         deviceId: body.device_id,
         displayName: body.initial_device_display_name,
-      });
-      return { user_id: session.user, device_id: session.device, access_token: session.accessToken };
+        key: deviceKeyOf(raw),
+      };
+      return once.answer(
+        (done) => accounts.login(user, password, device, done),
+        (session: Session) => ({
+          user_id: session.user,
+          device_id: session.device,
+          access_token: session.accessToken,
+        }),
+      );
     },
   );
 }

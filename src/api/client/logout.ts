@@ -1,15 +1,22 @@
 import type { FastifyInstance } from 'fastify';
 import type { Accounts } from '../../homeserver/accounts.ts';
+import type { Done } from '../../homeserver/once.ts';
 
 /** Client-server API, POST /logout and POST /logout/all. */
 export function logoutRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
-  app.post('/_matrix/client/v3/logout', { config: { auth: 'device' } }, async ({ requester }) => {
-    await accounts.logout(requester);
-    return {};
-  });
+  const config = { auth: 'device', repeated: 'ledger' } as const;
 
-  app.post('/_matrix/client/v3/logout/all', { config: { auth: 'device' } }, async ({ requester }) => {
-    await accounts.logoutAll(requester.user);
-    return {};
-  });
+  app.post('/_matrix/client/v3/logout', { config }, async ({ requester, once }) =>
+    once.answer(
+      (done: Done<void>) => accounts.logout(requester, done),
+      () => ({}),
+    ),
+  );
+
+  app.post('/_matrix/client/v3/logout/all', { config }, async ({ requester, once }) =>
+    once.answer(
+      (done: Done<void>) => accounts.logoutAll(requester, done),
+      () => ({}),
+    ),
+  );
 }

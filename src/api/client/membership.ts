@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
+import type { Done } from '../../homeserver/once.ts';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
 import { notFound } from '../../matrix/error.ts';
-import type { RoomId, UserId } from '../../matrix/ids.ts';
 import { roomParameter, userParameter } from '../parameters.ts';
 import type { Query } from './query.ts';
 import { emptyBody, REASON } from './room_params.ts';
@@ -18,6 +18,7 @@ interface TargetBody extends ReasonBody {
   readonly user_id: string;
 }
 
+const CONFIG = { auth: 'device', repeated: 'ledger' } as const;
 const REASON_BODY = { type: 'object', properties: { reason: REASON } } as const;
 const TARGET_BODY = {
   type: 'object',
@@ -29,15 +30,7 @@ const TARGET_BODY = {
 export function membershipRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
   addJoining(app, rooms);
   addLeaving(app, rooms);
-  const { memberships } = rooms;
-  addTargeted(app, 'invite', (sender, room, target, reason) =>
-    memberships.invite(sender, room, target, { reason }),
-  );
-  addTargeted(app, 'kick', (sender, room, target, reason) => memberships.kick(sender, room, target, reason));
-  addTargeted(app, 'ban', (sender, room, target, reason) => memberships.ban(sender, room, target, reason));
-  addTargeted(app, 'unban', (sender, room, target, reason) =>
-    memberships.unban(sender, room, target, reason),
-  );
+  addTargeted(app, rooms);
 
   app.get('/_matrix/client/v3/joined_rooms', { config: { auth: 'device' } }, async ({ requester }) => ({
     joined_rooms: await rooms.queries.joinedRooms(requester.user),
@@ -47,23 +40,23 @@ export function membershipRoutes(app: FastifyInstance, { rooms }: { readonly roo
 function addJoining(app: FastifyInstance, rooms: Rooms): void {
   app.post<{ Params: RoomPath; Body: ReasonBody }>(
     '/_matrix/client/v3/rooms/:roomId/join',
-    { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
-    async ({ requester, params, body }) => {
+    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    async ({ requester, params, body, once }) => {
       const room = roomParameter(params.roomId);
-      await rooms.memberships.join(requester.user, room, { reason: body.reason });
+      await rooms.memberships.join(requester.user, room, { reason: body.reason }, once);
       return { room_id: room };
     },
   );
 
   app.post<{ Params: { roomIdOrAlias: string }; Querystring: Query; Body: ReasonBody }>(
     '/_matrix/client/v3/join/:roomIdOrAlias',
-    { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
-    async ({ requester, params, query, body }) => {
+    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    async ({ requester, params, query, body, once }) => {
       if (params.roomIdOrAlias.startsWith('#')) throw notFound('Room aliases are not served yet.');
       const room = roomParameter(params.roomIdOrAlias);
       // `server_name` is what `via` was called until v1.12.
       const via = [query.via ?? [], query.server_name ?? []].flat();
-      await rooms.memberships.join(requester.user, room, { via, reason: body.reason });
+      await rooms.memberships.join(requester.user, room, { via, reason: body.reason }, once);
       return { room_id: room };
     },
   );
@@ -72,35 +65,48 @@ function addJoining(app: FastifyInstance, rooms: Rooms): void {
 function addLeaving(app: FastifyInstance, rooms: Rooms): void {
   app.post<{ Params: RoomPath; Body: ReasonBody }>(
     '/_matrix/client/v3/rooms/:roomId/leave',
-    { config: { auth: 'device' }, preValidation: emptyBody, schema: { body: REASON_BODY } },
-    async ({ requester, params, body }) => {
-      await rooms.memberships.leave(requester.user, roomParameter(params.roomId), body.reason);
-      return {};
+    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    async ({ requester, params, body, once }) => {
+      const room = roomParameter(params.roomId);
+      const leave = (done: Done<void>) => rooms.memberships.leave(requester.user, room, body.reason, done);
+      return once.answer(leave, nothing);
     },
   );
 
   app.post<{ Params: RoomPath }>(
     '/_matrix/client/v3/rooms/:roomId/forget',
-    { config: { auth: 'device' } },
-    async ({ requester, params }) => {
-      await rooms.memberships.forget(requester.user, roomParameter(params.roomId));
+    { config: CONFIG },
+    async ({ requester, params, once }) => {
+      const room = roomParameter(params.roomId);
+      return once.answer((done) => rooms.memberships.forget(requester.user, room, done), nothing);
+    },
+  );
+}
+
+/** Routes by which one user changes another's membership. */
+function addTargeted(app: FastifyInstance, { memberships }: Rooms): void {
+  for (const action of ['kick', 'ban', 'unban'] as const) {
+    app.post<{ Params: RoomPath; Body: TargetBody }>(
+      `/_matrix/client/v3/rooms/:roomId/${action}`,
+      { config: CONFIG, schema: { body: TARGET_BODY } },
+      async ({ requester: { user }, params, body, once }) => {
+        const room = roomParameter(params.roomId);
+        const target = userParameter(body.user_id);
+        const change = (done: Done<void>) => memberships[action](user, room, target, body.reason, done);
+        return once.answer(change, nothing);
+      },
+    );
+  }
+
+  app.post<{ Params: RoomPath; Body: TargetBody }>(
+    '/_matrix/client/v3/rooms/:roomId/invite',
+    { config: CONFIG, schema: { body: TARGET_BODY } },
+    async ({ requester, params, body: { user_id: target, reason }, once }) => {
+      const room = roomParameter(params.roomId);
+      await memberships.invite(requester.user, room, userParameter(target), { reason }, once);
       return {};
     },
   );
 }
 
-/** A route by which one user changes another's membership. */
-function addTargeted(
-  app: FastifyInstance,
-  action: string,
-  run: (sender: UserId, room: RoomId, target: UserId, reason: string | undefined) => Promise<void>,
-): void {
-  app.post<{ Params: RoomPath; Body: TargetBody }>(
-    `/_matrix/client/v3/rooms/:roomId/${action}`,
-    { config: { auth: 'device' }, schema: { body: TARGET_BODY } },
-    async ({ requester, params, body }) => {
-      await run(requester.user, roomParameter(params.roomId), userParameter(body.user_id), body.reason);
-      return {};
-    },
-  );
-}
+const nothing = () => ({});

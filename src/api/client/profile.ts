@@ -40,22 +40,22 @@ export function profileRoutes(app: FastifyInstance, { profiles }: { readonly pro
 
   app.put<{ Params: FieldPath; Body: JsonObject }>(
     '/_matrix/client/v3/profile/:userId/:keyName',
-    { config: { auth: 'device' }, schema: { body: FIELD_BODY } },
-    async ({ requester, params, body }) => {
+    { config: { auth: 'device', repeated: 'ledger' }, schema: { body: FIELD_BODY } },
+    async ({ requester, params, body, once }) => {
       const field = ownField(requester.user, params);
       const value = body[field];
       if (value === undefined) throw missingParam(`${field} is missing.`);
       if (typeof value !== 'string') throw badJson(`${field} has to be text.`);
-      await profiles.set(requester.user, field, value);
+      await profiles.set(requester.user, field, value, once);
       return {};
     },
   );
 
   app.delete<{ Params: FieldPath }>(
     '/_matrix/client/v3/profile/:userId/:keyName',
-    { config: { auth: 'device' } },
-    async ({ requester, params }) => {
-      await profiles.set(requester.user, ownField(requester.user, params), '');
+    { config: { auth: 'device', repeated: 'ledger' } },
+    async ({ requester, params, once }) => {
+      await profiles.set(requester.user, ownField(requester.user, params), '', once);
       return {};
     },
   );

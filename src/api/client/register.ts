@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify';
-import type { Accounts } from '../../homeserver/accounts.ts';
+import type { Accounts, Registration } from '../../homeserver/accounts.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
 import { forbidden } from '../../matrix/error.ts';
+import { deviceKeyOf } from '../caller.ts';
 import { AUTH_DATA, DEVICE_PROPERTIES } from './schemas.ts';
 
 interface RegisterBody {
@@ -33,17 +34,19 @@ const VALIDITY_QUERY = queryWith('token');
 export function registerRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
   app.post<{ Body: RegisterBody; Querystring: { kind?: string } }>(
     '/_matrix/client/v3/register',
-    { config: { auth: 'none', limited: true }, schema: { body: REGISTER_BODY } },
-    async ({ body, query }, reply) => {
+    { config: { auth: 'none', limited: true, repeated: 'ledger' }, schema: { body: REGISTER_BODY } },
+    async ({ body, query, raw, once }, reply) => {
       if (query.kind !== undefined && query.kind !== 'user') throw forbidden('Guests are not served here.');
-      const outcome = await accounts.register({
+      const request = {
         username: body.username,
         password: body.password,
         deviceId: body.device_id,
         displayName: body.initial_device_display_name,
+        key: deviceKeyOf(raw),
         inhibitLogin: body.inhibit_login,
         auth: body.auth,
-      });
+      };
+      const outcome = await once.step<Registration>('register', (done) => accounts.register(request, done));
       if (outcome.kind === 'challenge') return reply.code(401).send(outcome.body);
       const { user, session } = outcome;
       return session === undefined

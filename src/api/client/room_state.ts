@@ -30,18 +30,11 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
     );
     app.put<{ Params: StatePath; Body: JsonObject }>(
       path,
-      { config: { auth: 'device' }, schema: { body: { type: 'object' } } },
-      async ({ requester, params, body }) => {
+      { config: { auth: 'device', repeated: 'ledger' }, schema: { body: { type: 'object' } } },
+      async ({ requester, params, body, once }) => {
         const { eventType, stateKey = '' } = params;
-        return {
-          event_id: await rooms.setState(
-            roomParameter(params.roomId),
-            requester.user,
-            eventType,
-            stateKey,
-            body,
-          ),
-        };
+        const room = roomParameter(params.roomId);
+        return { event_id: await rooms.setState(room, requester.user, eventType, stateKey, body, once) };
       },
     );
   }

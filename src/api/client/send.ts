@@ -4,11 +4,14 @@ import type { JsonObject } from '../../matrix/json.ts';
 import { eventParameter, roomParameter } from '../parameters.ts';
 import { emptyBody, REASON } from './room_params.ts';
 
+/** The event is stored with the device's transaction id, which is looked up first. */
+const CONFIG = { auth: 'device', repeated: { harmless: 'the transaction id' } } as const;
+
 /** Client-server API, "Sending events to a room" and "Redactions". */
 export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
   app.put<{ Params: { roomId: string; eventType: string; txnId: string }; Body: JsonObject }>(
     '/_matrix/client/v3/rooms/:roomId/send/:eventType/:txnId',
-    { config: { auth: 'device' }, schema: { body: { type: 'object' } } },
+    { config: CONFIG, schema: { body: { type: 'object' } } },
     async ({ requester, params, body }) => {
       const { user, device } = requester;
       const { eventType, txnId } = params;
@@ -20,7 +23,7 @@ export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Ro
   app.put<{ Params: { roomId: string; eventId: string; txnId: string }; Body: { readonly reason?: string } }>(
     '/_matrix/client/v3/rooms/:roomId/redact/:eventId/:txnId',
     {
-      config: { auth: 'device' },
+      config: CONFIG,
       preValidation: emptyBody,
       schema: { body: { type: 'object', properties: { reason: REASON } } },
     },

@@ -84,7 +84,10 @@ export function eventRoutes(
     Body: { limit?: number; min_depth?: number; earliest_events: string[]; latest_events: string[] };
   }>(
     '/_matrix/federation/v1/get_missing_events/:roomId',
-    { ...options, schema: { body: MISSING_EVENTS_BODY } },
+    {
+      config: { auth: 'server', repeated: { harmless: 'it only reads' } },
+      schema: { body: MISSING_EVENTS_BODY },
+    },
     async ({ origin, params, body }) => {
       const room: RoomId = roomParameter(params.roomId);
       if (!(await rooms.isServerInRoom(room, origin))) throw forbidden('Your server is not in the room.');

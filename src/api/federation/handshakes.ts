@@ -23,8 +23,9 @@ type SendPath = {
   Body: JsonObject;
 };
 
+/** An event that is stored already is answered for again, and not stored again. */
 const SEND_OPTIONS = {
-  config: { auth: 'server' },
+  config: { auth: 'server', repeated: { harmless: 'the event id' } },
   bodyLimit: FEDERATION_BODY_LIMIT,
   schema: { body: { type: 'object' } },
 } as const;

@@ -19,7 +19,7 @@ import { TcpRelay, TcpTraffic } from './tcp_relay.ts';
 
 const LOOPBACK = '127.0.0.1';
 /** Nothing has crossed for this long: what was under way, such as the answer to a transaction, has ended. */
-const QUIET_MS: Millis = 150;
+const QUIET_MS: Millis = 80;
 
 /** Bytes on an Ethernet wire, both directions, of an exchange over HTTPS and JSON. */
 export interface HttpsCost {

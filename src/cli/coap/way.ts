@@ -27,7 +27,7 @@ import {
   WEBSOCKET_PATH,
 } from '../../link/websocket.ts';
 import { parseServerName, type ServerName } from '../../matrix/ids.ts';
-import { createIdentity, isServerName, keyVersionOf, type LocalIdentity } from '../../pipe/identity.ts';
+import { createIdentity, isServerName, keyVersionOf, type ServerIdentity } from '../../pipe/identity.ts';
 import { lookupAddress } from '../../server/lookup.ts';
 import type { CoapUri } from './uri.ts';
 
@@ -234,7 +234,9 @@ function trustOf(
   if (pin !== undefined && !FINGERPRINT.test(pin))
     throw new UsageError('A fingerprint has 64 hexadecimal digits; the server prints it when it starts.');
   return {
-    decide: async ({ serverName, signingPublic }) => {
+    decide: async (claim) => {
+      if (claim.kind === 'device') return { trusted: false, reason: 'a device cannot be called' };
+      const { serverName, signingPublic } = claim;
       const found = fingerprint(signingPublic);
       if (pin === undefined) note(`${serverName} has the fingerprint ${found}, which was not checked`);
       if (pin === undefined || matchesPin(pin, signingPublic)) return { trusted: true };
@@ -259,7 +261,7 @@ interface StoredIdentity {
 }
 
 /** The identity in a file, which is made where it is missing; without a file a new one that nobody knows. */
-function identityOf(file: string | undefined): LocalIdentity {
+function identityOf(file: string | undefined): ServerIdentity {
   if (file !== undefined && existsSync(file)) return identityFrom(file, readFileSync(file, 'utf8'));
   const fresh: StoredIdentity = {
     server_name: `ravine-coap-${hex(systemRandom.bytes(6))}.invalid`,
@@ -273,7 +275,7 @@ function identityOf(file: string | undefined): LocalIdentity {
   return identityFrom(file ?? '', text);
 }
 
-function identityFrom(file: string, text: string): LocalIdentity {
+function identityFrom(file: string, text: string): ServerIdentity {
   const wrong = new UsageError(
     `${file} holds no identity: remove it, and a new one is made, or repair it. It is JSON with server_name, signing_key_id, signing_secret, noise_secret (64 hexadecimal digits each) and serial.`,
   );

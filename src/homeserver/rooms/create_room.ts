@@ -5,6 +5,7 @@ import { parseUserId, type RoomId, type UserId } from '../../matrix/ids.ts';
 import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
+import { type Done, notNoted } from '../once.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { LocalEvents } from './local_events.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -71,6 +72,12 @@ const POWER_LEVELS: JsonObject = {
   },
 };
 
+/** A room that was made, and who is still to be invited. */
+export interface CreatedRoom {
+  readonly room: RoomId;
+  readonly invited: readonly UserId[];
+}
+
 /** Makes rooms. Everything but the invites to users of other servers is stored in one transaction. */
 export class RoomCreation {
   readonly #writer: RoomWriter;
@@ -100,7 +107,8 @@ export class RoomCreation {
   async create(
     creator: UserId,
     request: CreateRoomRequest,
-  ): Promise<{ room: RoomId; invited: readonly UserId[] }> {
+    done: Done<CreatedRoom> = notNoted,
+  ): Promise<CreatedRoom> {
     const version = roomVersion(request.room_version ?? DEFAULT_ROOM_VERSION);
     if (version === undefined) {
       throw new MatrixError(
@@ -116,15 +124,16 @@ export class RoomCreation {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       // The room id is a hash of the event: two of the same content and time would be the same room.
       const create = this.#createEvent(creator, content, version, this.#clock.wall() + attempt);
+      const created = { room: create.room, invited };
       const made = await this.#writer.locked(create.room, async () => {
         if ((await this.#writer.open(create.room)) !== undefined) return false;
         const draft = this.#writer.begin(create, version);
         await draft.add(create, draft.current, ACCEPTED, { origin: 'own' });
         for (const intent of intents) await this.#addState(draft, intent);
-        await this.#writer.commit(draft);
+        await this.#writer.commit(draft, (tx) => done(tx, created));
         return true;
       });
-      if (made) return { room: create.room, invited };
+      if (made) return created;
     }
     throw unknownError(500, 'No room id is free');
   }

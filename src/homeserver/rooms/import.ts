@@ -4,6 +4,7 @@ import type { EventId, RoomId, UserId } from '../../matrix/ids.ts';
 import { type Event, type StateKey, stateKey } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
+import { type Done, notNoted } from '../once.ts';
 import type { RemoteJoin } from '../ports.ts';
 import type { StateBefore } from './federated_rooms.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -27,7 +28,7 @@ export class RoomImport {
    * authorised by its auth events, then the join on top of that state, as the only end of the room.
    * @throws MatrixError M_UNKNOWN 502 where the answer does not hold a room in which the join stands
    */
-  async take(room: RoomId, user: UserId, joined: RemoteJoin): Promise<void> {
+  async take(room: RoomId, user: UserId, joined: RemoteJoin, done: Done<EventId> = notNoted): Promise<void> {
     const version = roomVersion(joined.roomVersion);
     const { join } = joined;
     const isJoin =
@@ -48,7 +49,7 @@ export class RoomImport {
       const verdict = await judge({ ...authorisedBy(draft), current: before }, join, authEvents, before);
       if (verdict.status !== 'timeline') throw badAnswer(`the join is not allowed: ${verdict.reason}`);
       await draft.add(join, before, verdict, { origin: 'received' });
-      await this.#writer.commit(draft);
+      await this.#writer.commit(draft, (tx) => done(tx, join.id));
     });
   }
 

@@ -3,6 +3,7 @@ import type { EventId, RoomId } from '../../matrix/ids.ts';
 import type { Reader } from '../../storage/database.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import type { ClientTransaction } from '../../storage/transactions.ts';
+import { type Done, notNoted } from '../once.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { RoomDraft } from './room_draft.ts';
 import type { RoomWriter } from './room_writer.ts';
@@ -26,12 +27,13 @@ export class LocalEvents {
   /**
    * Runs `decide` on a room under its lock, and sends what it answers, if anything.
    * @returns the event's id, or what `decide` answers instead of something to send
+   * @param done told of the event's id where something is sent
    * @throws MatrixError M_FORBIDDEN where the room is not known or does not allow the event
    */
   async append(
     room: RoomId,
     decide: (draft: RoomDraft) => Promise<EventIntent | EventId>,
-    transaction?: ClientTransaction,
+    { transaction, done = notNoted }: { transaction?: ClientTransaction; done?: Done<EventId> } = {},
   ): Promise<EventId> {
     return this.#writer.locked(room, async () => {
       const draft = await this.#writer.open(room);
@@ -40,7 +42,7 @@ export class LocalEvents {
       if (typeof intent === 'string') return intent;
       if (!(await this.#mayAppend(room, intent))) throw notInRoom();
       const id = await this.add(draft, intent, transaction);
-      await this.#writer.commit(draft);
+      await this.#writer.commit(draft, (tx) => done(tx, id));
       return id;
     });
   }

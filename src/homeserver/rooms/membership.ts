@@ -19,8 +19,9 @@ import {
   membershipOf,
   roomsOf,
 } from '../../storage/memberships.ts';
+import { type Done, notNoted, type Once, UNRECOGNISED } from '../once.ts';
 import type { RemoteRooms } from '../ports.ts';
-import type { EventBuilder } from './event_builder.ts';
+import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { RoomImport } from './import.ts';
 import { type LocalEvents, notInRoom } from './local_events.ts';
 import type { OutsideMemberships } from './outside.ts';
@@ -46,6 +47,26 @@ export interface MembershipServices {
   readonly localUserExists: (user: UserId) => Promise<boolean>;
 }
 
+export interface JoinOptions {
+  readonly via?: readonly string[];
+  readonly reason?: string | undefined;
+}
+
+/** An invite that the invited user's server has not signed. */
+interface PreparedInvite {
+  readonly event: Event;
+  readonly version: string;
+  readonly strippedState: readonly JsonObject[];
+}
+
+/** What one user makes of another's membership. */
+interface Change {
+  readonly sender: UserId;
+  readonly target: UserId;
+  readonly membership: 'leave' | 'ban';
+  readonly reason: string | undefined;
+}
+
 /** How local users come into rooms, get others in, and leave or put out. */
 export class Memberships {
   readonly #services: MembershipServices;
@@ -65,25 +86,31 @@ export class Memberships {
    * Joins a room: here where this server is in it, else through `via` and the inviter's server.
    * @throws MatrixError M_FORBIDDEN, or as the other servers answered
    */
-  async join(
-    user: UserId,
-    room: RoomId,
-    options: { via?: readonly string[]; reason?: string | undefined },
-  ): Promise<void> {
+  async join(user: UserId, room: RoomId, options: JoinOptions, once: Once = UNRECOGNISED): Promise<void> {
+    const isNew = await once.step<boolean>('join', (done) =>
+      this.#join(user, room, options, (tx) => done(tx, true)),
+    );
+    if (isNew) await this.#showProfile(user, room);
+  }
+
+  /** @returns whether the user was not in the room before */
+  async #join(user: UserId, room: RoomId, options: JoinOptions, done: Done<void>): Promise<boolean> {
     const { database, serverName, remote, imports } = this.#services;
     await this.settled(room);
     const content = await this.#content(user, 'join', options.reason);
     if (await isServerJoined(database, room, serverName)) {
-      return this.#joinHere(user, room, content);
+      return this.#joinHere(user, room, content, done);
     }
     const via = await this.#joinCandidates(user, room, options.via ?? []);
     if (via.length === 0) throw notFound('No server is known that is in this room');
     const running = this.#joining.get(room);
     // Somebody else began meanwhile: with them the room comes here.
-    if (running !== undefined) return this.join(user, room, options);
+    if (running !== undefined) return this.#join(user, room, options, done);
     const joining = remote.join({ room, user, via, content }).then(async (joined) => {
-      await imports.take(room, user, joined);
-      await remote.imported(room);
+      await imports.take(room, user, joined, async (tx) => {
+        await remote.imported(tx, room);
+        await done(tx);
+      });
     });
     this.#joining.set(room, joining);
     try {
@@ -91,21 +118,22 @@ export class Memberships {
     } finally {
       this.#joining.delete(room);
     }
-    await this.#showProfile(user, room);
+    return true;
   }
 
-  async #joinHere(user: UserId, room: RoomId, content: JsonObject): Promise<void> {
+  async #joinHere(user: UserId, room: RoomId, content: JsonObject, done: Done<void>): Promise<boolean> {
     const { database, serverName, local } = this.#services;
     let joined = true;
-    await local.append(room, async (draft) => {
+    const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
       const current = await draft.currentEvent('m.room.member', user);
       joined = current?.pdu.content.membership === 'join';
       if (current !== undefined && joined) return current.id;
       const authoriser = await authorisingUser(database, draft, user, serverName);
       const authorised = authoriser === undefined ? {} : { join_authorised_via_users_server: authoriser };
       return { type: 'm.room.member', sender: user, stateKey: user, content: { ...content, ...authorised } };
-    });
-    if (!joined) await this.#showProfile(user, room);
+    };
+    await local.append(room, decide, { done: (tx) => done(tx) });
+    return !joined;
   }
 
   async #joinCandidates(user: UserId, room: RoomId, via: readonly string[]): Promise<ServerName[]> {
@@ -133,43 +161,72 @@ export class Memberships {
     room: RoomId,
     target: UserId,
     options: { reason?: string | undefined; isDirect?: boolean | undefined } = {},
+    once: Once = UNRECOGNISED,
   ): Promise<void> {
     const content = await this.#content(target, 'invite', options.reason);
     if (options.isDirect === true) content.is_direct = true;
-    await this.inviteWith(sender, room, target, content);
+    await this.inviteWith(sender, room, target, content, once);
   }
 
   /** `invite` with the content of the event given. @returns the invite's id */
-  async inviteWith(sender: UserId, room: RoomId, target: UserId, content: JsonObject): Promise<EventId> {
-    const { writer, builder, local, serverName, localUserExists } = this.#services;
-    const isLocal = serverOf(target) === serverName;
-    if (isLocal && !(await localUserExists(target))) throw notFound('There is no such user on this server');
-    const prepared = await writer.locked(room, async () => {
+  inviteWith(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    content: JsonObject,
+    once: Once = UNRECOGNISED,
+  ): Promise<EventId> {
+    const intent = { type: 'm.room.member', sender, stateKey: target, content };
+    return once.step<EventId>(`invite ${target}`, async (done) => {
+      if (serverOf(target) === this.#services.serverName) return this.#inviteHere(room, target, intent, done);
+      // The other server is to see one event, however often it has to be asked.
+      const prepared = await once.decide(`event for ${target}`, () =>
+        this.#prepareInvite(room, target, intent),
+      );
+      if (typeof prepared === 'string') return prepared;
+      const signed = await this.#countersign(prepared, serverOf(target));
+      await this.#storeInvite(signed, done);
+      return signed.id;
+    });
+  }
+
+  async #inviteHere(
+    room: RoomId,
+    target: UserId,
+    intent: EventIntent,
+    done: Done<EventId>,
+  ): Promise<EventId> {
+    const { writer, local, localUserExists } = this.#services;
+    if (!(await localUserExists(target))) throw notFound('There is no such user on this server');
+    return writer.locked(room, async () => {
       const draft = await writer.open(room);
       if (draft === undefined) throw notInRoom();
       const current = await draft.currentEvent('m.room.member', target);
       if (current?.pdu.content.membership === 'invite') return current.id;
-      const intent = { type: 'm.room.member', sender, stateKey: target, content };
-      if (isLocal) {
-        const id = await local.add(draft, intent);
-        await writer.commit(draft);
-        return id;
-      }
+      const id = await local.add(draft, intent);
+      await writer.commit(draft, (tx) => done(tx, id));
+      return id;
+    });
+  }
+
+  /** @returns the id of the event by which the user is invited already, where that is so */
+  #prepareInvite(room: RoomId, target: UserId, intent: EventIntent): Promise<PreparedInvite | EventId> {
+    const { writer, builder } = this.#services;
+    return writer.locked(room, async () => {
+      const draft = await writer.open(room);
+      if (draft === undefined) throw notInRoom();
+      const current = await draft.currentEvent('m.room.member', target);
+      if (current?.pdu.content.membership === 'invite') return current.id;
       const { event } = await builder.build(draft, intent);
       return { event, version: draft.version.id, strippedState: await strippedPdus(draft) };
     });
-    if (typeof prepared === 'string') return prepared;
-    const signed = await this.#countersign(prepared, serverOf(target));
-    await this.#storeInvite(signed);
-    return signed.id;
   }
 
   /** Asks the invited user's server for its signature. The room is not locked: this can take long. */
   async #countersign(
-    prepared: { event: Event; version: string; strippedState: readonly JsonObject[] },
+    { event, version, strippedState }: PreparedInvite,
     destination: ServerName,
   ): Promise<Event> {
-    const { event, version, strippedState } = prepared;
     const answer = await this.#services.remote
       .invite({ event, roomVersion: version, strippedState, destination })
       .catch((error: unknown) => {
@@ -185,7 +242,7 @@ export class Memberships {
     };
   }
 
-  async #storeInvite(event: Event): Promise<void> {
+  async #storeInvite(event: Event, done: Done<EventId>): Promise<void> {
     const { writer } = this.#services;
     await writer.locked(event.room, async () => {
       const draft = await writer.open(event.room);
@@ -196,7 +253,7 @@ export class Memberships {
       const verdict = await judge(draft, event, authEvents, before);
       if (verdict.status !== 'timeline') throw forbidden(verdict.reason);
       await draft.add(event, before, verdict, { origin: 'own' });
-      await writer.commit(draft);
+      await writer.commit(draft, (tx) => done(tx, event.id));
     });
   }
 
@@ -204,33 +261,41 @@ export class Memberships {
    * Leaves a room or rejects an invite; a room that was left already stays so.
    * @throws MatrixError M_FORBIDDEN where the user has nothing to do with the room
    */
-  async leave(user: UserId, room: RoomId, reason?: string): Promise<void> {
+  async leave(user: UserId, room: RoomId, reason?: string, done: Done<void> = notNoted): Promise<void> {
     const { database, local } = this.#services;
     const row = await membershipOf(database, room, user);
     if (row === undefined) throw notInRoom();
-    if (row.event !== null) return this.#rejectInvite(row);
+    if (row.event !== null) return this.#rejectInvite(row, done);
     const content = withReason({ membership: 'leave' }, reason);
-    await local.append(room, async (draft) => {
+    const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
       const current = await draft.currentEvent('m.room.member', user);
       if (current?.pdu.content.membership === 'leave') return current.id;
       return { type: 'm.room.member', sender: user, stateKey: user, content };
-    });
+    };
+    await local.append(room, decide, { done: (tx) => done(tx) });
   }
 
-  async #rejectInvite(row: MembershipRow): Promise<void> {
+  async #rejectInvite(row: MembershipRow, done: Done<void>): Promise<void> {
     const { database, outside, writer } = this.#services;
     if (row.membership === 'leave' || row.membership === 'ban') return;
     const leave = await outside.leaveEvent(row.event!, row.userId);
     await writer.locked(row.room, async () => {
       const now = await membershipOf(database, row.room, row.userId);
       // Whatever has happened meanwhile is newer than the decision to leave.
-      if (now?.eventId === row.eventId) await outside.record(leave, row.userId, null);
+      if (now?.eventId === row.eventId) await outside.record(leave, row.userId, null, (tx) => done(tx));
     });
   }
 
   /** Puts a user out of a room, or takes an invite back. @throws MatrixError M_FORBIDDEN */
-  async kick(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
-    await this.#change(sender, room, target, 'leave', reason, (membership) => {
+  async kick(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    reason?: string,
+    done: Done<void> = notNoted,
+  ): Promise<void> {
+    const change = { sender, target, membership: 'leave', reason } as const;
+    await this.#change(room, change, done, (membership) => {
       if (membership !== 'join' && membership !== 'invite' && membership !== 'knock') {
         throw forbidden('The user is not in the room');
       }
@@ -238,43 +303,57 @@ export class Memberships {
   }
 
   /** Bans a user from a room. @throws MatrixError M_FORBIDDEN */
-  async ban(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
-    await this.#change(sender, room, target, 'ban', reason, () => undefined);
+  async ban(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    reason?: string,
+    done: Done<void> = notNoted,
+  ): Promise<void> {
+    const change = { sender, target, membership: 'ban', reason } as const;
+    await this.#change(room, change, done, () => undefined);
   }
 
   /** Lets a banned user come back. @throws MatrixError M_FORBIDDEN, M_BAD_STATE where the user is not banned */
-  async unban(sender: UserId, room: RoomId, target: UserId, reason?: string): Promise<void> {
-    await this.#change(sender, room, target, 'leave', reason, (membership) => {
+  async unban(
+    sender: UserId,
+    room: RoomId,
+    target: UserId,
+    reason?: string,
+    done: Done<void> = notNoted,
+  ): Promise<void> {
+    const change = { sender, target, membership: 'leave', reason } as const;
+    await this.#change(room, change, done, (membership) => {
       if (membership !== 'ban') throw new MatrixError(403, 'M_BAD_STATE', 'The user is not banned');
     });
   }
 
   async #change(
-    sender: UserId,
     room: RoomId,
-    target: UserId,
-    membership: 'leave' | 'ban',
-    reason: string | undefined,
+    { sender, target, membership, reason }: Change,
+    done: Done<void>,
     check: (membership: unknown) => void,
   ): Promise<void> {
-    await this.#services.local.append(room, async (draft) => {
+    const decide = async (draft: RoomDraft): Promise<EventIntent> => {
       const own = await draft.currentEvent('m.room.member', sender);
       if (own?.pdu.content.membership !== 'join') throw notInRoom();
       const current = await draft.currentEvent('m.room.member', target);
       check(current?.pdu.content.membership);
       const content = withReason({ membership }, reason);
       return { type: 'm.room.member', sender, stateKey: target, content };
-    });
+    };
+    await this.#services.local.append(room, decide, { done: (tx) => done(tx) });
   }
 
   /** Forgets a room that the user has left. @throws MatrixError M_UNKNOWN where the user has not */
-  async forget(user: UserId, room: RoomId): Promise<void> {
+  async forget(user: UserId, room: RoomId, done: Done<void> = notNoted): Promise<void> {
     await this.#services.database.transaction(async (tx) => {
       const row = await membershipOf(tx, room, user);
       if (row !== undefined && row.membership !== 'leave' && row.membership !== 'ban') {
         throw unknownError(400, 'You have to leave the room before you can forget it');
       }
       await forget(tx, room, user);
+      await done(tx);
     });
   }
 

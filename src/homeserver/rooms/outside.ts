@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/time.ts';
 import { MatrixError } from '../../matrix/error.ts';
 import { MAX_DEPTH } from '../../matrix/event_format.ts';
-import { type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import { type EventId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
@@ -9,6 +9,7 @@ import type { Database } from '../../storage/database.ts';
 import { type Membership, membershipOf, putMembership } from '../../storage/memberships.ts';
 import { nextPosition } from '../../storage/stream.ts';
 import type { Notifier } from '../notifier.ts';
+import { type Done, notNoted } from '../once.ts';
 import type { RemoteRooms } from '../ports.ts';
 import type { EventBuilder } from './event_builder.ts';
 
@@ -38,7 +39,12 @@ export class OutsideMemberships {
   }
 
   /** Records a member event of a local user. The caller holds the room's lock. */
-  async record(event: Event, user: UserId, inviteState: readonly JsonObject[] | null): Promise<void> {
+  async record(
+    event: Event,
+    user: UserId,
+    inviteState: readonly JsonObject[] | null,
+    done: Done<EventId> = notNoted,
+  ): Promise<void> {
     const membership = event.pdu.content.membership as Membership;
     await this.#database.transaction(async (tx) => {
       const position = await nextPosition(tx);
@@ -51,6 +57,7 @@ export class OutsideMemberships {
         position,
         outside: { event, inviteState },
       });
+      await done(tx, event.id);
       tx.afterCommit(() => this.#notifier.published(position, [], [user]));
     });
   }

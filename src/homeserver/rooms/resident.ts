@@ -129,8 +129,11 @@ export class Resident {
     await writer.locked(invite.room, async () => {
       // In the room, the invite comes with the room's other events.
       if (await isServerJoined(database, invite.room, serverName)) return;
+      // One that comes once more may have been declined, or accepted and the room left, since it came first.
+      if ((await writer.events.get(invite.id)) !== undefined) return;
       const row = await membershipOf(database, invite.room, user.value);
-      if (row?.eventId !== invite.id) await outside.record(signed, user.value, inviteState);
+      const isAnswered = row?.event?.pdu.auth_events.includes(invite.id) === true;
+      if (row?.eventId !== invite.id && !isAnswered) await outside.record(signed, user.value, inviteState);
     });
     return signed.pdu;
   }

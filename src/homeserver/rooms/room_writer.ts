@@ -2,7 +2,7 @@ import type { Clock } from '../../base/time.ts';
 import type { RoomId, ServerName } from '../../matrix/ids.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
-import type { Database } from '../../storage/database.ts';
+import type { Database, Transaction } from '../../storage/database.ts';
 import type { Notifier } from '../notifier.ts';
 import type { Outbox } from '../ports.ts';
 import { writeDraft } from './commit.ts';
@@ -68,11 +68,15 @@ export class RoomWriter {
     return RoomDraft.begin({ db: this.#database, events: this.events, states: this.states }, create, version);
   }
 
-  /** Stores what a draft adds; afterwards tells those who wait. The caller holds the lock. */
-  async commit(draft: RoomDraft): Promise<void> {
+  /**
+   * Stores what a draft adds; afterwards tells those who wait. The caller holds the lock.
+   * @param also runs in the same transaction
+   */
+  async commit(draft: RoomDraft, also?: (tx: Transaction) => Promise<void>): Promise<void> {
     const services = { states: this.states, outbox: this.#outbox, serverName: this.#serverName };
     await this.#database.transaction(async (tx) => {
       const committed = await writeDraft(tx, draft, services, this.#clock.wall());
+      await also?.(tx);
       tx.afterCommit(() => {
         this.states.settle(committed.written);
         this.events.drop(committed.changed);

@@ -15,8 +15,9 @@ import type { Database } from '../../storage/database.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import type { Notifier } from '../notifier.ts';
+import { type Once, UNRECOGNISED } from '../once.ts';
 import type { Outbox, RemoteRooms } from '../ports.ts';
-import { type CreateRoomRequest, RoomCreation } from './create_room.ts';
+import { type CreatedRoom, type CreateRoomRequest, RoomCreation } from './create_room.ts';
 import { EventBuilder } from './event_builder.ts';
 import type { FederatedRooms, MissingEventsRequest, Received, StateBefore } from './federated_rooms.ts';
 import { FederatedHistory } from './history.ts';
@@ -92,12 +93,14 @@ export class Rooms implements FederatedRooms {
    * leaves the room as it is, since the client would only make another one; its members show who was invited.
    * @throws MatrixError as `RoomCreation.create`, M_UNSUPPORTED_ROOM_VERSION, M_INVITE_BLOCKED
    */
-  async create(creator: UserId, request: CreateRoomRequest): Promise<RoomId> {
-    const { room, invited } = await this.#creation.create(creator, request);
+  async create(creator: UserId, request: CreateRoomRequest, once: Once = UNRECOGNISED): Promise<RoomId> {
+    const { room, invited } = await once.step<CreatedRoom>('room', (made) =>
+      this.#creation.create(creator, request, made),
+    );
     const done: UserId[] = [];
     for (const user of invited) {
       try {
-        await this.memberships.invite(creator, room, user, { isDirect: request.is_direct });
+        await this.memberships.invite(creator, room, user, { isDirect: request.is_direct }, once);
         done.push(user);
       } catch (error) {
         if (!(error instanceof MatrixError)) throw error;
@@ -122,7 +125,12 @@ export class Rooms implements FederatedRooms {
         if (!(error instanceof MatrixError)) throw error;
       }
     }
-    await this.memberships.leave(creator, room);
+    try {
+      await this.memberships.leave(creator, room);
+    } catch (error) {
+      // A repetition of the request may have come so far already.
+      if (!(error instanceof MatrixError)) throw error;
+    }
     await this.memberships.forget(creator, room);
   }
 
@@ -133,12 +141,15 @@ export class Rooms implements FederatedRooms {
     type: string,
     key: string,
     content: JsonObject,
+    once: Once = UNRECOGNISED,
   ): Promise<EventId> {
     const target = parseUserId(key);
     if (type === 'm.room.member' && content.membership === 'invite' && target.ok) {
-      return this.memberships.inviteWith(sender, room, target.value, content);
+      return this.memberships.inviteWith(sender, room, target.value, content, once);
     }
-    return this.sending.setState(room, sender, type, key, content);
+    return once.step<EventId>('state', (done) =>
+      this.sending.setState(room, sender, type, key, content, done),
+    );
   }
 
   /** ProfileListener: the rooms of a user show the new profile. */

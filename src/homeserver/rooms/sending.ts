@@ -5,6 +5,8 @@ import { parseEventId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Database } from '../../storage/database.ts';
 import { type ClientTransaction, eventOfTransaction } from '../../storage/transactions.ts';
+import { type Done, notNoted } from '../once.ts';
+import type { EventIntent } from './event_builder.ts';
 import type { LocalEvents } from './local_events.ts';
 import { hasRedactPower } from './redactions.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -46,7 +48,7 @@ export class Sending {
           if (type === 'm.room.redaction') await this.#checkRedaction(draft, from.user, content.redacts);
           return { type, sender: from.user, content };
         },
-        transaction,
+        { transaction },
       ),
     );
   }
@@ -62,13 +64,14 @@ export class Sending {
           await this.#checkRedaction(draft, from.user, redacts);
           return { type: 'm.room.redaction', sender: from.user, content };
         },
-        transaction,
+        { transaction },
       ),
     );
   }
 
   /**
    * Sets a state event; where the same user has set just that content already, nothing is sent.
+   * @param done told of the event's id where it is sent
    * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE
    */
   setState(
@@ -77,12 +80,14 @@ export class Sending {
     type: string,
     stateKey: string,
     content: JsonObject,
+    done: Done<EventId> = notNoted,
   ): Promise<EventId> {
-    return this.#local.append(room, async (draft) => {
+    const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
       const current = await draft.currentEvent(type, stateKey);
       if (current?.pdu.sender === sender && sameJson(current.pdu.content, content)) return current.id;
       return { type, sender, stateKey, content };
-    });
+    };
+    return this.#local.append(room, decide, { done });
   }
 
   async #once(transaction: ClientTransaction, send: () => Promise<EventId>): Promise<EventId> {

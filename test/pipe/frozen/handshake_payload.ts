@@ -8,9 +8,9 @@ import {
   isServerName,
   keyIdOf,
   keyVersionOf,
-  type LocalIdentity,
   MAX_KEY_VERSION_BYTES,
   SERIAL_BYTES,
+  type ServerIdentity,
 } from '../../../src/pipe/identity.ts';
 import { type ConnectionId, connectionIdLength, decodeConnectionId, encodeConnectionId } from './record.ts';
 
@@ -42,7 +42,7 @@ export interface Confirmed {
   readonly generation: number;
 }
 
-const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array => {
+const identityBytes = (identity: ServerIdentity, bootId: Uint8Array): Uint8Array => {
   const version = utf8(keyVersionOf(identity.signingKeyId)!);
   const name = utf8(identity.serverName);
   return concat(
@@ -58,13 +58,13 @@ const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array 
 };
 
 /** The payload of XX2. */
-export function encodeAnswered(identity: LocalIdentity, bootId: Uint8Array, said: Answered): Uint8Array {
+export function encodeAnswered(identity: ServerIdentity, bootId: Uint8Array, said: Answered): Uint8Array {
   const flags = Uint8Array.of(said.opening ? FLAG_OPENING : 0);
   return concat(flags, encodeConnectionId(said.connectionId), identityBytes(identity, bootId));
 }
 
 /** The payload of XX3. */
-export function encodeConfirmed(identity: LocalIdentity, bootId: Uint8Array, said: Confirmed): Uint8Array {
+export function encodeConfirmed(identity: ServerIdentity, bootId: Uint8Array, said: Confirmed): Uint8Array {
   const generation = new Uint8Array(GENERATION_BYTES);
   new DataView(generation.buffer).setUint32(0, said.generation);
   return concat(Uint8Array.of(0), generation, identityBytes(identity, bootId));
