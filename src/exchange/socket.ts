@@ -10,6 +10,7 @@ import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import { messageOf } from '../pipe/peer_messages.ts';
+import { AgreedForms, OWN_DICTIONARIES } from './agreed_form.ts';
 import { AirtimeWatch } from './airtime_watch.ts';
 import { Driver } from './driver.ts';
 import { ExchangeError } from './exchange_error.ts';
@@ -73,15 +74,13 @@ interface Tag {
   readonly handshake: number | null;
 }
 
-const CODECS = { pipe: pipeCodec, plain: plainCodec } as const;
-
 /**
  * One datagram link with everything on it: pipes with other servers, CoAP inside them, and plain CoAP. Drives the pure
  * machines: hands them datagrams and the time, sends what they return through the pacer, and turns their events into
  * calls of the handler and settled promises.
  *
- *     link ─> first byte ─┬─> PipeEndpoint ─> CoapEndpoint ─> pipeCodec ──┐
- *                         └─────────────────> CoapEndpoint ─> plainCodec ─┴─> handler
+ *     link ─> first byte ─┬─> PipeEndpoint ─> CoapEndpoint ─> AgreedForms ┐
+ *                         └─────────────────> CoapEndpoint ─> plainCodec ─┴> handler
  */
 export class ExchangeSocket {
   readonly counters: ExchangeCounters;
@@ -95,6 +94,7 @@ export class ExchangeSocket {
   readonly #onRefused: ExchangeOptions['onRefused'];
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #pipe: PipeEndpoint;
+  readonly #forms = new AgreedForms((peer) => this.#pipe.agreed(peer));
   readonly #coap: Readonly<Record<Layer, CoapEndpoint>>;
   readonly #pacer: Pacer<Tag>;
   readonly #open = new OpenRequests();
@@ -117,6 +117,7 @@ export class ExchangeSocket {
     plain,
     store,
     network,
+    dictionaries = OWN_DICTIONARIES,
     timing,
     fits,
     limits,
@@ -147,7 +148,7 @@ export class ExchangeSocket {
       identity,
       acceptDevices,
       random,
-      capabilities: { mtu: profile.mtu, rate: profile.rate },
+      capabilities: { mtu: profile.mtu, rate: profile.rate, dictionaries },
       handshakeTiming: () => handshakeTiming,
       messageTimes: (peer) => messageTimesOf(timing?.pipe ?? this.#timings.of(peer)),
       ...(network === undefined ? {} : { network }),
@@ -209,6 +210,7 @@ export class ExchangeSocket {
       },
       ...{ established: 0, resumed: 0, restarts: 0, refused: 0, unreachable: 0 },
       ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0 },
+      written: this.#forms.written,
       inPipe: this.#coap.pipe.counters,
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
@@ -243,7 +245,8 @@ export class ExchangeSocket {
   }
 
   /**
-   * Sends a request through the pipe to a server and waits for its answer, of whatever status.
+   * Sends a request through the pipe to a server and waits for its answer, of whatever status. It is written for what is known
+   * of the peer now; to one that is met for the first time in the form that every peer reads.
    * @param address where the configuration or discovery says that the server is; the pipe may know a newer one
    * @throws ExchangeError where there is no answer
    */
@@ -256,26 +259,40 @@ export class ExchangeSocket {
     const { timeoutMs, signal, ...how } = options;
     if (signal?.aborted)
       return Promise.reject(new ExchangeError('cancelled', 'nobody waits for the request'));
-    const encoded = pipeCodec.encodeRequest(request);
-    if (!encoded.ok) return Promise.reject(new ExchangeError('invalid', encoded.problem));
     return new Promise((resolve, reject) => {
       this.#driver.enter((now) => {
         if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
-        this.counters.requestsOut++;
         this.#pipe.setPeer(peer, address);
         const details = { ...how, deadline: now + timeoutMs };
-        const { handle, step } = this.#coap.pipe.request(peer, encoded.value, details, now);
+        let latest: number | undefined;
         const cancel = (): void =>
-          this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
+          this.#driver.enter((then) => {
+            if (latest !== undefined) this.#applyCoap('pipe', this.#coap.pipe.cancel(latest, then), then);
+          });
         const settle = <T>(how: (outcome: T) => void) => {
           return (outcome: T): void => {
             signal?.removeEventListener('abort', cancel);
             how(outcome);
           };
         };
-        this.#open.add(handle, { peer, resolve: settle(resolve), reject: settle(reject) });
+        const ask = (then: Millis): void => {
+          const encoded = this.#forms.encodeRequest(peer, request);
+          if (!encoded.ok) {
+            settle(reject)(new ExchangeError('invalid', encoded.problem));
+            return;
+          }
+          const { handle, step } = this.#coap.pipe.request(peer, encoded.value, details, then);
+          latest = handle;
+          const answered = (response: ExchangeResponse): void => {
+            if (this.#forms.isMisread(peer, encoded.value, response)) ask(this.#driver.latest);
+            else settle(resolve)(response);
+          };
+          this.#open.add(handle, { peer, resolve: answered, reject: settle(reject) });
+          this.#applyCoap('pipe', step, then);
+        };
+        this.counters.requestsOut++;
         signal?.addEventListener('abort', cancel, { once: true });
-        this.#applyCoap('pipe', step, now);
+        ask(now);
       });
     });
   }
@@ -465,11 +482,15 @@ export class ExchangeSocket {
   #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis): void {
     this.counters.requestsIn++;
     const { exchange, request: coap, token } = event;
+    const request = (layer === 'pipe' ? pipeCodec : plainCodec).decodeRequest(coap);
     const respond = (response: ExchangeResponse, then: Millis): void => {
-      const encoded = CODECS[layer].encodeResponse(response, coap);
+      const asked = request.ok ? request.value : undefined;
+      const encoded =
+        layer === 'pipe'
+          ? this.#forms.encodeResponse(event.peer, response, coap, asked)
+          : plainCodec.encodeResponse(response, coap);
       this.#applyCoap(layer, this.#coap[layer].respond(exchange, encoded, then), then);
     };
-    const request = CODECS[layer].decodeRequest(coap);
     if (!request.ok) {
       this.counters.malformedIn++;
       respond(errorResponse(request.problem), now);

@@ -1,5 +1,5 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { hex } from '../../src/base/bytes.ts';
-import type { CompactContext, MessageHandles } from '../../src/compact/context.ts';
 import { OPERATIONS } from '../../src/compact/route_table.ts';
 import { QUERY_KEYS, ROUTES, VERSIONS } from '../../src/compact/routes.ts';
 import { encodeTarget } from '../../src/compact/target.ts';
@@ -8,9 +8,13 @@ import { KEY_OF_CODE, PREFIXES, TEXT_OF_SIMPLE } from '../../src/compact/vocabul
 import type { JsonValue } from '../../src/matrix/json.ts';
 
 /*
- * Makes the tables of the compact form for docs/protocol.md, and the examples beside them: what is released stays as it is.
- * `node test/compact/protocol_tables.ts` prints them.
+ * Makes a section of docs/protocol.md, the tables of the compact form and examples: what is released stays as it is.
+ * `node test/compact/protocol_tables.ts` writes it, the test of the document compares.
  */
+
+const DOCUMENT = new URL('../../docs/protocol.md', import.meta.url);
+const HEADING = '## Tables of the compact form\n\n';
+const NEXT_HEADING = '## Examples\n';
 
 const COLUMNS = 100;
 const NOW = 1_795_000_000_000;
@@ -63,22 +67,13 @@ export function tables(): string {
     ...list('versions, 0 and so on', VERSIONS),
     '### Examples of values and targets',
     '',
-    `The time is ${NOW}, the expected server is a.example, the room \`!a:b.example\` has the handle 5.`,
-    '',
     '| | |',
     '| --- | --- |',
     ...EXAMPLES.map(([told, bytes]) => `| \`${told}\` | \`${hex(bytes)}\` |`),
     '',
+    '',
   ].join('\n');
 }
-
-const HANDLES: MessageHandles = {
-  write: (kind, text) =>
-    kind === 'room' && text === '!a:b.example' ? { kind: 'known', slot: 5 } : undefined,
-  read: () => ({ kind: 'unknown handle' }),
-  introduce: () => false,
-};
-const CONTEXT: CompactContext = { now: NOW, servers: ['a.example'], handles: HANDLES };
 
 const HASH = 'A'.repeat(43);
 const VALUES: readonly JsonValue[] = [
@@ -102,13 +97,10 @@ const TARGETS: readonly (readonly [method: string, path: string, query: string])
   ['GET', '/x', 'a&b=%2f'],
 ];
 const EXAMPLES: readonly (readonly [string, Uint8Array])[] = [
-  ...VALUES.map((value) => [JSON.stringify(value), encodeCompact(value, CONTEXT)] as const),
+  ...VALUES.map((value) => [JSON.stringify(value), encodeCompact(value)] as const),
   ...TARGETS.map(
     ([method, path, query]) =>
-      [
-        `${method} ${path}${query === '' ? '' : `?${query}`}`,
-        encodeTarget({ method, path, query }, CONTEXT),
-      ] as const,
+      [`${method} ${path}${query === '' ? '' : `?${query}`}`, encodeTarget({ method, path, query })] as const,
   ),
 ];
 
@@ -122,4 +114,17 @@ function list(title: string, words: readonly string[]): string[] {
   return [`${title[0]!.toUpperCase()}${title.slice(1)}:`, '', '```', ...lines, '```', ''];
 }
 
-if (import.meta.main) process.stdout.write(tables());
+function parts(): readonly [before: string, section: string, after: string] {
+  const text = readFileSync(DOCUMENT, 'utf8');
+  const start = text.indexOf(HEADING) + HEADING.length;
+  const end = text.indexOf(NEXT_HEADING, start);
+  return [text.slice(0, start), text.slice(start, end), text.slice(end)];
+}
+
+/** The section as it stands in the document. */
+export const documented = (): string => parts()[1];
+
+if (import.meta.main) {
+  const [before, , after] = parts();
+  writeFileSync(DOCUMENT, before + tables() + after);
+}

@@ -20,6 +20,8 @@ export interface Line {
 
 export interface Corpus {
   readonly training: readonly Line[];
+  /** Chat to train on as well, but only where it is said in requests and events. */
+  readonly said: readonly Line[];
   /** Never seen by training; chosen by the hash of the line. */
   readonly heldOut: readonly Line[];
 }
@@ -32,6 +34,9 @@ const likeness = (text: string): string =>
     .trim();
 
 const hashByte = (text: string): number => createHash('sha256').update(text).digest()[0]!;
+
+/** Of 256 further lines of chat, how many are said in events. */
+const SAID_OF_256 = 40;
 
 /** What the scenarios of the benchmarks say: nothing that they are judged by is trained on. */
 const SCENARIOS = /^hello,? world\b|^hello\?$/i;
@@ -54,6 +59,12 @@ export function readCorpus(): Corpus {
     const share = HELD_OUT_OF_256[line.source] ?? 0;
     if (like !== '' && hashByte(like) < share && !heldOut.has(like)) heldOut.set(like, line);
   }
-  const training = [...lines.values()].filter(({ text }) => !heldOut.has(likeness(text)));
-  return { training, heldOut: [...heldOut.values()] };
+  const rest = [...lines.values()].filter(({ text }) => !heldOut.has(likeness(text)));
+  const isSaid = ({ source, text }: Line): boolean =>
+    HELD_OUT_OF_256[source] !== undefined && createHash('sha256').update(text).digest()[1]! < SAID_OF_256;
+  return {
+    training: rest.filter((line) => !isSaid(line)),
+    said: rest.filter(isSaid),
+    heldOut: [...heldOut.values()],
+  };
 }

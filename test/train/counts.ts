@@ -19,10 +19,10 @@ const ROW = 2 * BUCKET_BYTES;
 /** Visits every bucket that a message touches, with the four bits (one, for its end) that follow there. */
 export function walk(
   contexts: Contexts,
-  { bytes, structured }: Sample,
+  { bytes, form }: Sample,
   visit: (kind: number, hash: number, part: number, bits: number, count: number) => void,
 ): void {
-  contexts.begin(structured);
+  contexts.begin(form);
   for (let i = 0; i <= bytes.length; i++) {
     if (contexts.mayEnd) {
       const ends = i === bytes.length ? 1 : 0;

@@ -40,10 +40,10 @@ async function train(): Promise<void> {
   };
   const corpus = readCorpus();
   tell(`${corpus.training.length} lines to train on, ${corpus.heldOut.length} held out`);
-  const shapes = await recordShapes(corpus.training.filter(({ source }) => source.startsWith('chat')));
+  const shapes = await recordShapes(corpus.said);
   tell(`${shapes.length} events and bodies recorded`);
   mkdirSync(ARTIFACTS, { recursive: true });
-  writeFileSync(join(ARTIFACTS, 'preset.txt'), presetDictionary(corpus.training));
+  writeFileSync(join(ARTIFACTS, 'preset.txt'), presetDictionary([...corpus.training, ...corpus.said]));
   const plans = PLANS.filter(({ name }) => values.only === undefined || values.only === name);
   for (const [name, artifact] of trainModels(corpus, shapes, plans, tell)) {
     writeFileSync(join(ARTIFACTS, `${name}.mix`), artifact);

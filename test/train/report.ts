@@ -16,7 +16,9 @@ const ZSTD_MAGIC_BYTES = 4;
 
 /** Two tables in Markdown: bits a character by language beside other coders, and by size of the artifact. */
 export function report(corpus: Corpus, artifacts: readonly Artifact[], preset: Uint8Array): string {
-  const training = Buffer.concat(corpus.training.map(({ text }) => Buffer.from(`${text}\n`)));
+  const training = Buffer.concat(
+    [...corpus.said, ...corpus.training].map(({ text }) => Buffer.from(`${text}\n`)),
+  );
   const rivals: readonly (readonly [string, Coder])[] = [
     ['deflate', deflateCoder(preset)],
     ['brotli', brotliCoder(training)],
@@ -84,9 +86,9 @@ function mixerCoder(artifact: Uint8Array): Coder {
   const model = Model.parse(artifact);
   assert(model.ok, 'the artifact is read');
   return ({ bytes }) => {
-    const coded = model.value.encode(bytes);
+    const coded = model.value.encode(bytes, 'text');
     assert(coded !== undefined, 'a line is short enough');
-    const decoded = model.value.decode(coded, bytes.length);
+    const decoded = model.value.decode(coded, bytes.length, 'text');
     assert(decoded.ok && equal(decoded.value, bytes), 'a line comes back as it was');
     return coded.length;
   };

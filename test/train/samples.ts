@@ -1,8 +1,9 @@
+import type { Form } from '../../src/compact/mixer/contexts.ts';
+
 /** A message to train on. */
 export interface Sample {
   readonly bytes: Uint8Array;
-  /** Whether it is CBOR. */
-  readonly structured: boolean;
+  readonly form: Form;
   /** Whether even what occurs only once in it is worth keeping. */
   readonly precious: boolean;
 }

@@ -3,19 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import type { FastifyInstance } from 'fastify';
+import { base64, concat } from '../../src/base/bytes.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { Work } from '../../src/base/work.ts';
-import { encodeJson } from '../../src/compact/cbor.ts';
+import type { MessageHandles } from '../../src/compact/context.ts';
 import { MAX_MESSAGE_BYTES } from '../../src/compact/mixer/contexts.ts';
+import { type Target, writeTarget } from '../../src/compact/target.ts';
+import { CompactWriter } from '../../src/compact/value_writer.ts';
+import { sha256 } from '../../src/crypto/sha256.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import { MatrixUser } from '../../src/mesh/matrix_user.ts';
 import { startEphemeral } from '../../src/server/ephemeral.ts';
 import type { Line } from './corpus.ts';
 import type { Sample } from './samples.ts';
-
-/** How a JSON value is written before it is compressed. */
-export type Encode = (value: JsonValue) => Uint8Array;
 
 const SERVER = 'ravine.example';
 const USERS = 8;
@@ -67,13 +68,19 @@ const ERRORS: readonly JsonObject[] = [
   { errcode: 'M_UNRECOGNIZED', error: 'Unrecognized request' },
 ];
 
+/** A request, or an answer, as it was recorded. */
+interface Recorded {
+  readonly target?: Target;
+  readonly body?: JsonValue;
+}
+
 /**
- * What our own server makes of conversations about the lines of the corpus: contents as clients send them, events as
- * clients get them, PDUs as they are stored, answers and errors. Recorded in virtual time: the same each time.
+ * What our own server and its clients say in conversations about the lines of the corpus, in the compact form without what
+ * nothing compresses: requests, answers, events and errors. Recorded in virtual time: the same each time.
  */
-export async function recordShapes(lines: readonly Line[], encode: Encode = encodeJson): Promise<Sample[]> {
+export async function recordShapes(lines: readonly Line[]): Promise<Sample[]> {
   const random = seededRandom(20);
-  const values: JsonValue[] = [...ERRORS];
+  const recorded: Recorded[] = ERRORS.map((body) => ({ body }));
   const folder = mkdtempSync(join(tmpdir(), 'ravine-train-'));
   const clock = new VirtualClock();
   try {
@@ -84,16 +91,17 @@ export async function recordShapes(lines: readonly Line[], encode: Encode = enco
       folder,
       config: { server_name: SERVER },
     });
-    await converse(homeserver.app, lines, clock, random, values);
+    await converse(homeserver.app, lines, clock, random, recorded);
     await homeserver.stop();
-    values.push(...storedPdus(join(folder, SERVER, 'ravine.db')));
+    const pick = eachOnce([...lines].reverse(), random);
+    for (const pdu of storedPdus(join(folder, SERVER, 'ravine.db')))
+      recorded.push({ body: saying(pdu, pick) });
   } finally {
     rmSync(folder, { recursive: true });
   }
-  return values
-    .map((value) => encode(elsewhere(value, random)))
-    .filter((bytes) => bytes.length <= MAX_MESSAGE_BYTES)
-    .map((bytes) => ({ bytes, structured: true, precious: false }));
+  return recorded
+    .map((one) => sampleOf(elsewhere(one, random), random))
+    .filter(({ bytes }) => bytes.length <= MAX_MESSAGE_BYTES);
 }
 
 /** Rooms of two, with names and topics, in which lines of the corpus are said. */
@@ -102,51 +110,137 @@ async function converse(
   lines: readonly Line[],
   clock: VirtualClock,
   random: Random,
-  values: JsonValue[],
+  recorded: Recorded[],
 ): Promise<void> {
-  const pick = (): string => lines[random.integer(lines.length)]!.text;
+  const pick = eachOnce(lines, random);
   const users: MatrixUser[] = [];
   for (const name of NAMES.slice(0, USERS)) users.push(await MatrixUser.register(app, name));
   for (let i = 0; i < ROOMS; i++) {
     const [one, other] = [users[i % USERS]!, users[(i + 1) % USERS]!];
-    const room = await one.createRoom({
-      preset: 'private_chat',
-      name: pick(),
-      topic: pick(),
-      invite: [other.id],
-    });
+    const creation: JsonObject = { preset: 'private_chat', name: pick(), topic: pick(), invite: [other.id] };
+    const room = await one.createRoom(creation);
     await other.join(room);
-    values.push({ room_id: room }, {});
+    recorded.push(
+      { target: target('POST', 'createRoom'), body: creation },
+      { body: { room_id: room } },
+      { body: {} },
+    );
+    const within = `rooms/${encodeURIComponent(room)}`;
     for (let j = 0; j < MESSAGES_A_ROOM; j++) {
       const body = pick();
       clock.advanceTo(clock.monotonic() + random.integer(PAUSE_MS));
       const id = await (random.integer(2) === 0 ? one : other).say(room, body);
-      values.push({ event_id: id }, { msgtype: 'm.text', body });
-      if (random.integer(6) === 0) {
-        const relation: JsonObject = { 'm.in_reply_to': { event_id: id } };
-        values.push({ msgtype: 'm.text', body: pick(), 'm.relates_to': relation });
-        values.push({ 'm.relates_to': { rel_type: 'm.annotation', event_id: id, key: '👍' } });
-      }
+      const send = (type: string, content: JsonObject): void => {
+        recorded.push({
+          target: target('PUT', `${within}/send/${type}/${transaction(clock, random)}`),
+          body: content,
+        });
+      };
+      recorded.push({ body: { event_id: id } });
+      // Most of what a slow link carries is this.
+      for (const said of [body, pick(), pick(), pick()])
+        send('m.room.message', { msgtype: 'm.text', body: said });
+      const relation: JsonObject = { 'm.in_reply_to': { event_id: id } };
+      if (j % 4 === 0) send('m.room.message', { msgtype: 'm.text', body: pick(), 'm.relates_to': relation });
+      if (j % 4 === 1)
+        send('m.reaction', { 'm.relates_to': { rel_type: 'm.annotation', event_id: id, key: '👍' } });
+      if (j % 4 === 2) send('m.room.encrypted', encrypted(random));
+      if (j % 8 === 3)
+        recorded.push(
+          { target: target('POST', `${within}/receipt/m.read/${encodeURIComponent(id)}`), body: {} },
+          {
+            target: target('PUT', `${within}/typing/${encodeURIComponent(one.id)}`),
+            body: { typing: true, timeout: 30000 },
+          },
+          { target: target('PUT', `${within}/state/m.room.topic/`), body: { topic: pick() } },
+          { target: target('GET', 'sync', `timeout=30000&since=s${random.integer(5000)}`) },
+        );
     }
     await one.syncOnce();
-    for (const event of one.timelines.get(room) ?? []) values.push({ ...event });
+    for (const event of one.timelines.get(room) ?? []) recorded.push({ body: saying({ ...event }, pick) });
   }
 }
 
+const target = (method: string, rest: string, query = ''): Target => ({
+  method,
+  path: `/_matrix/client/v3/${rest}`,
+  query,
+});
+
+/** Transaction ids as clients make them: of a time and a number, or a number alone. */
+const transaction = (clock: VirtualClock, random: Random): string =>
+  random.integer(3) === 0 ? `m${clock.wall()}.${random.integer(40)}` : `${random.integer(3000)}`;
+
+const encrypted = (random: Random): JsonObject => ({
+  algorithm: 'm.megolm.v1.aes-sha2',
+  sender_key: base64(random.bytes(32)),
+  ciphertext: base64(random.bytes(80 + random.integer(100))),
+  session_id: base64(random.bytes(32)),
+  device_id: base64(random.bytes(8))
+    .toUpperCase()
+    .replace(/[^A-Z]/g, 'X')
+    .slice(0, 10),
+});
+
 /** The PDUs as the server has stored them. */
-function storedPdus(path: string): JsonValue[] {
+function storedPdus(path: string): JsonObject[] {
   const database = new Sqlite(path, { readonly: true });
   const rows = database.prepare<[], { json: string }>('SELECT json FROM events ORDER BY id').all();
   database.close();
-  return rows.map(({ json }) => JSON.parse(json) as JsonValue);
+  return rows.map(({ json }) => JSON.parse(json) as JsonObject);
+}
+
+/** An event with another text, so that no text is predicted from its copy in another sample. */
+function saying(event: JsonObject, pick: () => string): JsonObject {
+  const { content } = event;
+  const says = typeof content === 'object' && content !== null && 'body' in content;
+  return says ? { ...event, content: { ...(content as JsonObject), body: pick() } } : event;
+}
+
+/** The lines in random order, one after another, and again from the beginning once they are used up. */
+function eachOnce(lines: readonly Line[], random: Random): () => string {
+  const rest: string[] = [];
+  return () => {
+    if (rest.length === 0) rest.push(...lines.map(({ text }) => text));
+    const at = random.integer(rest.length);
+    const chosen = rest[at]!;
+    rest[at] = rest.at(-1)!;
+    rest.pop();
+    return chosen;
+  };
 }
 
 /** The same with the users and the server under other names. */
-function elsewhere(value: JsonValue, random: Random): JsonValue {
+function elsewhere(recorded: Recorded, random: Random): Recorded {
   const host = HOSTS[random.integer(HOSTS.length)]!;
   const shift = random.integer(NAMES.length);
-  const text = JSON.stringify(value)
+  const text = JSON.stringify(recorded)
     .replaceAll(SERVER, host)
-    .replace(/@(\w+):/g, (_, name: string) => `@${NAMES[(NAMES.indexOf(name) + shift) % NAMES.length]}:`);
-  return JSON.parse(text) as JsonValue;
+    .replace(
+      /(@|%40)(\w+)(:|%3A)/g,
+      (_, at: string, name: string, colon: string) =>
+        `${at}${NAMES[(NAMES.indexOf(name) + shift) % NAMES.length]}${colon}`,
+    );
+  return JSON.parse(text) as Recorded;
+}
+
+/** Written as in the middle of a session: rooms and users have handles already, some events too. */
+function sampleOf({ target, body }: Recorded, random: Random): Sample {
+  const slots = { room: 8, user: 16, event: 32, server: 4, device: 4 } as const;
+  const handles: MessageHandles = {
+    write: (kind, text) =>
+      kind === 'event' && random.integer(2) === 0
+        ? undefined
+        : { kind: 'known', slot: sha256(text)[0]! % slots[kind] },
+    read: () => ({ kind: 'unknown handle' }),
+    introduce: () => false,
+  };
+  const writer = new CompactWriter(random.integer(4) === 0 ? {} : { handles });
+  if (target !== undefined) writeTarget(writer, target);
+  if (body !== undefined) writer.value(body);
+  const { bytes, blobs } = writer.content();
+  const ends = [0, ...blobs.map(([, end]) => end)];
+  const starts = [...blobs.map(([start]) => start), bytes.length];
+  const rest = concat(...starts.map((start, i) => bytes.subarray(ends[i], start)));
+  return { bytes: rest, form: target === undefined ? 'answer' : 'request', precious: target !== undefined };
 }

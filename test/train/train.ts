@@ -5,7 +5,7 @@ import type { Pruning } from '../../src/compact/mixer/primed_buckets.ts';
 import type { Corpus } from './corpus.ts';
 import { Counts } from './counts.ts';
 import type { Sample } from './samples.ts';
-import { countStates, firstTables, tune } from './tune.ts';
+import { CONVERSATION, countStates, firstTables, tune } from './tune.ts';
 import { writeArtifact } from './write_artifact.ts';
 
 /** A model to make: the stricter, the smaller. */
@@ -22,13 +22,16 @@ export interface Plan {
 /** Ids, once released, name their bytes for ever. Sizes: 3 MB for all together, 200 KB for the small one. */
 export const PLANS: readonly Plan[] = [
   { id: 1, name: 'large', minimum: 4, preciousMinimum: 1, pruning: { rootLevel: 4, branchLevel: 2 } },
-  { id: 2, name: 'small', minimum: 200, preciousMinimum: 95, pruning: { rootLevel: 0, branchLevel: 4 } },
+  { id: 2, name: 'small', minimum: 140, preciousMinimum: 65, pruning: { rootLevel: 0, branchLevel: 4 } },
 ];
 
 /** Contexts of all messages together; about as many as the corpus has. */
 const CAPACITY = 6_000_000;
 /** Learning rates of the passes over the tuning samples. */
 const PASSES: readonly number[] = [11, 12, 13, 14];
+
+/** Of the largest source, weights are learnt from one conversation in three. */
+const LARGE_SOURCE_EVERY = 3 * CONVERSATION;
 
 /** Kinds so few that they are kept however rare they are. */
 const ALWAYS = new Set([0, 1, 10, 11]);
@@ -42,16 +45,19 @@ export function trainModels(
 ): Map<string, Uint8Array> {
   const texts = corpus.training.map(({ bytes, source }): Sample & { source: string } => ({
     bytes,
-    structured: false,
+    form: 'text',
     precious: source === 'chat' || source === 'chatterbot',
     source,
   }));
   const counts = new Counts(CAPACITY);
   for (const sample of [...texts, ...shapes]) counts.add(sample);
   tell(`${counts.length} contexts counted`);
-  // Words by themselves and phrases of an interface are for the statistics; what is coded is chat and events.
+  // Words by themselves and phrases of an interface are for the statistics; what is coded is chat and events. The source
+  // that is far larger than the others counts as much as they do.
   const tuning: readonly Sample[] = [
-    ...texts.filter(({ source }) => source !== 'names' && source !== 'interface'),
+    ...texts.filter(({ source }, i) =>
+      source === 'chitchat' ? i % LARGE_SOURCE_EVERY < CONVERSATION : source.startsWith('chat'),
+    ),
     ...shapes,
   ];
   const artifacts = new Map<string, Uint8Array>();

@@ -18,11 +18,8 @@ import { type Counts, walk } from './counts.ts';
 import type { Sample } from './samples.ts';
 
 /** Samples that stand for one conversation: predicted without each other, and with what the earlier ones taught. */
-const CONVERSATION = 12;
+export const CONVERSATION = 12;
 const MAX_ADAPTED = 6144;
-/** States, and in each pass the weights, are learnt from one conversation in so many. */
-const STATES_EVERY = 2;
-const WEIGHTS_EVERY = 2;
 /** How much the first guess weighs against what was counted. */
 const GUESS_WEIGHT = 4;
 
@@ -31,19 +28,14 @@ const bounded = (ones: number, total: number, guess: number): number => {
   return Math.min(Math.max(p, 24), ONE - 24);
 };
 
-/** Samples that are next to each other, in random order; of all of them every `every`th. */
-function* conversations(
-  samples: readonly Sample[],
-  random: Random,
-  every: number,
-): Generator<readonly Sample[]> {
+/** Samples that are next to each other, in random order. */
+function* conversations(samples: readonly Sample[], random: Random): Generator<readonly Sample[]> {
   const starts = Array.from({ length: Math.ceil(samples.length / CONVERSATION) }, (_, i) => i * CONVERSATION);
   for (let i = starts.length - 1; i > 0; i--) {
     const j = random.integer(i + 1);
     [starts[i], starts[j]] = [starts[j]!, starts[i]!];
   }
-  for (const start of starts.slice(0, Math.ceil(starts.length / every)))
-    yield samples.slice(start, start + CONVERSATION);
+  for (const start of starts) yield samples.slice(start, start + CONVERSATION);
 }
 
 /** What each state has meant, by context: predicted from all samples but its own conversation. */
@@ -51,7 +43,7 @@ export function countStates(samples: readonly Sample[], counts: Counts, random: 
   const seen = new Uint32Array(2 * KINDS * STATES);
   const contexts = new Contexts();
   const touched = new BucketTable(MAX_MESSAGE_BYTES * (2 * KINDS));
-  for (const conversation of conversations(samples, random, STATES_EVERY)) {
+  for (const conversation of conversations(samples, random)) {
     for (const sample of conversation) counts.remove(sample);
     for (const sample of conversation) {
       touched.clear();
@@ -129,7 +121,7 @@ export function tune(
   const adapted = new BucketTable(MAX_ADAPTED);
   let bits = 0;
   let bytes = 0;
-  for (const conversation of conversations(samples, random, WEIGHTS_EVERY)) {
+  for (const conversation of conversations(samples, random)) {
     for (const sample of conversation) counts.remove(sample);
     adapted.clear();
     let history: History = NO_HISTORY;
@@ -139,11 +131,11 @@ export function tune(
         said.length > 1 && random.integer(8) === 0 ? said[random.integer(said.length)]! : undefined;
       for (const one of repeated === undefined ? [sample] : [repeated, sample]) {
         if (one === sample && random.integer(2) === 0) {
-          predictor.resume([counts], NO_HISTORY, one.structured);
+          predictor.resume([counts], NO_HISTORY, one.form);
           bits += cost(predictor, one);
           bytes += one.bytes.length;
         }
-        predictor.resume([adapted, counts], history, one.structured);
+        predictor.resume([adapted, counts], history, one.form);
         cost(predictor, one);
         adapted.absorb(predictor.touched);
         history = append(history, one.bytes);

@@ -7,9 +7,10 @@ import type { ExchangeResponse } from '../../exchange/response.ts';
 import { ExchangeSocket } from '../../exchange/socket.ts';
 import type { ServerName } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { createIdentity } from '../../pipe/identity.ts';
+import { createDeviceIdentity } from '../../pipe/identity.ts';
 import type { World } from './world.ts';
 
+const KEY_BYTES = 32;
 const TIMEOUT_MS = 60 * 60 * 1000;
 
 /** A call of the client-server API. */
@@ -23,6 +24,7 @@ export interface ClientCall {
 /** An account at a server that is open for registration. */
 export interface Account {
   readonly id: string;
+  readonly password: string;
   readonly token: string;
 }
 
@@ -37,12 +39,13 @@ export interface Client {
 
 /** Registers without crossing a link. */
 export async function register(app: FastifyInstance, username: string): Promise<Account> {
+  const password = `password of ${username}`;
   const answer = await callDirectly(app, undefined, {
     method: 'POST',
     target: '/_matrix/client/v3/register',
-    body: { username, password: `password of ${username}`, auth: { type: 'm.login.dummy' } },
+    body: { username, password, auth: { type: 'm.login.dummy' } },
   });
-  return { id: String(answer.user_id), token: String(answer.access_token) };
+  return { id: String(answer.user_id), password, token: String(answer.access_token) };
 }
 
 /** Asks a server without crossing a link. */
@@ -61,39 +64,40 @@ export async function callDirectly(
   return answer.json<JsonObject>();
 }
 
-/** A client in a pipe. It brings its access token in each request: nothing else says yet whose pipe it is. */
-export function pipeClient(world: World, server: string, account: Account, name: string): Client {
+/** Opens a client, which may be asked for what its account may do. */
+export type OpenClient = (world: World, server: string, account: Account, name: string) => Promise<Client>;
+
+/** A client in a pipe: a device of its own, whose key stands for its access token once it has logged in. */
+export const pipeClient: OpenClient = async (world, server, account, name) => {
   const random = world.dice();
   const socket = new ExchangeSocket({
     link: world.clientLink(name),
     clock: world.time.clock,
     random,
-    identity: createIdentity({
-      serverName: `${name}.invalid`,
-      noiseSecret: random.bytes(32),
-      signingKeyId: 'ed25519:1',
-      signingSecret: random.bytes(32),
-      serial: 1,
-    }),
+    identity: createDeviceIdentity(random.bytes(KEY_BYTES)),
     trust: { decide: async () => ({ trusted: true }) },
     plain: 'off',
   });
-  const server_ = `${server}.example` as ServerName;
-  return {
-    name,
-    call: async (call) =>
-      answerOf(
-        await socket.request(server_, server, requestOf(call, account), {
-          timeoutMs: TIMEOUT_MS,
-          priority: 1,
-        }),
-      ),
-    close: () => socket.close(),
+  const serverName = `${server}.example` as ServerName;
+  const call = async (one: ClientCall): Promise<JsonObject> =>
+    answerOf(
+      await socket.request(serverName, server, requestOf(one), { timeoutMs: TIMEOUT_MS, priority: 1 }),
+    );
+  const login: ClientCall = {
+    method: 'POST',
+    target: '/_matrix/client/v3/login',
+    body: {
+      type: 'm.login.password',
+      identifier: { type: 'm.id.user', user: account.id },
+      password: account.password,
+    },
   };
-}
+  await world.capture(() => call(login));
+  return { name, call, close: () => socket.close() };
+};
 
-/** A client that speaks CoAP (RFC 7252) with CBOR bodies, outside of any pipe. */
-export function plainClient(world: World, server: string, account: Account, name: string): Client {
+/** A client that speaks CoAP (RFC 7252) with CBOR bodies, outside of any pipe, and brings its access token each time. */
+export const plainClient: OpenClient = async (world, server, account, name) => {
   const { clock } = world.time;
   const socket = new CoapSocket({ link: world.clientLink(name), clock, random: world.dice() });
   return {
@@ -108,15 +112,15 @@ export function plainClient(world: World, server: string, account: Account, name
     },
     close: () => socket.close(),
   };
-}
+};
 
-function requestOf({ method, target, body }: ClientCall, account: Account): ExchangeRequest {
+function requestOf({ method, target, body }: ClientCall, account?: Account): ExchangeRequest {
   const [path = '', query = ''] = target.split('?');
   return {
     method,
     path,
     query,
-    authorization: `Bearer ${account.token}`,
+    ...(account !== undefined && { authorization: `Bearer ${account.token}` }),
     ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
   };
 }

@@ -16,16 +16,16 @@ const QUIET_MS: Millis = 5 * 60 * 1000;
 
 /** The way between any two endpoints; nothing is lost on it. */
 export interface Way {
-  /** Bits a second in each direction. */
-  readonly rate: number;
+  /** Bits a second in each direction; null: more than anybody needs, and nobody is told. */
+  readonly rate: number | null;
   /** One way, in milliseconds. */
   readonly delay: Millis;
   /** The largest datagram, in bytes of payload. */
   readonly mtu: number;
 }
 
-/** Fast enough that nothing waits, and datagrams as long as an ordinary network carries them. */
-export const FAST: Way = { rate: 1_000_000, delay: 20, mtu: 1200 };
+/** An ordinary network, as a server takes it to be that is told nothing. */
+export const FAST: Way = { rate: null, delay: 20, mtu: 1200 };
 /** What the project is for. */
 export const SLOW: Way = { rate: 100, delay: 1000, mtu: 1200 };
 

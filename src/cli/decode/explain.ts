@@ -194,8 +194,8 @@ const hexNumber = (value: number, bytes: number): string => value.toString(16).p
 function firstByteText(record: PipeRecord, first: number): string {
   const { kind } = record;
   if (kind === 'data' || kind === 'control') {
-    const { phase, salt } = record.clear;
-    return `${kind}, phase ${phase}${salt === undefined ? '' : ', salted'}`;
+    const { phase, isResend, salt } = record.clear;
+    return [kind, `phase ${phase}`, ...(isResend ? ['resend'] : []), ...(salt ? ['salted'] : [])].join(', ');
   }
   return `${kind}, ${first.toString(16)}`;
 }

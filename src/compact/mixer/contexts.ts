@@ -48,6 +48,12 @@ const isWordByte = (byte: number): boolean =>
     : byte !== 0xe2 && byte !== 0xef && byte < 0xf0;
 
 /**
+ * How the bytes of a message hang together: as text alone; as an answer, which is a compact content; as a request, in which
+ * the number of a route stands before one.
+ */
+export type Form = 'text' | 'answer' | 'request';
+
+/**
  * What stands before the next byte, as hashes: the contexts in which it is predicted. The bytes before it in orders of
  * one to six characters, the word, the words before it, and where it stands in the CBOR around it.
  */
@@ -59,8 +65,7 @@ export class Contexts {
   readonly bytes = new Uint8Array(MAX_MESSAGE_BYTES);
   length = 0;
   readonly structure = new Structure();
-  /** Whether the bytes are CBOR; text alone otherwise. */
-  #structured = false;
+  #form: Form = 'text';
   /** Where the string began that is being read. */
   #textStart = 0;
   #script = LATIN;
@@ -71,8 +76,8 @@ export class Contexts {
   #wordBefore = 0;
   #separator = 0;
 
-  begin(structured: boolean): void {
-    this.#structured = structured;
+  begin(form: Form): void {
+    this.#form = form;
     this.length = 0;
     this.structure.reset();
     this.#beginText();
@@ -86,12 +91,15 @@ export class Contexts {
 
   /** Whether the message may end before the next byte. */
   get mayEnd(): boolean {
-    return !this.#structured || this.structure.complete;
+    return this.#form === 'text' || this.structure.complete;
   }
 
   advance(byte: number): void {
     this.bytes[this.length++] = byte;
-    if (this.#structured) {
+    if (this.#form === 'request' && this.length === 1) {
+      this.structure.route(byte);
+      this.#beginText();
+    } else if (this.#form !== 'text') {
       const { place } = this.structure;
       this.structure.advance(byte);
       if (this.structure.place !== place || place === 'head') this.#beginText();
@@ -132,17 +140,19 @@ export class Contexts {
 
   #compute(): void {
     const { hashes, structure } = this;
-    const place = this.#structured ? structure.place : 'text';
-    const salt = place === 'text' ? 1 : place === 'bytes' ? 2 : place === 'head' ? 3 : 4;
+    const structured = this.#form !== 'text';
+    const place = structured ? structure.place : 'text';
+    const routed = this.#form === 'request' && this.length === 0;
+    const salt = routed ? 2 : place === 'text' ? 1 : place === 'head' ? 3 : 4;
     hashes.fill(NO_CONTEXT);
     const before = this.length > this.#textStart ? this.bytes[this.length - 1]! : 0x100;
     if (place === 'text') this.#computeText();
     else this.#computeBytes(salt);
-    const left = this.#structured ? Math.min(structure.remaining, 5) : 0;
+    const left = structured ? Math.min(structure.remaining, 5) : 0;
     hashes[0] = finish(mix(mix(salt, this.#script), this.#continuation), 0);
     hashes[10] = finish(mix(mix(mix(salt, structure.key), left), before), 10);
     const into = Math.min(this.length - this.#textStart, 15);
-    hashes[11] = this.#structured
+    hashes[11] = structured
       ? finish(mix(mix(mix(salt, structure.key), structure.depth * 2 + (structure.isKey ? 1 : 0)), into), 11)
       : NO_CONTEXT;
     this.texture = place === 'text' ? this.#textTexture(before) : 60 + salt - 2;
@@ -178,7 +188,7 @@ export class Contexts {
 
   /** Orders of one to six bytes outside text. */
   #computeBytes(salt: number): void {
-    let hash = mix(salt, this.structure.remaining > 0 ? 7 : 0);
+    let hash = mix(salt, 0);
     for (let order = 1; order <= 6 && order <= this.length; order++) {
       hash = mix(hash, this.bytes[this.length - order]!);
       this.hashes[order] = finish(hash, order);

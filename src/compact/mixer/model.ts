@@ -1,9 +1,9 @@
-import { fromUtf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
+import type { Coder } from '../container.ts';
 import { ArithmeticDecoder, ArithmeticEncoder } from './arithmetic_coder.ts';
 import { parseArtifact, type Trained } from './artifact.ts';
 import { BucketTable } from './buckets.ts';
-import { MAX_MESSAGE_BYTES } from './contexts.ts';
+import { type Form, MAX_MESSAGE_BYTES } from './contexts.ts';
 import { append, type History, NO_HISTORY } from './history.ts';
 import { ONE } from './logistic.ts';
 import { Predictor } from './predictor.ts';
@@ -11,8 +11,8 @@ import { Structure } from './structure.ts';
 
 /** Buckets that an adaptation holds, about 16 bytes each: what is learnt beyond them only lengthens the history. */
 const MAX_ADAPTED_BUCKETS = 6144;
-/** How probable it is that a message is CBOR and not text alone, of 65536. */
-const STRUCTURED_PROBABILITY = Math.trunc((ONE * 3) / 4);
+/** How probable it is that a message has the form that it is said to have, of 65536. */
+const FORM_PROBABILITY = ONE - Math.trunc(ONE / 256);
 
 /** Why bytes could not be decoded: they stand for more than `maxBytes`, or are not what `encode` writes. */
 export type MixerProblem = 'too large' | 'not canonical';
@@ -49,29 +49,38 @@ export class Model {
     return trained.ok ? ok(new Model(trained.value)) : trained;
   }
 
-  /** The bytes of a message in fewer bytes, or undefined where it is longer than MAX_MESSAGE_BYTES. */
-  encode(message: Uint8Array, adaptation?: Adaptation): Uint8Array | undefined {
+  /**
+   * The bytes of a message in fewer bytes, or undefined where it is longer than MAX_MESSAGE_BYTES.
+   * @param form what both ends expect it to be: bytes of another form cost more, and come back too
+   */
+  encode(message: Uint8Array, form: Form, adaptation?: Adaptation): Uint8Array | undefined {
     if (message.length > MAX_MESSAGE_BYTES) return undefined;
-    if (!isSequence(message)) return this.#encodeAs(message, false, adaptation);
-    const structured = this.#encodeAs(message, true, adaptation);
-    if (!isText(message)) return structured;
-    // Letters happen to be a CBOR sequence now and then.
-    const text = this.#encodeAs(message, false, adaptation);
-    return text.length < structured.length ? text : structured;
+    const encoder = new ArithmeticEncoder();
+    const fits = hasForm(message, form);
+    if (form !== 'text') encoder.encode(fits ? 1 : 0, FORM_PROBABILITY);
+    this.#pass(message, fits ? form : 'text', adaptation, (bit, probability) =>
+      encoder.encode(bit, probability),
+    );
+    return encoder.finish();
   }
 
   /**
-   * The message that `encode` made these bytes of, given the same adaptation; at most `maxBytes` long. Any bytes take
-   * bounded work, and none of them throw.
+   * The message that `encode` made these bytes of, given the same form and adaptation; at most `maxBytes` long. Any bytes
+   * take bounded work, and none of them throw.
    */
-  decode(bytes: Uint8Array, maxBytes: number, adaptation?: Adaptation): Result<Uint8Array, MixerProblem> {
+  decode(
+    bytes: Uint8Array,
+    maxBytes: number,
+    form: Form,
+    adaptation?: Adaptation,
+  ): Result<Uint8Array, MixerProblem> {
     if (bytes.at(-1) === 0) return bad('not canonical');
     const limit = Math.min(maxBytes, MAX_MESSAGE_BYTES);
     const decoder = new ArithmeticDecoder(bytes);
-    const structured = decoder.decode(STRUCTURED_PROBABILITY) === 1;
+    const fits = form === 'text' || decoder.decode(FORM_PROBABILITY) === 1;
     const predictor = this.#predictor;
     const { contexts } = predictor;
-    this.#begin(structured, adaptation);
+    this.#begin(fits ? form : 'text', adaptation);
     for (;;) {
       if (contexts.mayEnd) {
         const ends = decoder.decode(predictor.endProbability());
@@ -88,40 +97,42 @@ export class Model {
   }
 
   /** What is known of a conversation after one message more. Without `adaptation`: after its first. */
-  learn(message: Uint8Array, adaptation?: Adaptation): Adaptation {
+  learn(message: Uint8Array, form: Form, adaptation?: Adaptation): Adaptation {
     const buckets = new BucketTable(MAX_ADAPTED_BUCKETS);
     if (adaptation !== undefined) buckets.absorb(adaptation.buckets);
     const known = message.subarray(0, MAX_MESSAGE_BYTES);
-    this.#pass(known, isSequence(known) && !isText(known), adaptation, () => undefined);
+    this.#pass(known, hasForm(known, form) ? form : 'text', adaptation, () => undefined);
     buckets.absorb(this.#predictor.touched);
     return { buckets, history: append(adaptation?.history ?? NO_HISTORY, known) };
   }
 
-  #encodeAs(message: Uint8Array, structured: boolean, adaptation: Adaptation | undefined): Uint8Array {
-    const encoder = new ArithmeticEncoder();
-    encoder.encode(structured ? 1 : 0, STRUCTURED_PROBABILITY);
-    this.#pass(message, structured, adaptation, (bit, probability) => encoder.encode(bit, probability));
-    return encoder.finish();
+  /** The model as containers take it, for messages of one form. */
+  coder(form: Form, adaptation?: Adaptation): Coder {
+    return {
+      id: this.id,
+      encode: (message) => this.encode(message, form, adaptation),
+      decode: (bytes, maxBytes) => this.decode(bytes, maxBytes, form, adaptation),
+    };
   }
 
-  #begin(structured: boolean, adaptation: Adaptation | undefined): void {
+  #begin(form: Form, adaptation: Adaptation | undefined): void {
     const { buckets } = this.#trained;
     this.#predictor.begin(
       adaptation === undefined ? [buckets] : [adaptation.buckets, buckets],
       adaptation?.history ?? NO_HISTORY,
-      structured,
+      form,
     );
   }
 
   /** Goes through a message, and hands out every decision with the probability of a 1. */
   #pass(
     message: Uint8Array,
-    structured: boolean,
+    form: Form,
     adaptation: Adaptation | undefined,
     decide: (bit: number, probability: number) => void,
   ): void {
     const predictor = this.#predictor;
-    this.#begin(structured, adaptation);
+    this.#begin(form, adaptation);
     for (let i = 0; ; i++) {
       if (predictor.contexts.mayEnd) {
         const ends = i === message.length ? 1 : 0;
@@ -138,13 +149,10 @@ export class Model {
   }
 }
 
-/** Whether a message is a CBOR sequence (RFC 8742), as far as `Structure` follows it. */
-function isSequence(message: Uint8Array): boolean {
+/** Whether a message is of a form: its end is one as `Structure` follows it. */
+function hasForm(message: Uint8Array, form: Form): boolean {
+  if (form === 'text') return true;
   const structure = new Structure();
-  for (const byte of message) structure.advance(byte);
+  for (const byte of form === 'request' ? message.subarray(1) : message) structure.advance(byte);
   return structure.complete;
 }
-
-/** Whether a message could be text that somebody typed: UTF-8 without control characters. */
-const isText = (message: Uint8Array): boolean =>
-  message.every((byte) => byte >= 0x20) && fromUtf8(message) !== undefined;

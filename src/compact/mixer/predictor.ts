@@ -1,6 +1,6 @@
 import { assert } from '../../base/assert.ts';
 import { type BucketSource, BucketTable, bucketHash, END_PART, FIRST_HALF, ROOT } from './buckets.ts';
-import { CONTEXTS, Contexts, MAX_MESSAGE_BYTES, NO_CONTEXT, TEXTURES } from './contexts.ts';
+import { CONTEXTS, Contexts, type Form, MAX_MESSAGE_BYTES, NO_CONTEXT, TEXTURES } from './contexts.ts';
 import { END_OF_MESSAGE, Follower, type History, NOTHING, RUN_CLASSES } from './history.ts';
 import { MAX_LOGIT, ONE, SQUASH, stretch } from './logistic.ts';
 import { NEXT_STATE, STATES } from './node_state.ts';
@@ -102,19 +102,19 @@ export class Predictor {
   }
 
   /** Starts a message. @param sources where buckets come from, the first that has one. */
-  begin(sources: readonly BucketSource[], history: History, structured: boolean): void {
+  begin(sources: readonly BucketSource[], history: History, form: Form): void {
     this.touched.clear();
     this.mixers.set(this.#tables.mixers);
     this.finals.set(this.#tables.finals);
-    this.resume(sources, history, structured);
+    this.resume(sources, history, form);
   }
 
   /** Starts a message with the weights as the last one left them: what training does. */
-  resume(sources: readonly BucketSource[], history: History, structured: boolean): void {
+  resume(sources: readonly BucketSource[], history: History, form: Form): void {
     this.touched.clear();
     this.#sources = sources;
     this.follower.begin(history);
-    this.contexts.begin(structured);
+    this.contexts.begin(form);
     this.#startByte();
   }
 

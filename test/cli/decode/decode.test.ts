@@ -33,12 +33,19 @@ const MESSAGE = encode({
 const CONNECTION = 0x9234 as ConnectionId;
 const RECORDS = [
   concat(
-    transportHeader('data', CONNECTION, { phase: 1, salt: undefined, truncated: 7, numberLength: 1 }),
+    transportHeader('data', CONNECTION, {
+      phase: 1,
+      isResend: true,
+      salt: undefined,
+      truncated: 7,
+      numberLength: 1,
+    }),
     new Uint8Array(30),
   ),
   concat(
     transportHeader('control', CONNECTION, {
       phase: 0,
+      isResend: false,
       salt: new Uint8Array(8),
       truncated: 7,
       numberLength: 4,
@@ -82,7 +89,7 @@ describe('a datagram', () => {
   it('of a pipe is told by its clear part, and by how much is sealed', () => {
     const [data, control] = RECORDS.map((record) => explain(record));
     expect(data!.layers[1]!.parts).toEqual([
-      { name: 'kind, flags', value: 'data, phase 1', bytes: 1 },
+      { name: 'kind, flags', value: 'data, phase 1, resend', bytes: 1 },
       { name: 'destination connection', value: '9234', bytes: 2 },
       { name: 'number', value: '...07', bytes: 1 },
       { name: 'sealed', value: 'with a key that is not known here', bytes: 14 },

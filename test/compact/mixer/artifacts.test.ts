@@ -20,8 +20,8 @@ describe('the trained artifacts', () => {
     });
     expect(digests).toMatchInlineSnapshot(`
       [
-        "1 52ccf028f84bdd8d7883142b7d1d8ca9789af4363cf51e32acf487cba35698aa",
-        "2 e35ee4c604a6d41de3a82d7a9e1aecd67f668f94db359db27e2460e0eff28f1b",
+        "1 768263fdb1b9b6d099e35673a9c49307e7cacdb5d2d60854baab0af9698a9281",
+        "2 8ef54730c5ce0facc235f2c0f8f05a1c64d83ad97ba2068b231be08f70b39fac",
       ]
     `);
   });
@@ -33,17 +33,18 @@ describe('the trained artifacts', () => {
   });
 
   it('were trained on nothing that they are judged by', () => {
-    const { training, heldOut } = readCorpus();
+    const { training, said, heldOut } = readCorpus();
+    const learnt = [...training, ...said];
     const like = (text: string): string =>
       text
         .toLowerCase()
         .replace(/[\p{P}\p{Z}\p{S}]+/gu, ' ')
         .trim();
-    const known = new Set(training.map(({ text }) => like(text)));
+    const known = new Set(learnt.map(({ text }) => like(text)));
     expect(heldOut.filter(({ text }) => known.has(like(text)))).toEqual([]);
     expect(heldOut.length).toBeGreaterThanOrEqual(1000);
     // What the scenarios of the bench say.
-    for (const { text } of training) expect(['Hello World', 'Hello?']).not.toContain(text);
+    expect(learnt.filter(({ text }) => text === 'Hello World' || text === 'Hello?')).toEqual([]);
     expect(known.has(like('Hello World'))).toBe(false);
   });
 });

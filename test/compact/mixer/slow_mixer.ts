@@ -1,4 +1,4 @@
-import { CONTEXTS, Contexts, NO_CONTEXT } from '../../../src/compact/mixer/contexts.ts';
+import { CONTEXTS, Contexts, type Form, NO_CONTEXT } from '../../../src/compact/mixer/contexts.ts';
 import { append, Follower, type History, NO_HISTORY } from '../../../src/compact/mixer/history.ts';
 import { NEXT_STATE, STATES } from '../../../src/compact/mixer/node_state.ts';
 import {
@@ -62,11 +62,7 @@ export class SlowMixer {
   }
 
   /** Every decision of a message with the probability of a 1. With `learn`, later messages know this one. */
-  decisions(
-    message: Uint8Array,
-    structured: boolean,
-    learn: boolean,
-  ): { bit: number; probability: number }[] {
+  decisions(message: Uint8Array, form: Form, learn: boolean): { bit: number; probability: number }[] {
     const states = new Map(this.#learnt);
     const mixers = Array.from({ length: MIXER_SETS }, (_, set) =>
       [...this.#tables.mixers.subarray(set * INPUTS, (set + 1) * INPUTS)].map(BigInt),
@@ -74,7 +70,7 @@ export class SlowMixer {
     const finals = [...this.#tables.finals].map(BigInt);
     const contexts = new Contexts();
     const follower = new Follower();
-    contexts.begin(structured);
+    contexts.begin(form);
     follower.begin(this.#history);
     const decisions: { bit: number; probability: number }[] = [];
     const decide = (

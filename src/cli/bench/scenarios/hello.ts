@@ -1,12 +1,5 @@
 import type { JsonObject } from '../../../matrix/json.ts';
-import {
-  type Account,
-  type ClientCall,
-  callDirectly,
-  type pipeClient,
-  type plainClient,
-  register,
-} from '../clients.ts';
+import { type Account, type ClientCall, callDirectly, type OpenClient, register } from '../clients.ts';
 import { type HttpsCost, inHttpsWorld } from '../https_world.ts';
 import { type ExchangeBytes, exchangeBytes, inWorld } from '../world.ts';
 
@@ -55,14 +48,11 @@ export async function aliceInRoom(app: App): Promise<{ readonly alice: Account; 
 }
 
 /** Lets a client of `alpha` send everything, one after another in a session that is established, and counts each send. */
-export async function clientSends(
-  make: typeof pipeClient | typeof plainClient,
-  all: readonly Sent[],
-): Promise<readonly ExchangeBytes[]> {
+export async function clientSends(open: OpenClient, all: readonly Sent[]): Promise<readonly ExchangeBytes[]> {
   return inWorld(['alpha'], async (world) => {
     const { app } = world.server('alpha');
     const { alice, room } = await world.until(aliceInRoom(app));
-    const client = make(world, 'alpha', alice, 'client');
+    const client = await open(world, 'alpha', alice, 'client');
     await world.capture(() => client.call(sendCall(room, text('the session is opened'), 0)));
     const costs: ExchangeBytes[] = [];
     let last: unknown;

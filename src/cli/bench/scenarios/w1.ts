@@ -2,8 +2,6 @@ import { pipeClient, plainClient } from '../clients.ts';
 import { type Row, type Scenario, spreadOf } from '../scenario.ts';
 import { clientSends, HELLO, httpsSend, onlyOne, text } from './hello.ts';
 
-const NOTE = 'the client brings its access token in each request';
-
 /** A client sends a short text to a room that it has been in. */
 export const w1: Scenario = async ({ https, texts }) => {
   const first: Row = {
@@ -13,7 +11,6 @@ export const w1: Scenario = async ({ https, texts }) => {
     bytes: onlyOne(await clientSends(pipeClient, [text(HELLO)])),
     plain: onlyOne(await clientSends(plainClient, [text(HELLO)])),
     ...(https && { https: await httpsSend(text(HELLO)) }),
-    note: NOTE,
     spread: spreadOf(await clientSends(pipeClient, texts.map(text))),
   };
   const repeated = await clientSends(pipeClient, ['Hello?', 'Hello?', 'Hello?'].map(text));
@@ -22,7 +19,6 @@ export const w1: Scenario = async ({ https, texts }) => {
     name: 'the third "Hello?" in a conversation',
     budget: { bytes: { request: 66, response: 70 } },
     bytes: repeated[2]!,
-    note: NOTE,
   };
   return [first, third];
 };

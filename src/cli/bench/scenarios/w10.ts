@@ -59,8 +59,8 @@ async function sync(): Promise<{ readonly bytes: ExchangeBytes; readonly plain: 
       return exchangeBytes(datagrams, client.name);
     };
     return {
-      bytes: await measure(pipeClient(world, 'alpha', alice, 'client')),
-      plain: await measure(plainClient(world, 'alpha', alice, 'plain')),
+      bytes: await measure(await pipeClient(world, 'alpha', alice, 'client')),
+      plain: await measure(await plainClient(world, 'alpha', alice, 'plain')),
     };
   });
 }

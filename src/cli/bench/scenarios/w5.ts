@@ -37,7 +37,7 @@ export const w5: Scenario = async ({ https }) => {
     },
   });
   const [first, second] = await clientSends(pipeClient, [encrypted(), encrypted()]);
-  const note = `a ciphertext of ${CIPHERTEXT_BYTES} bytes; the client brings its access token in each request`;
+  const note = `a ciphertext of ${CIPHERTEXT_BYTES} bytes`;
   return [
     {
       id: 'W5',
