@@ -10,6 +10,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   keys: async () => (await import('./keys.ts')).keysCommand(),
   backup: async () => (await import('./backup.ts')).backupCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
+  decode: async () => (await import('./decode/command.ts')).decodeCommand(),
+  bench: async () => (await import('./bench/command.ts')).benchCommand(),
 };
 
 const program = new Command('ravine')
@@ -26,7 +28,9 @@ Examples:
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
   ravine backup copy.db                 a copy of the data, while the server runs
-  ravine coap discover coap://localhost what a CoAP server has`,
+  ravine coap discover coap://localhost what a CoAP server has
+  ravine decode --file some.pcapng      what is in each datagram
+  ravine bench wire                     what a message costs on the wire`,
   );
 
 const asked = process.argv[2] ?? '';

@@ -1,12 +1,20 @@
 import { Command } from 'commander';
+import { systemClock } from '../base/time.ts';
 import { readConfig } from '../server/config.ts';
 import { openServer, type RunningServer } from '../server/open.ts';
 import { sealKeyOf } from '../server/sealing.ts';
+import { CaptureFile } from './capture.ts';
+
+interface Options {
+  readonly config?: string;
+  readonly capture?: string;
+}
 
 export function serveCommand(): Command {
   return new Command('serve')
     .description('Runs the homeserver until it is told to stop (SIGINT or SIGTERM).')
     .option('-c, --config <file>', 'configuration in YAML; every key is in config/ravine.example.yaml')
+    .option('--capture <file>', 'write every datagram to a new pcapng file, for "ravine decode" or Wireshark')
     .addHelpText(
       'after',
       `
@@ -17,19 +25,28 @@ RAVINE_SEAL_KEY or RAVINE_SEAL_KEY_FILE in the environment seals secret keys in 
 
 Examples:
   ravine serve
-  ravine serve --config /etc/ravine/ravine.yaml`,
+  ravine serve --config /etc/ravine/ravine.yaml
+  ravine serve --capture ravine.pcapng`,
     )
     .action(serve);
 }
 
-async function serve({ config: file }: { readonly config?: string }): Promise<void> {
+async function serve({ config: file, capture: captureTo }: Options): Promise<void> {
   const config = readConfig(file);
-  const server = await openServer(config, undefined, { sealKey: sealKeyOf(process.env) });
+  const capture = captureTo === undefined ? undefined : openCapture(captureTo);
+  const server = await openServer(config, undefined, {
+    sealKey: sealKeyOf(process.env),
+    observer: capture?.observe,
+  });
+  if (capture !== undefined) capture.ownAddress = server.udp ?? '';
   // Before anybody is told that it runs, and may tell it to stop.
   const stop = (): void => {
     // A second signal does not wait.
     process.once('SIGINT', () => process.exit(1));
-    void server.stop().then(() => process.exit(0));
+    void server.stop().then(() => {
+      capture?.close();
+      process.exit(0);
+    });
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
@@ -57,6 +74,17 @@ async function serve({ config: file }: { readonly config?: string }): Promise<vo
   ];
   if (config.registration === 'token') lines.push(...(await introduction(server)));
   console.log(lines.join('\n'));
+}
+
+function openCapture(file: string): CaptureFile {
+  const capture = new CaptureFile(file, systemClock, (reason) =>
+    console.error(`Nothing more is written to ${file}: ${reason}.`),
+  );
+  console.error(
+    `WARNING: every datagram is written to ${file}: who speaks with whom and when, and what crosses outside of pipes, access
+tokens among it. Delete it when it has served its purpose.`,
+  );
+  return capture;
 }
 
 /** At the first start, what a new operator does next. The token is shown here and nowhere else; only its hash is kept. */

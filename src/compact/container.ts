@@ -1,40 +1,226 @@
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import { DICTIONARIES, type DictionaryId, NEWEST_DICTIONARY } from './dictionary.ts';
+import { COMPACT_DICTIONARY, DICTIONARIES, type DictionaryId, PLAIN_DICTIONARY } from './dictionary.ts';
 import { deflate, inflate } from './flate.ts';
+import type { CompactContent } from './value_writer.ts';
 
-/** The leading byte of bytes that go as they are; every other value is the id of a dictionary. */
+/*
+ * The first byte of a container:
+ *
+ *     00000000   bytes as they are, of dictionary 1        0nnnnnnn   Deflate with preset dictionary n
+ *     1ffbiiii   form f and an id i, 1 to 15; where that is 0 the next byte is the id
+ *                0: as they are, of dictionary i    1: Deflate with dictionary i    2: mixer with model i
+ *                3: mixer with model i and what both ends have learnt; the next byte names its generation
+ *
+ * Where b is 1, the blobs follow (hashes, keys and signatures, which nothing compresses) and are missing in the content:
+ * first how many bytes they are, in seven bits a byte, the lowest first, with the highest bit set in all but the last.
+ *
+ * What a dictionary's id says about the content: see `dictionary.ts`.
+ */
 const RAW = 0;
+const COMPACT = 0x80;
+const FORMS = { raw: 0, flate: 1, mixer: 2, history: 3 } as const;
+const WITH_BLOBS = 0x10;
+const MAX_SHORT_ID = 15;
+/** Bytes of a varint that are read: more than any container has. */
+const MAX_VARINT_BYTES = 5;
+const GENERATIONS = 256;
+
+// Ours.
+/** How many times longer than what is packed the rest may be, beyond MAX_FREE_BYTES; the writer keeps it. */
+export const MAX_RATIO = 200;
+export const MAX_FREE_BYTES = 64 * 1024;
+
+/** A coder of short contents, their blobs taken out, that both ends have: the context mixer, primed or with learnt history. */
+export interface Coder {
+  /** The model's, 1 to 255. It says that the content is of COMPACT_DICTIONARY's form. */
+  readonly id: number;
+  /** Undefined where the content is too long for it. */
+  encode(bytes: Uint8Array): Uint8Array | undefined;
+  /** At most `maxBytes`; whatever the bytes are, the work is bounded. */
+  decode(bytes: Uint8Array, maxBytes: number): Result<Uint8Array, string>;
+}
+
+/** A coder that has learnt from the acknowledged messages of one session and room, and from nothing else. */
+export interface LearntCoder extends Coder {
+  /** Which history it is; it counts up with each message that it learns, and only its last byte is told. */
+  readonly generation: number;
+}
+
+/**
+ * What a content may be packed with. Secrets are not compressed beside what somebody else may choose, since lengths tell
+ * about them: account data, to-device messages, keys and login use `static` or `nothing`; `history` is for events of one room.
+ */
+export type Packing =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'static'; readonly coder?: Coder }
+  | { readonly kind: 'history'; readonly coder?: Coder; readonly learnt: LearntCoder };
+
+/** What the peer's containers may be opened with, besides the dictionaries. */
+export interface Coders {
+  coder(id: number): Coder | undefined;
+  /** The history of that generation, by its last byte. */
+  learnt(id: number, generation: number): Coder | undefined;
+}
+
+export const NO_CODERS: Coders = { coder: () => undefined, learnt: () => undefined };
 
 /** Why a container could not be opened. `unknown format` is one that a newer version may know. */
 export type ContainerProblem =
   | { readonly kind: 'empty' }
   | { readonly kind: 'unknown format'; readonly id: number }
+  /** What both ends should have learnt is not known here: the sender has to do without. */
+  | { readonly kind: 'unknown history'; readonly generation: number }
   | { readonly kind: 'too large' }
   | { readonly kind: 'malformed' };
 
 /**
- * One leading byte that says how the rest is packed (0: as it is; n: raw Deflate with preset dictionary n) and the
- * rest, whichever is shorter. Secrets do not belong in a container: beside text that somebody else has chosen, the
- * length of what is compressed tells about them.
+ * Content in the plain form (dictionary 1): as it is or deflated, whichever is shorter. Secrets do not belong in a
+ * container: beside text that somebody else has chosen, the length of what is compressed tells about them.
  */
-export function pack(bytes: Uint8Array, dictionary: DictionaryId = NEWEST_DICTIONARY): Uint8Array {
-  const packed = deflate(bytes, DICTIONARIES[dictionary]);
+export function pack(bytes: Uint8Array): Uint8Array {
+  const packed = deflate(bytes, DICTIONARIES[PLAIN_DICTIONARY]);
   return packed.length < bytes.length
-    ? concat(Uint8Array.of(dictionary), packed)
+    ? concat(Uint8Array.of(PLAIN_DICTIONARY), packed)
     : concat(Uint8Array.of(RAW), bytes);
 }
 
-/** What was packed, at most `maxBytes` long. */
+/** Content in the compact form, in whatever is shortest. */
+export function packCompact({ bytes, blobs }: CompactContent, packing: Packing): Uint8Array {
+  let best = concat(formHead(FORMS.raw, COMPACT_DICTIONARY), bytes);
+  if (packing.kind === 'nothing') return best;
+  const apart = concat(...blobs.map(([start, end]) => bytes.subarray(start, end)));
+  const rest = apart.length === 0 ? bytes : without(bytes, blobs);
+  const consider = (head: Uint8Array, packed: Uint8Array | undefined): void => {
+    if (packed === undefined || rest.length > mostBytes(packed)) return;
+    const container = apart.length === 0 ? concat(head, packed) : withBlobs(head, apart, packed);
+    if (container.length < best.length) best = container;
+  };
+  const { coder } = packing;
+  consider(formHead(FORMS.flate, COMPACT_DICTIONARY), deflate(rest, DICTIONARIES[COMPACT_DICTIONARY]));
+  if (coder !== undefined) consider(formHead(FORMS.mixer, coder.id), coder.encode(rest));
+  if (packing.kind === 'history') {
+    const { learnt } = packing;
+    const head = concat(formHead(FORMS.history, learnt.id), Uint8Array.of(learnt.generation % GENERATIONS));
+    consider(head, learnt.encode(rest));
+  }
+  return best;
+}
+
+function without(bytes: Uint8Array, blobs: CompactContent['blobs']): Uint8Array {
+  const ends = [0, ...blobs.map(([, end]) => end)];
+  const starts = [...blobs.map(([start]) => start), bytes.length];
+  return concat(...starts.map((start, i) => bytes.subarray(ends[i], start)));
+}
+
+function withBlobs(head: Uint8Array, blobs: Uint8Array, packed: Uint8Array): Uint8Array {
+  const length: number[] = [];
+  let left = blobs.length;
+  for (; left >= 0x80; left >>>= 7) length.push(0x80 | (left & 0x7f));
+  const container = concat(head, Uint8Array.of(...length, left), blobs, packed);
+  container[0]! |= WITH_BLOBS;
+  return container;
+}
+
+/** Whether a container is in the compact form; what it holds then is too. */
+export const isCompact = (container: Uint8Array): boolean => (container[0] ?? 0) >= COMPACT;
+
+/** What `pack` was given, at most `maxBytes` long. */
 export function unpack(container: Uint8Array, maxBytes: number): Result<Uint8Array, ContainerProblem> {
   const id = container[0];
   if (id === undefined) return bad({ kind: 'empty' });
   const rest = container.subarray(1);
-  if (id === RAW) return rest.length <= maxBytes ? ok(rest) : bad({ kind: 'too large' });
-  if (!isDictionaryId(id)) return bad({ kind: 'unknown format', id });
-  const opened = inflate(rest, DICTIONARIES[id], maxBytes);
-  if (opened.ok) return opened;
-  return bad({ kind: opened.problem === 'too large' ? 'too large' : 'malformed' });
+  if (id === RAW) return asItIs(rest, maxBytes);
+  return id === PLAIN_DICTIONARY ? inflated(rest, id, maxBytes) : bad({ kind: 'unknown format', id });
 }
 
-const isDictionaryId = (id: number): id is DictionaryId => Object.hasOwn(DICTIONARIES, id);
+/** What a compact container holds: for a CompactReader. `blobs` are undefined where they are in their places. */
+export interface Unpacked {
+  readonly bytes: Uint8Array;
+  readonly blobs: Uint8Array | undefined;
+}
+
+/** What `packCompact` was given, at most `maxBytes` long. */
+export function unpackCompact(
+  container: Uint8Array,
+  maxBytes: number,
+  coders = NO_CODERS,
+): Result<Unpacked, ContainerProblem> {
+  const first = container[0];
+  if (first === undefined) return bad({ kind: 'empty' });
+  if (first < COMPACT) return bad({ kind: 'unknown format', id: first });
+  const form = (first >> 5) & 3;
+  const isShort = (first & MAX_SHORT_ID) !== 0;
+  const id = isShort ? first & MAX_SHORT_ID : container[1];
+  if (id === undefined) return bad({ kind: 'malformed' });
+  let at = isShort ? 1 : 2;
+  const generation = form === FORMS.history ? container[at++] : 0;
+  const blobs = (first & WITH_BLOBS) === 0 ? { bytes: undefined, end: at } : blobsAt(container, at);
+  if (generation === undefined || blobs === undefined) return bad({ kind: 'malformed' });
+  if ((blobs.bytes?.length ?? 0) > maxBytes) return bad({ kind: 'too large' });
+  const opened = opener(form, id, generation, coders);
+  if (!opened.ok) return opened;
+  const rest = container.subarray(blobs.end);
+  const bytes = opened.value(rest, Math.min(maxBytes, form === FORMS.raw ? maxBytes : mostBytes(rest)));
+  return bytes.ok ? ok({ bytes: bytes.value, blobs: blobs.bytes }) : bytes;
+}
+
+type Opener = (bytes: Uint8Array, maxBytes: number) => Result<Uint8Array, ContainerProblem>;
+
+function opener(
+  form: number,
+  id: number,
+  generation: number,
+  coders: Coders,
+): Result<Opener, ContainerProblem> {
+  if (form === FORMS.raw || form === FORMS.flate) {
+    if (id !== COMPACT_DICTIONARY) return bad({ kind: 'unknown format', id });
+    return ok(form === FORMS.raw ? asItIs : (bytes, maxBytes) => inflated(bytes, id, maxBytes));
+  }
+  const coder = form === FORMS.mixer ? coders.coder(id) : coders.learnt(id, generation);
+  if (coder !== undefined) return ok((bytes, maxBytes) => decoded(coder, bytes, maxBytes));
+  return bad(form === FORMS.mixer ? { kind: 'unknown format', id } : { kind: 'unknown history', generation });
+}
+
+function blobsAt(
+  container: Uint8Array,
+  start: number,
+): { readonly bytes: Uint8Array; readonly end: number } | undefined {
+  let length = 0;
+  for (let n = 0; n < MAX_VARINT_BYTES; n++) {
+    const byte = container[start + n];
+    if (byte === undefined) return undefined;
+    length += (byte & 0x7f) * 0x80 ** n;
+    if (byte >= 0x80) continue;
+    const end = start + n + 1 + length;
+    return end <= container.length ? { bytes: container.subarray(start + n + 1, end), end } : undefined;
+  }
+  return undefined;
+}
+
+/** How long the content of a container may be that is packed in that many bytes. */
+const mostBytes = ({ length }: Uint8Array): number => Math.max(MAX_FREE_BYTES, length * MAX_RATIO);
+
+function formHead(form: number, id: number): Uint8Array {
+  const head = COMPACT | (form << 5);
+  return id <= MAX_SHORT_ID ? Uint8Array.of(head | id) : Uint8Array.of(head, id);
+}
+
+function asItIs(content: Uint8Array, maxBytes: number): Result<Uint8Array, ContainerProblem> {
+  return content.length <= maxBytes ? ok(content) : bad({ kind: 'too large' });
+}
+
+function inflated(
+  bytes: Uint8Array,
+  dictionary: DictionaryId,
+  maxBytes: number,
+): Result<Uint8Array, ContainerProblem> {
+  const opened = inflate(bytes, DICTIONARIES[dictionary], maxBytes);
+  return opened.ok ? opened : bad({ kind: opened.problem === 'too large' ? 'too large' : 'malformed' });
+}
+
+function decoded(coder: Coder, bytes: Uint8Array, maxBytes: number): Result<Uint8Array, ContainerProblem> {
+  const content = coder.decode(bytes, maxBytes);
+  if (!content.ok) return bad({ kind: content.problem === 'too large' ? 'too large' : 'malformed' });
+  return asItIs(content.value, maxBytes);
+}

@@ -1,6 +1,7 @@
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { CoapRequest, CoapResponse } from '../coap/api.ts';
+import { NO_BYTES } from '../coap/message.ts';
 import {
   decodeByteStringAt,
   decodeJsonAt,
@@ -9,12 +10,29 @@ import {
   isByteString,
   tooDeep,
 } from '../compact/cbor.ts';
-import { pack, unpack } from '../compact/container.ts';
+import {
+  type Coders,
+  type ContainerProblem,
+  isCompact,
+  NO_CODERS,
+  type Packing,
+  pack,
+  packCompact,
+  unpack,
+  unpackCompact,
+} from '../compact/container.ts';
+import type { CompactContext } from '../compact/context.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { Codec } from './codec.ts';
+import {
+  decodeCompactAnswer,
+  decodeCompactRequest,
+  encodeCompactParts,
+  missingHere,
+} from './compact_payload.ts';
 import { formatName, formatNumber } from './content_format.ts';
 import { authorizationOption, decodeHead, encodeHead, inOrder, requestOf } from './own_options.ts';
-import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
+import { type Body, type ExchangeRequest, isMethod, METHODS, type Method, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
 import { isTarget, joinTarget, splitTarget } from './target.ts';
 
@@ -22,47 +40,105 @@ import { isTarget, joinTarget, splitTarget } from './target.ts';
 /** The longest request or answer once it is unpacked, in bytes. */
 export const MAX_UNPACKED_BYTES = 8 * 1024 * 1024;
 
+/** How messages are written, and what they are read with. Both forms are always read. */
+export interface PipeForm {
+  /** Undefined: in the plain form, which every peer reads. Else in the compact one, with this context and packing. */
+  readonly writing?: { readonly context: CompactContext; readonly packing: Packing };
+  readonly reading?: { readonly context: CompactContext; readonly coders: Coders };
+}
+
 /**
  * Requests between our own, inside the pipe. The method is CoAP's code, everything else is the payload: one container
- * (`compact/container.ts`) that holds a CBOR sequence (RFC 8742):
+ * (`compact/container.ts`). In the plain form it holds a CBOR sequence (RFC 8742):
  *
  *     request  = target [body]        target = text string: path, then "?" and the query where there is one
  *     answer   = [body]
  *     body     = JSON value  /  byte string, media type
  *     media type = unsigned: CoAP Content-Format  /  text string
  *
- * An answer without body has no payload at all. The status is CoAP's code; where that does not tell it, and for
- * headers, the elective options of the plain door are used (`own_options.ts`). So is option 256 for an Authorization
- * header, which stays out of the container: it would be compressed beside text of the peer's choice.
+ * In the compact form see `compact_payload.ts`. An answer without body has no payload at all. The status is CoAP's code;
+ * where that does not tell it, and for headers, the elective options of the plain door are used (`own_options.ts`). So is
+ * option 256 for an Authorization header, which stays out of the container: it would be compressed beside text of the peer's
+ * choice.
  */
-export const pipeCodec: Codec = { encodeRequest, decodeRequest, encodeResponse, decodeResponse };
+export function pipeCodecFor({ writing, reading }: PipeForm): Codec {
+  const readingContext = reading?.context ?? {};
+  const coders = reading?.coders ?? NO_CODERS;
 
-function encodeRequest(request: ExchangeRequest): Result<CoapRequest> {
-  if (!isMethod(request.method)) return bad(`CoAP has no method ${request.method}`);
-  const target = joinTarget(request.path, request.query);
-  if (!isTarget(target) || request.path.includes('?'))
-    return bad('the path or query is not a URL, or too long');
-  const body = encodeBody(request.body);
-  if (body === undefined) return bad('the body is nested too deeply');
-  return ok({
-    code: METHODS[request.method],
-    options: request.authorization === undefined ? [] : [authorizationOption(request.authorization)],
-    payload: pack(concat(encodeJson(target), body)),
-  });
+  function encodeRequest(request: ExchangeRequest): Result<CoapRequest> {
+    if (!isMethod(request.method)) return bad(`CoAP has no method ${request.method}`);
+    const target = joinTarget(request.path, request.query);
+    if (!isTarget(target) || request.path.includes('?'))
+      return bad('the path or query is not a URL, or too long');
+    if (isTooDeep(request.body)) return bad('the body is nested too deeply');
+    return ok({
+      code: METHODS[request.method],
+      options: request.authorization === undefined ? [] : [authorizationOption(request.authorization)],
+      payload:
+        writing === undefined
+          ? pack(concat(encodeJson(target), encodeBody(request.body)))
+          : packCompact(encodeCompactParts(writing.context, request, request.body), writing.packing),
+    });
+  }
+
+  function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> {
+    const method = methodOf(coap.code);
+    if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
+    if (!isCompact(coap.payload)) return decodePlainRequest(coap, method);
+    const opened = unpackCompact(coap.payload, MAX_UNPACKED_BYTES, coders);
+    if (!opened.ok) return bad(notOpened(opened.problem));
+    const parts = decodeCompactRequest(opened.value, readingContext);
+    if (!parts.ok) return bad(parts.problem);
+    const { target, body } = parts.value;
+    if (!isTarget(joinTarget(target.path, target.query)) || target.path.includes('?'))
+      return bad(unreadable('it does not begin with a path'));
+    if (target.method !== method) return bad(unreadable('its method is another one than its code'));
+    return ok(requestOf(coap, method, target.path, target.query, body));
+  }
+
+  function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {
+    if (isTooDeep(response.body)) {
+      const error = new MatrixError(500, 'M_UNKNOWN', 'The answer is nested too deeply');
+      return encodeResponse({ status: 500, headers: {}, body: { kind: 'json', value: error.toJson() } }, to);
+    }
+    const head = encodeHead(response.status, response.headers, methodOf(to.code) ?? 'GET');
+    return { code: head.code, options: inOrder(head.options), payload: encodeAnswer(response.body) };
+  }
+
+  function encodeAnswer(body: Body | undefined): Uint8Array {
+    if (body === undefined) return NO_BYTES;
+    if (writing === undefined) return pack(encodeBody(body));
+    return packCompact(encodeCompactParts(writing.context, undefined, body), writing.packing);
+  }
+
+  function decodeResponse(coap: CoapResponse): Result<ExchangeResponse> {
+    const head = decodeHead(coap);
+    if (head === undefined) return bad('not an answer');
+    if (coap.payload.length === 0) return ok(head);
+    const body = decodeAnswer(coap.payload);
+    // A CoAP endpoint's own errors carry text for people; the status still counts.
+    if (!body.ok) return head.status >= 400 ? ok(head) : body;
+    return ok({ ...head, ...(body.value === undefined ? {} : { body: body.value }) });
+  }
+
+  function decodeAnswer(payload: Uint8Array): Result<Body | undefined> {
+    if (isCompact(payload)) {
+      const opened = unpackCompact(payload, MAX_UNPACKED_BYTES, coders);
+      return opened.ok ? decodeCompactAnswer(opened.value, readingContext) : bad(opened.problem.kind);
+    }
+    const opened = unpack(payload, MAX_UNPACKED_BYTES);
+    return opened.ok ? decodeBody(opened.value, 0) : bad(opened.problem.kind);
+  }
+
+  return { encodeRequest, decodeRequest, encodeResponse, decodeResponse };
 }
 
-function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> {
-  const method = methodOf(coap.code);
-  if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
+/** Writes the plain form. */
+export const pipeCodec: Codec = pipeCodecFor({});
+
+function decodePlainRequest(coap: CoapRequest, method: Method): Result<ExchangeRequest, MatrixError> {
   const opened = unpack(coap.payload, MAX_UNPACKED_BYTES);
-  if (!opened.ok) {
-    const tooLarge = opened.problem.kind === 'too large';
-    return bad(
-      tooLarge
-        ? new MatrixError(413, 'M_TOO_LARGE', 'The request is too large')
-        : unreadable(opened.problem.kind),
-    );
-  }
+  if (!opened.ok) return bad(notOpened(opened.problem));
   const target = decodeJsonAt(opened.value, 0);
   if (!target.ok) return bad(unreadable(target.problem));
   if (typeof target.value.value !== 'string' || !isTarget(target.value.value))
@@ -73,31 +149,12 @@ function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> 
   return ok(requestOf(coap, method, path, query, body.value));
 }
 
-function encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse {
-  const head = encodeHead(response.status, response.headers, methodOf(to.code) ?? 'GET');
-  const body = encodeBody(response.body);
-  if (body === undefined) {
-    const error = new MatrixError(500, 'M_UNKNOWN', 'The answer is nested too deeply');
-    return encodeResponse({ status: 500, headers: {}, body: { kind: 'json', value: error.toJson() } }, to);
-  }
-  return { code: head.code, options: inOrder(head.options), payload: body.length === 0 ? body : pack(body) };
-}
+const isTooDeep = (body: Body | undefined): boolean => body?.kind === 'json' && tooDeep(body.value);
 
-function decodeResponse(coap: CoapResponse): Result<ExchangeResponse> {
-  const head = decodeHead(coap);
-  if (head === undefined) return bad('not an answer');
-  if (coap.payload.length === 0) return ok(head);
-  const opened = unpack(coap.payload, MAX_UNPACKED_BYTES);
-  const body = opened.ok ? decodeBody(opened.value, 0) : bad(opened.problem.kind);
-  // A CoAP endpoint's own errors carry text for people; the status still counts.
-  if (!body.ok) return head.status >= 400 ? ok(head) : body;
-  return ok({ ...head, ...(body.value === undefined ? {} : { body: body.value }) });
-}
-
-/** The body's items; undefined where it is nested more deeply than they can say. */
-function encodeBody(body: Body | undefined): Uint8Array | undefined {
-  if (body === undefined) return new Uint8Array(0);
-  if (body.kind === 'json') return tooDeep(body.value) ? undefined : encodeJson(body.value);
+/** The body's items in the plain form. */
+function encodeBody(body: Body | undefined): Uint8Array {
+  if (body === undefined) return NO_BYTES;
+  if (body.kind === 'json') return encodeJson(body.value);
   return concat(encodeByteString(body.bytes), encodeJson(formatNumber(body.contentType) ?? body.contentType));
 }
 
@@ -118,6 +175,11 @@ function decodeBody(bytes: Uint8Array, at: number): Result<Body | undefined> {
   const contentType = typeof named === 'number' ? formatName(named) : named;
   if (typeof contentType !== 'string') return bad('no media type');
   return ok({ kind: 'bytes', contentType, bytes: content.value.value });
+}
+
+function notOpened({ kind }: ContainerProblem): MatrixError {
+  if (kind === 'too large') return new MatrixError(413, 'M_TOO_LARGE', 'The request is too large');
+  return kind === 'unknown history' ? missingHere(kind) : unreadable(kind);
 }
 
 const unreadable = (why: string): MatrixError =>

@@ -28,6 +28,7 @@ import {
   requestOf,
   TARGET,
 } from './own_options.ts';
+import { expandPath } from './path_enums.ts';
 import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
 import { isTarget, joinTarget, splitTarget } from './target.ts';
@@ -164,7 +165,7 @@ function parseJson(bytes: Uint8Array): Result<JsonValue> {
   }
 }
 
-/** Uri-Path and Uri-Query, or TARGET where a part is too long for them. */
+/** Uri-Path and Uri-Query, or TARGET where a part is too long for them or would be read as another path. */
 function targetOptions({ path, query }: ExchangeRequest): Result<Option[]> {
   const target = joinTarget(path, query);
   const segments = pathSegments(path);
@@ -177,7 +178,9 @@ function targetOptions({ path, query }: ExchangeRequest): Result<Option[]> {
     ...parts.map((part) => stringOption(OPTION.uriQuery, part)),
   ];
   const fits = options.every(({ value }) => value.length <= MAX_URI_OPTION_BYTES);
-  return ok(fits ? options : [stringOption(TARGET, target)]);
+  // What looks like a short path of MSC3079 and is none has to be said otherwise.
+  const isClear = expandPath(segments) === undefined;
+  return ok(fits && isClear ? options : [stringOption(TARGET, target)]);
 }
 
 /** RFC 7252, section 6.4, step 8: a path of a slash alone is no option at all. Undefined where the path is not one. */
@@ -224,7 +227,7 @@ function decodeTarget(options: readonly Option[]): readonly [path: string, query
 function decodePath(options: readonly Option[]): string | undefined {
   const segments = texts(options, OPTION.uriPath);
   if (segments === undefined || segments.some(isDotSegment)) return undefined;
-  return `/${segments.map(encodeURIComponent).join('/')}`;
+  return `/${(expandPath(segments) ?? segments).map(encodeURIComponent).join('/')}`;
 }
 
 function decodeQuery(options: readonly Option[]): string | undefined {

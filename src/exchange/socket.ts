@@ -10,6 +10,7 @@ import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import { messageOf } from '../pipe/peer_messages.ts';
+import { AgreedForms, OWN_DICTIONARIES } from './agreed_form.ts';
 import { AirtimeWatch } from './airtime_watch.ts';
 import { Driver } from './driver.ts';
 import { isEarlySend, mayBeEarly, TOO_EARLY } from './early_requests.ts';
@@ -75,15 +76,13 @@ interface Tag {
   readonly handshake: number | null;
 }
 
-const CODECS = { pipe: pipeCodec, plain: plainCodec } as const;
-
 /**
  * One datagram link with everything on it: pipes with other servers, CoAP inside them, and plain CoAP. Drives the pure
  * machines: hands them datagrams and the time, sends what they return through the pacer, and turns their events into
  * calls of the handler and settled promises.
  *
- *     link ─> first byte ─┬─> PipeEndpoint ─> CoapEndpoint ─> pipeCodec ──┐
- *                         └─────────────────> CoapEndpoint ─> plainCodec ─┴─> handler
+ *     link ─> first byte ─┬─> PipeEndpoint ─> CoapEndpoint ─> AgreedForms ┐
+ *                         └─────────────────> CoapEndpoint ─> plainCodec ─┴> handler
  */
 export class ExchangeSocket {
   readonly counters: ExchangeCounters;
@@ -98,6 +97,7 @@ export class ExchangeSocket {
   readonly #onRefused: ExchangeOptions['onRefused'];
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #pipe: PipeEndpoint;
+  readonly #forms = new AgreedForms((peer) => this.#pipe.agreed(peer));
   readonly #coap: Readonly<Record<Layer, CoapEndpoint>>;
   readonly #pacer: Pacer<Tag>;
   readonly #open = new OpenRequests();
@@ -121,6 +121,7 @@ export class ExchangeSocket {
     plain,
     store,
     network,
+    dictionaries = OWN_DICTIONARIES,
     timing,
     fits,
     limits,
@@ -152,7 +153,7 @@ export class ExchangeSocket {
       identity,
       acceptDevices,
       random,
-      capabilities: { mtu: profile.mtu, rate: profile.rate, earlyData: earlySends },
+      capabilities: { mtu: profile.mtu, rate: profile.rate, dictionaries, earlyData: earlySends },
       handshakeTiming: () => handshakeTiming,
       messageTimes: (peer) => messageTimesOf(timing?.pipe ?? this.#timings.of(peer)),
       ...(network === undefined ? {} : { network }),
@@ -214,6 +215,7 @@ export class ExchangeSocket {
       },
       ...{ established: 0, resumed: 0, restarts: 0, refused: 0, unreachable: 0 },
       ...{ requestsIn: 0, requestsOut: 0, responsesIn: 0, malformedIn: 0, earlyIn: 0, tooEarly: 0 },
+      written: this.#forms.written,
       inPipe: this.#coap.pipe.counters,
       plain: this.#coap.plain.counters,
       pipe: this.#pipe.statistics,
@@ -248,7 +250,8 @@ export class ExchangeSocket {
   }
 
   /**
-   * Sends a request through the pipe to a server and waits for its answer, of whatever status.
+   * Sends a request through the pipe to a server and waits for its answer, of whatever status. It is written for what is known
+   * of the peer now; to one that is met for the first time in the form that every peer reads.
    * @param address where the configuration or discovery says that the server is; the pipe may know a newer one
    * @throws ExchangeError where there is no answer
    */
@@ -266,36 +269,42 @@ export class ExchangeSocket {
       return Promise.reject(
         new ExchangeError('invalid', 'everybody can read what passes there, and this is not for everybody'),
       );
-    const encoded = pipeCodec.encodeRequest(request);
-    if (!encoded.ok) return Promise.reject(new ExchangeError('invalid', encoded.problem));
     return new Promise((resolve, reject) => {
       this.#driver.enter((now) => {
         if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
-        this.counters.requestsOut++;
         this.#pipe.setPeer(peer, address);
         const details = { ...how, deadline: now + timeoutMs };
-        const early = this.#earlySends && isEarlySend(request);
-        const begun = this.#coap.pipe.request(peer, encoded.value, { ...details, early }, now);
-        let handle = begun.handle;
+        let latest: number | undefined;
         const cancel = (): void =>
-          this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
+          this.#driver.enter((then) => {
+            if (latest !== undefined) this.#applyCoap('pipe', this.#coap.pipe.cancel(latest, then), then);
+          });
         const settle = <T>(how: (outcome: T) => void) => {
           return (outcome: T): void => {
             signal?.removeEventListener('abort', cancel);
             how(outcome);
           };
         };
-        const open = { peer, resolve: settle(resolve), reject: settle(reject) };
-        // Where it was too early: once more, on the session that has brought this answer.
-        const again = (then: Millis): void => {
-          const repeated = this.#coap.pipe.request(peer, encoded.value, details, then);
-          handle = repeated.handle;
-          this.#open.add(handle, open);
-          this.#applyCoap('pipe', repeated.step, then);
+        const ask = (then: Millis, early: boolean): void => {
+          const encoded = this.#forms.encodeRequest(peer, request);
+          if (!encoded.ok) {
+            settle(reject)(new ExchangeError('invalid', encoded.problem));
+            return;
+          }
+          const { handle, step } = this.#coap.pipe.request(peer, encoded.value, { ...details, early }, then);
+          latest = handle;
+          const answered = (response: ExchangeResponse): void => {
+            if (this.#forms.isMisread(peer, encoded.value, response)) ask(this.#driver.latest, false);
+            else settle(resolve)(response);
+          };
+          const open = { peer, resolve: answered, reject: settle(reject) };
+          // Where it was too early: once more, on the session that has brought this answer.
+          this.#open.add(handle, early ? { ...open, again: (at: Millis) => ask(at, false) } : open);
+          this.#applyCoap('pipe', step, then);
         };
-        this.#open.add(handle, early ? { ...open, again } : open);
+        this.counters.requestsOut++;
         signal?.addEventListener('abort', cancel, { once: true });
-        this.#applyCoap('pipe', begun.step, now);
+        ask(now, this.#earlySends && isEarlySend(request));
       });
     });
   }
@@ -500,11 +509,15 @@ export class ExchangeSocket {
   #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis, isEarly: boolean): void {
     this.counters.requestsIn++;
     const { exchange, request: coap, token } = event;
+    const request = (layer === 'pipe' ? pipeCodec : plainCodec).decodeRequest(coap);
     const respond = (response: ExchangeResponse, then: Millis): void => {
-      const encoded = CODECS[layer].encodeResponse(response, coap);
+      const asked = request.ok ? request.value : undefined;
+      const encoded =
+        layer === 'pipe'
+          ? this.#forms.encodeResponse(event.peer, response, coap, asked)
+          : plainCodec.encodeResponse(response, coap);
       this.#applyCoap(layer, this.#coap[layer].respond(exchange, encoded, then), then);
     };
-    const request = CODECS[layer].decodeRequest(coap);
     if (!request.ok) {
       this.counters.malformedIn++;
       respond(errorResponse(request.problem), now);

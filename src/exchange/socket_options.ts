@@ -11,6 +11,7 @@ import type { LocalIdentity } from '../pipe/identity.ts';
 import type { PipeLimits } from '../pipe/limits.ts';
 import type { NetworkConfig } from '../pipe/network.ts';
 import type { PipeStore } from '../pipe/resumption.ts';
+import type { FormCounters } from './agreed_form.ts';
 import type { LinkFits } from './link_timing.ts';
 import type { PlainPolicy } from './plain_policy.ts';
 import type { TrustPolicy } from './trust.ts';
@@ -50,6 +51,8 @@ export interface ExchangeOptions {
   readonly plain: PlainPolicy;
   /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
   readonly network?: NetworkConfig;
+  /** Ids of the dictionaries that it offers, best first; left out: all that it has. With none the plain form is written. */
+  readonly dictionaries?: readonly number[];
   /** Where sessions are kept, so that a restart goes on with them. Left out: they live in memory. */
   readonly store?: PipeStore;
   /** Instead of what the link's profile leads to. */
@@ -108,6 +111,8 @@ export interface ExchangeCounters {
   tooEarly: number;
   /** Requests that could not be decoded. */
   malformedIn: number;
+  /** To peers of the pipe. */
+  readonly written: Readonly<FormCounters>;
   readonly inPipe: Readonly<CoapCounters>;
   readonly plain: Readonly<CoapCounters>;
   readonly pipe: Readonly<PipeStatistics>;

@@ -6,6 +6,7 @@ import { systemClock } from '../base/time.ts';
 import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
 import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
+import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { Link } from '../link/link.ts';
 import { webSocketUpgrader } from '../link/websocket_server.ts';
 import type { Database } from '../storage/database.ts';
@@ -37,6 +38,8 @@ const FOLDER_MODE = 0o700;
 export interface OpenOptions {
   /** 32 bytes under which secrets are sealed in the database. */
   readonly sealKey?: Uint8Array | undefined;
+  /** Told of every datagram. */
+  readonly observer?: ((observation: ExchangeObservation) => void) | undefined;
   /** What comes between the server and its database or its links, for tests. */
   readonly decorate?: {
     readonly database: (database: Database) => Database;
@@ -51,7 +54,7 @@ export interface OpenOptions {
 export async function openServer(
   config: Config,
   log: Logger = serverLog(config),
-  { sealKey, decorate }: OpenOptions = {},
+  { sealKey, decorate, observer }: OpenOptions = {},
 ): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
   const opened: { close(): Promise<void> }[] = [];
@@ -80,6 +83,7 @@ export async function openServer(
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
+      ...(observer && { observer }),
     });
     opened.push({ close: () => homeserver.stop() });
     const webSocket = links?.webSocket;

@@ -2,6 +2,7 @@ import { generate, type Packet, parse } from 'coap-packet';
 import { systemClock } from '../../src/base/time.ts';
 import { decode, encode, type Message, NO_BYTES } from '../../src/coap/message.ts';
 import { OPTION, type Option, stringOption, uintOption } from '../../src/coap/options.ts';
+import { compareValues, valueTable } from './codec_values.ts';
 
 /** How many times faster than coap-packet each direction, and the mix of both, has to be. */
 const BUDGET = 2;
@@ -114,8 +115,14 @@ function nanoseconds(works: readonly (() => number)[]): number {
   return ((systemClock.monotonic() - start) * 1e6) / (PASSES_A_ROUND * works.length);
 }
 
+function milliseconds(work: () => void): number {
+  const start = systemClock.monotonic();
+  work();
+  return systemClock.monotonic() - start;
+}
+
 /**
- * Messages encoded and decoded a second, beside coap-packet (what node-coap uses).
+ * Messages encoded and decoded a second, beside coap-packet (what node-coap uses); and what compact values take, beside JSON.
  * @returns whether each direction and the mix of both keep the budget
  */
 export async function run({ json }: { readonly json: boolean }): Promise<boolean> {
@@ -137,9 +144,10 @@ export async function run({ json }: { readonly json: boolean }): Promise<boolean
       candidates.map((one) => compare(`${work} ${one.name}`, [[one.ours[work], one.theirs[work]]])),
     ),
   ];
+  const values = compareValues(milliseconds);
   const kept = judged.every(({ ratio }) => ratio >= BUDGET);
-  if (json) process.stdout.write(`${JSON.stringify({ budget: BUDGET, kept, judged, told, sink })}\n`);
-  else process.stdout.write(`${table([...judged, ...told])}\n${verdict(kept)}\n`);
+  if (json) process.stdout.write(`${JSON.stringify({ budget: BUDGET, kept, judged, told, values, sink })}\n`);
+  else process.stdout.write(`${table([...judged, ...told])}\n${verdict(kept)}\n\n${valueTable(values)}\n`);
   return kept;
 }
 

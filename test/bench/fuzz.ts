@@ -3,11 +3,14 @@ import { runInNewContext } from 'node:vm';
 import { seededRandom } from '../../src/base/random.ts';
 import { systemClock } from '../../src/base/time.ts';
 import { EndpointUnderFire } from '../coap/endpoint_under_fire.ts';
+import { ValuesUnderFire } from '../compact/values_under_fire.ts';
 import { SocketUnderFire } from '../exchange/socket_under_fire.ts';
 
 /** What the heap may have grown by between a tenth of the datagrams and all of them. */
 const MOST_GROWTH_BYTES = 4 * 2 ** 20;
 const STEPS = 10;
+/** For each value that goes through the codec, so many changed encodings are read. */
+const MUTATIONS_A_VALUE = 1 / 10;
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
@@ -22,7 +25,7 @@ const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
 
 /**
  * Shoots random and mutated datagrams, half of them at a CoAP endpoint and half through the link of a whole exchange
- * socket.
+ * socket; before that, as many values through the compact codec, and a tenth as many mutated encodings at it.
  * @returns whether memory has not grown; whatever else may happen is thrown
  */
 export async function run({
@@ -34,6 +37,10 @@ export async function run({
   readonly datagrams: number;
   readonly seed: number;
 }): Promise<boolean> {
+  const values = new ValuesUnderFire(seededRandom(seed + 2));
+  const begin = systemClock.monotonic();
+  for (let n = 0; n < datagrams; n++) values.shoot();
+  for (let n = 0; n < datagrams * MUTATIONS_A_VALUE; n++) values.mutate();
   const endpoint = new EndpointUnderFire(seededRandom(seed));
   const socket = new SocketUnderFire(seededRandom(seed + 1));
   const start = systemClock.monotonic();
@@ -42,6 +49,7 @@ export async function run({
     if (!json) process.stdout.write(`${line}\n`);
   };
   tell(`seed ${seed}`);
+  tell(`compact values: ${told(values.counts)}, ${((start - begin) / 1000).toFixed(1)} s`);
   for (let step = 1; step <= STEPS; step++) {
     const half = Math.ceil(datagrams / STEPS / 2);
     for (let n = 0; n < half; n++) endpoint.shoot();
@@ -59,7 +67,17 @@ export async function run({
   await socket.drain();
   const left = Object.values(endpoint.held).reduce((sum, count) => sum + count, 0);
   const kept = growth <= MOST_GROWTH_BYTES && left === 0 && drained.started === drained.ended;
-  const result = { kept, seed, heaps, growth, left, drained, served: socket.served, counters };
+  const result = {
+    kept,
+    seed,
+    heaps,
+    growth,
+    left,
+    drained,
+    served: socket.served,
+    counters,
+    values: values.counts,
+  };
   if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
   tell(`endpoint: ${told(counters)}`);
   tell(`socket: ${socket.served} served, ${told(socket.counters.plain)}`);

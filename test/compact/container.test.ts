@@ -2,12 +2,28 @@ import { createHash } from 'node:crypto';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { base64, base64url, concat, hex, utf8 } from '../../src/base/bytes.ts';
+import { base64, base64url, concat, fromHex, hex, utf8 } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { encodeJson } from '../../src/compact/cbor.ts';
-import { pack, unpack } from '../../src/compact/container.ts';
+import {
+  type Coder,
+  type Coders,
+  isCompact,
+  type LearntCoder,
+  MAX_FREE_BYTES,
+  MAX_RATIO,
+  NO_CODERS,
+  pack,
+  packCompact,
+  unpack,
+  unpackCompact,
+} from '../../src/compact/container.ts';
+import { contextClassOf } from '../../src/compact/context_class.ts';
 import { DICTIONARIES } from '../../src/compact/dictionary.ts';
 import { deflate, inflate } from '../../src/compact/flate.ts';
+import { encodeCompact } from '../../src/compact/value.ts';
+import { CompactReader } from '../../src/compact/value_reader.ts';
+import { CompactWriter } from '../../src/compact/value_writer.ts';
 
 const DICTIONARY = DICTIONARIES[1];
 const LIMIT = 100_000;
@@ -18,6 +34,13 @@ describe('the preset dictionary', () => {
       '892e20ae4bcbd677c78fd1c40477bb5de8b26504e25e52509214c46658edeb35',
     );
     expect(DICTIONARY.length).toBeLessThan(32 * 1024);
+  });
+
+  test('2 has the bytes that it has always had', () => {
+    expect(createHash('sha256').update(DICTIONARIES[2]).digest('hex')).toBe(
+      '7db277806d269acac34ad459009e66475db2df1d9f56cd68d416cb181af79b04',
+    );
+    expect(DICTIONARIES[2].length).toBeLessThan(32 * 1024);
   });
 });
 
@@ -145,5 +168,191 @@ describe('a container', () => {
     });
     const incompressible = 5 * 32 + 64;
     expect(pack(bytes).length).toBeLessThan(incompressible + 160);
+  });
+});
+
+/** Stands for the mixer: a list of contents, of which it tells the place. */
+class ListCoder implements Coder {
+  readonly id: number;
+  readonly generation: number;
+  readonly #contents: readonly string[];
+
+  constructor(id: number, contents: readonly string[], generation = 0) {
+    this.id = id;
+    this.generation = generation;
+    this.#contents = contents;
+  }
+
+  encode(bytes: Uint8Array): Uint8Array | undefined {
+    const place = this.#contents.indexOf(hex(bytes));
+    return place < 0 ? undefined : Uint8Array.of(place);
+  }
+
+  decode(bytes: Uint8Array, maxBytes: number): ReturnType<Coder['decode']> {
+    const content = fromHex(this.#contents[bytes[0] ?? -1] ?? 'none');
+    if (content === undefined) return { ok: false, problem: 'none' };
+    return content.length > maxBytes ? { ok: false, problem: 'too large' } : { ok: true, value: content };
+  }
+}
+
+describe('a compact container', () => {
+  const content = encodeCompact({ msgtype: 'm.text', body: 'Good morning, how are you today?' });
+  const primed = new ListCoder(5, [hex(content)]);
+  const far = new ListCoder(200, [hex(content)]);
+  const learnt: LearntCoder = new ListCoder(5, [hex(utf8('again'))], 259);
+  const plain = (bytes: Uint8Array) => ({ bytes, blobs: [] });
+  const coders: Coders = {
+    coder: (id) => [primed, far].find((one) => one.id === id),
+    learnt: (id, generation) => (id === 5 && generation === 3 ? learnt : undefined),
+  };
+  const problem = (bytes: readonly number[], max = LIMIT): unknown => {
+    const result = unpackCompact(Uint8Array.from(bytes), max, coders);
+    return result.ok ? 'accepted' : result.problem.kind;
+  };
+
+  test('comes back as it was, whatever it was packed with, and costs at most one byte more', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 2000 }), fc.boolean(), (bytes, nothing) => {
+        const packed = packCompact(
+          plain(bytes),
+          nothing ? { kind: 'nothing' } : { kind: 'static', coder: primed },
+        );
+        expect(isCompact(packed)).toBe(true);
+        expect(packed.length).toBeLessThanOrEqual(bytes.length + 1);
+        expect(unpackCompact(packed, LIMIT, coders)).toStrictEqual({
+          ok: true,
+          value: { bytes, blobs: undefined },
+        });
+        expect(unpack(packed, LIMIT)).toMatchObject({ ok: false, problem: { kind: 'unknown format' } });
+      }),
+      { seed: 1, numRuns: 200 },
+    );
+  });
+
+  test('is in whatever is shortest, and says in what', () => {
+    const again = utf8('again');
+    expect(hex(packCompact(plain(content), { kind: 'static', coder: primed }))).toBe('c500');
+    expect(hex(packCompact(plain(content), { kind: 'static', coder: far }))).toBe('c0c800');
+    expect(hex(packCompact(plain(again), { kind: 'static', coder: primed }))).toBe(`82${hex(again)}`);
+    expect(hex(packCompact(plain(again), { kind: 'history', coder: primed, learnt }))).toBe('e50300');
+    const event = encodeCompact({ type: 'm.room.member', content: { membership: 'join' }, signatures: {} });
+    const long = concat(event, event, event);
+    const deflated = packCompact(plain(long), { kind: 'static' });
+    expect(deflated[0]).toBe(0xa2);
+    for (const packed of [
+      deflated,
+      Uint8Array.of(0xc5, 0),
+      Uint8Array.of(0xc0, 200, 0),
+      Uint8Array.of(0xe5, 3, 0),
+    ])
+      expect(unpackCompact(packed, LIMIT, coders)).toMatchObject({ ok: true });
+  });
+
+  test('has hashes, keys and signatures apart, where that is shorter, and gives them back in their order', () => {
+    const random = seededRandom(2);
+    const values = fc.array(
+      fc.oneof(
+        fc.constantFrom(1, 2, 3).map((n) => base64(random.bytes(32 * n))),
+        fc.constantFrom(1, 2).map((n) => `$${base64url(random.bytes(32 * n))}`),
+        fc.constantFrom('m.room.message', 'hello', 'signatures signatures'),
+      ),
+      { maxLength: 12 },
+    );
+    let apart = 0;
+    fc.assert(
+      fc.property(values, (value) => {
+        const writer = new CompactWriter({});
+        writer.value(value);
+        const packed = packCompact(writer.content(), { kind: 'static' });
+        const opened = unpackCompact(packed, LIMIT);
+        if (!opened.ok) throw new Error(opened.problem.kind);
+        if (opened.value.blobs !== undefined) apart++;
+        const reader = new CompactReader(opened.value.bytes, 0, {}, opened.value.blobs);
+        expect(reader.value()).toEqual(value);
+        expect(reader.atEnd).toBe(true);
+      }),
+      { seed: 3, numRuns: 150 },
+    );
+    expect(apart).toBeGreaterThan(20);
+    // One blob too many is not overlooked, and one too few is not read.
+    const writer = new CompactWriter({});
+    writer.value(Array.from({ length: 5 }, () => base64(random.bytes(32))));
+    const { bytes, blobs } = writer.content();
+    const all = concat(...blobs.map(([start, end]) => bytes.subarray(start, end)));
+    const rest = Uint8Array.of(0x85, 0xc6, 0xc6, 0xc6, 0xc6, 0xc6);
+    const over = new CompactReader(rest, 0, {}, concat(all, Uint8Array.of(1)));
+    expect([over.value() !== undefined, over.atEnd]).toEqual([true, false]);
+    const under = new CompactReader(rest, 0, {}, all.subarray(1));
+    expect([under.value(), under.problem]).toEqual([undefined, 'truncated']);
+  });
+
+  test('of a secret is not compressed', () => {
+    const secret = utf8('password password password password password');
+    expect(packCompact(plain(secret), { kind: 'nothing' })).toEqual(concat(Uint8Array.of(0x82), secret));
+  });
+
+  test.each([
+    [[], 'empty'],
+    [[0x01, 0], 'unknown format'],
+    [[0x80], 'malformed'],
+    [[0x80, 77], 'unknown format'],
+    [[0x81], 'unknown format'],
+    [[0x83, 0], 'unknown format'],
+    [[0x92], 'malformed'],
+    [[0x92, 2, 0], 'malformed'],
+    [[0x92, 0x80, 0x80, 0x80, 0x80, 0x80, 0], 'malformed'],
+    [[0x92, 0, 1], 'accepted'],
+    [[0xa2, 0xff, 0xff], 'malformed'],
+    [[0xc6, 0], 'unknown format'],
+    [[0xc5, 9], 'malformed'],
+    [[0xe5], 'malformed'],
+    [[0xe5, 4, 0], 'unknown history'],
+  ])('%j is refused: %s', (bytes, expected) => {
+    expect(problem(bytes)).toBe(expected);
+  });
+
+  test('is bounded in every form', () => {
+    expect(problem([0x82, 1, 2, 3], 2)).toBe('too large');
+    expect(problem([0xc5, 0], 10)).toBe('too large');
+    const long = new Uint8Array(MAX_FREE_BYTES + 1);
+    // Half a kilobyte could stand for 64 KiB and one byte of zeros, but a reader would not believe it.
+    const bomb = concat(Uint8Array.of(0xa2), deflate(long, DICTIONARIES[2]));
+    expect(bomb.length * MAX_RATIO).toBeLessThan(long.length);
+    expect(unpackCompact(bomb, 10 * LIMIT, coders)).toMatchObject({
+      ok: false,
+      problem: { kind: 'too large' },
+    });
+    const packed = packCompact(plain(long), { kind: 'static' });
+    expect(packed.length).toBe(long.length + 1);
+    expect(unpackCompact(packed, LIMIT, NO_CODERS)).toMatchObject({ ok: true });
+  });
+});
+
+describe('what a request may be packed with', () => {
+  const room = '/_matrix/client/v3/rooms/!a%3Ab';
+  test.each([
+    ['POST', '/_matrix/client/v3/login', 'nothing'],
+    ['POST', '/_matrix/client/r0/login', 'nothing'],
+    ['POST', '/_matrix/client/v3/refresh', 'nothing'],
+    ['POST', '/_matrix/client/v3/register', 'nothing'],
+    ['POST', '/_matrix/client/v3/account/password', 'nothing'],
+    ['POST', '/_matrix/client/v3/keys/device_signing/upload', 'nothing'],
+    ['POST', '/_matrix/client/v3/user/%40a%3Ab/openid/request_token', 'nothing'],
+    ['DELETE', '/_matrix/client/v3/devices/X', 'nothing'],
+    ['GET', '/_matrix/federation/v1/openid/userinfo', 'nothing'],
+    ['GET', '/_matrix/client/v3/something/new', 'nothing'],
+    ['PUT', '/_matrix/client/v3/user/%40a%3Ab/account_data/m.direct', 'static'],
+    ['PUT', '/_matrix/client/v3/sendToDevice/m.room.encrypted/1', 'static'],
+    ['POST', '/_matrix/client/v3/keys/upload', 'static'],
+    ['GET', '/_matrix/client/v3/sync', 'static'],
+    ['PUT', '/_matrix/federation/v1/send/1', 'static'],
+    ['PUT', `${room}/typing/%40a%3Ab`, 'static'],
+    ['PUT', `${room}/send/m.room.message/1`, 'history'],
+    ['GET', `${room}/messages`, 'history'],
+    ['GET', '/_matrix/client/v3/rooms/%zz/messages', 'nothing'],
+  ])('%s %s: %s', (method, path, kind) => {
+    const found = contextClassOf({ method, path, query: '' });
+    expect(found.kind).toBe(kind);
+    if (found.kind === 'history') expect(found.roomId).toBe('!a:b');
   });
 });

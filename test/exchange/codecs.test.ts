@@ -1,17 +1,21 @@
+import { existsSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { concat, fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import { OPTION, type Option, stringOption, uintOption } from '../../src/coap/options.ts';
 import { decodeJson, encodeByteString, encodeJson } from '../../src/compact/cbor.ts';
-import { pack } from '../../src/compact/container.ts';
-import { MAX_UNPACKED_BYTES, pipeCodec } from '../../src/exchange/pipe_codec.ts';
+import { NO_CODERS, pack, packCompact } from '../../src/compact/container.ts';
+import { HandleReader, HandleWriter } from '../../src/compact/handles.ts';
+import { MAX_UNPACKED_BYTES, pipeCodec, pipeCodecFor } from '../../src/exchange/pipe_codec.ts';
 import { plainCodec } from '../../src/exchange/plain_codec.ts';
 import type { Body, ExchangeRequest } from '../../src/exchange/request.ts';
 import { MAX_TARGET_LENGTH } from '../../src/exchange/target.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 import { requests, responses } from './generators.ts';
 
-const CODECS = { plain: plainCodec, pipe: pipeCodec };
+const compactCodec = pipeCodecFor({ writing: { context: {}, packing: { kind: 'static' } } });
+const CODECS = { plain: plainCodec, pipe: pipeCodec, compact: compactCodec };
+const MSC3079 = new URL('../../../shared/reference/msc3079-v1.json', import.meta.url);
 const GET = { code: 1, options: [], payload: new Uint8Array(0) };
 const NO_BYTES = new Uint8Array(0);
 
@@ -80,6 +84,7 @@ describe.each(Object.entries(CODECS))('the %s codec', (name, codec) => {
     const payload = fc.oneof(
       fc.uint8Array({ maxLength: 60 }),
       fc.uint8Array({ maxLength: 60 }).map((bytes) => pack(concat(encodeJson('/x'), bytes))),
+      fc.uint8Array({ maxLength: 60 }).map((bytes) => concat(Uint8Array.of(0x82), bytes)),
     );
     let accepted = 0;
     fc.assert(
@@ -124,14 +129,14 @@ describe.each(Object.entries(CODECS))('the %s codec', (name, codec) => {
       codec.encodeRequest({ method: 'GET', path: '/a', query: '', authorization: 'Bearer secret' }),
     );
     expect(coap.options.filter(({ number }) => number === 256)).toEqual([stringOption(256, 'secret')]);
-    expect(name === 'pipe' ? coap.payload.length : 0).toBeLessThan(8);
+    expect(name === 'plain' ? 0 : coap.payload.length).toBeLessThan(8);
   });
 
   test('takes no header that would begin another header', () => {
     const options = [stringOption(65008, '/a\r\nset-cookie: x'), stringOption(65016, 'ok\u0000')];
     expect(mustBeOk(codec.decodeResponse({ code: 69, options, payload: NO_BYTES })).headers).toEqual({});
     const split = [stringOption(256, 'a\r\nb: c')];
-    const target = { plain: NO_BYTES, pipe: pack(encodeJson('/')) }[name as 'plain' | 'pipe'];
+    const target = name === 'plain' ? NO_BYTES : pack(encodeJson('/'));
     expect(mustBeOk(codec.decodeRequest({ code: 1, options: split, payload: target }))).toEqual({
       method: 'GET',
       path: '/',
@@ -166,6 +171,45 @@ describe('plain CoAP', () => {
     const coap = mustBeOk(plainCodec.encodeRequest({ method: 'GET', path: '/', query: 'q=a+b%2B' }));
     expect(coap.options).toEqual([stringOption(OPTION.uriQuery, 'q=a b+')]);
   });
+
+  test.each([
+    ['/0', '/_matrix/client/versions'],
+    ['/7', '/_matrix/client/v3/sync'],
+    ['/9/!a:b/m.room.message/1', '/_matrix/client/v3/rooms/!a%3Ab/send/m.room.message/1'],
+    ['/8/!a:b/m.room.name', '/_matrix/client/v3/rooms/!a%3Ab/state/m.room.name/'],
+    ['/n', '/_matrix/client/v3/pushrules/'],
+    ['/u/!a:b/$c', '/_matrix/client/v3/rooms/!a%3Ab/report/%24c'],
+    ['/u/!a:b/$c/d', '/u/!a%3Ab/%24c/d'],
+    ['/u/!a:b', '/u/!a%3Ab'],
+    ['/v', '/v'],
+  ])('reads the short path %s of MSC3079 as %s', (short, long) => {
+    const segments = short.slice(1).split('/');
+    const request = mustBeOk(plainCodec.decodeRequest({ ...GET, options: path(...segments) }));
+    expect(request.path).toBe(long);
+  });
+
+  test('says a path that only looks like a short one in a way that is read as it is', () => {
+    const request = { method: 'GET', path: '/9/a/b/c', query: 'd=e' };
+    const coap = mustBeOk(plainCodec.encodeRequest(request));
+    expect(coap.options.map(({ number }) => number)).toEqual([65003]);
+    expect(mustBeOk(plainCodec.decodeRequest(coap))).toEqual(request);
+  });
+
+  test.skipIf(!existsSync(MSC3079))(
+    'reads every short path of MSC3079 (needs the reference files beside the project)',
+    () => {
+      const { coap_path_enums: enums } = JSON.parse(readFileSync(MSC3079, 'utf8')) as {
+        coap_path_enums: Record<string, string>;
+      };
+      expect(Object.keys(enums)).toHaveLength(57);
+      for (const [short, template] of Object.entries(enums)) {
+        const names = template.match(/\{\w+\}/g) ?? [];
+        const long = template.replace('/r0/', '/v3/').replaceAll(/\{\w+\}/g, 'x');
+        const options = path(short, ...names.map(() => 'x'));
+        expect(mustBeOk(plainCodec.decodeRequest({ ...GET, options })).path).toBe(long);
+      }
+    },
+  );
 
   test.each(['.', '..'])('refuses the segment %s', (segment) => {
     expect(plainCodec.decodeRequest({ ...GET, options: path('a', segment) })).toMatchObject({
@@ -359,6 +403,125 @@ describe('the pipe codec', () => {
     const bomb = pack(new Uint8Array(MAX_UNPACKED_BYTES + 1));
     expect(bomb.length).toBeLessThan(10_000);
     expect(request(bomb)).toMatchObject({ ok: false, problem: { status: 413, errcode: 'M_TOO_LARGE' } });
+  });
+});
+
+describe('the compact form of the pipe codec', () => {
+  const ROOM = '!wJsZMdPUdWbCJMRxHo:a.example';
+  const message: ExchangeRequest = {
+    method: 'PUT',
+    path: `/_matrix/client/v3/rooms/${encodeURIComponent(ROOM)}/send/m.room.message/7`,
+    query: '',
+    body: { kind: 'json', value: { msgtype: 'm.text', body: 'Hello World' } },
+  };
+  const eventId = '$aHpt0OlHvpPvGRbJeSvrfr4cKVJnFVFf6KHQPHqE0Mg';
+  const answer = { status: 200, headers: {}, body: { kind: 'json', value: { event_id: eventId } } as Body };
+
+  /** Two ends of a session, whose messages are numbered from both. */
+  function session() {
+    const writer = new HandleWriter();
+    const reader = new HandleReader(1, -1);
+    let number = 0;
+    return {
+      /** Sends a request, and has its arrival acknowledged. */
+      exchange(request: ExchangeRequest): number {
+        const writing = {
+          context: { handles: writer.message(number) },
+          packing: { kind: 'static' },
+        } as const;
+        const handles = reader.message({ generation: 1, number })!;
+        const reading = { context: { handles }, coders: NO_CODERS };
+        const coap = mustBeOk(pipeCodecFor({ writing }).encodeRequest(request));
+        expect(mustBeOk(pipeCodecFor({ reading }).decodeRequest(coap))).toEqual(request);
+        handles.commit();
+        writer.acknowledged(number++);
+        return coap.payload.length;
+      },
+    };
+  }
+
+  test('takes six bytes and the text for a message to a known room (W1: without the mixer)', () => {
+    const { exchange } = session();
+    const first = exchange(message);
+    expect(exchange(message)).toBe(17);
+    expect(first).toBe(45);
+    const coap = mustBeOk(pipeCodec.encodeRequest(message));
+    expect(coap.payload.length).toBe(56);
+    expect(compactCodec.encodeResponse(answer, coap).payload.length).toBe(36);
+    expect(pipeCodec.encodeResponse(answer, coap).payload.length).toBe(48);
+  });
+
+  test('takes so many bytes for these', () => {
+    const { exchange } = session();
+    exchange(message);
+    const put = (path: string, value: JsonValue): ExchangeRequest => ({
+      method: 'PUT',
+      path: `/_matrix/client/v3/rooms/${encodeURIComponent(ROOM)}/${path}`,
+      query: '',
+      body: { kind: 'json', value },
+    });
+    const sizes = [
+      exchange({ method: 'GET', path: '/_matrix/client/v3/sync', query: 'since=s1_4711&timeout=30000' }),
+      exchange(put('typing/%40alice%3Aa.example', { typing: true, timeout: 30000 })),
+      exchange(put('typing/%40alice%3Aa.example', { typing: true, timeout: 30000 })),
+      exchange(put(`redact/${encodeURIComponent(eventId)}/8`, {})),
+      exchange(
+        put('send/m.reaction/9', {
+          'm.relates_to': { rel_type: 'm.annotation', event_id: eventId, key: '👍' },
+        }),
+      ),
+    ];
+    expect(sizes).toEqual([14, 23, 13, 38, 48]);
+  });
+
+  test('has the bytes that its documentation says', () => {
+    const { exchange } = session();
+    exchange(message);
+    const image: Body = { kind: 'bytes', contentType: 'image/png', bytes: Uint8Array.of(1, 2) };
+    const packing = { kind: 'nothing' } as const;
+    const codec = pipeCodecFor({ writing: { context: {}, packing } });
+    expect(codec.encodeResponse({ status: 200, headers: {}, body: image }, GET).payload).toEqual(
+      Uint8Array.of(0x82, 0xff, 23, 1, 2),
+    );
+    expect(codec.encodeResponse({ status: 200, headers: {} }, GET).payload).toEqual(NO_BYTES);
+    expect(
+      mustBeOk(codec.encodeRequest({ method: 'GET', path: '/_matrix/client/versions', query: '' })).payload,
+    ).toHaveLength(2);
+  });
+
+  test('tells a peer that names what is not known here to say it in full', () => {
+    const writer = new HandleWriter();
+    writer.message(0).write('room', ROOM);
+    writer.acknowledged(0);
+    const writing = { context: { handles: writer.message(1) }, packing: { kind: 'static' } } as const;
+    const coap = mustBeOk(pipeCodecFor({ writing }).encodeRequest(message));
+    const handles = new HandleReader(1, -1).message({ generation: 1, number: 1 })!;
+    expect(
+      pipeCodecFor({ reading: { context: { handles }, coders: NO_CODERS } }).decodeRequest(coap),
+    ).toMatchObject({
+      ok: false,
+      problem: { status: 422, errcode: 'ORG_RAVINE_UNKNOWN_HANDLE' },
+    });
+    expect(handles.missing).toEqual({ kind: 'unknown handle' });
+    // Whoever reads without handles knows none either.
+    expect(pipeCodec.decodeRequest(coap)).toMatchObject({ ok: false, problem: { status: 422 } });
+  });
+
+  test.each([
+    ['no target', []],
+    ['a method that is not its code', [0x00, 0x61, 0x61, 0x07]],
+    ['a path with a space', [0xff, 0x00, 0x62, 0x2f, 0x20]],
+    ['a path with a question mark', [0xff, 0x00, 0x63, 0x2f, 0x61, 0x3f]],
+    ['no path', [0xff, 0x00, 0x61, 0x61]],
+    ['two bodies', [0xff, 0x00, 0x61, 0x2f, 0xa0, 0xa0]],
+    ['bytes without a media type', [0xff, 0x00, 0x61, 0x2f, 0xff]],
+    ['bytes with a strange media type', [0xff, 0x00, 0x61, 0x2f, 0xff, 0x19, 0x27, 0x0f]],
+  ])('answers %s with 400', (_, bytes) => {
+    const payload = packCompact({ bytes: Uint8Array.from(bytes), blobs: [] }, { kind: 'nothing' });
+    expect(compactCodec.decodeRequest({ code: 1, options: [], payload })).toMatchObject({
+      ok: false,
+      problem: { status: 400, errcode: 'M_NOT_JSON' },
+    });
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import { type Delivery, rfc7252Timing } from '../../src/coap/timing.ts';
-import { pipeCodec } from '../../src/exchange/pipe_codec.ts';
+import { AgreedForms, OWN_DICTIONARIES } from '../../src/exchange/agreed_form.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
 import type { Conditions } from '../../src/link/simulated.ts';
 import type { PipeStore } from '../../src/pipe/resumption.ts';
@@ -126,7 +126,10 @@ describe('a lone request and its answer', () => {
     expect([request?.label, answer?.label]).toEqual(['data CON PUT', 'data ACK 2.04']);
     expect(answer!.bytes).toBe(3 + 1 + 16);
     const { bytes } = a.observed.findLast(({ label }) => label === 'data CON PUT')!;
-    const packed = pipeCodec.encodeRequest(put('x'));
+    const packed = new AgreedForms(() => ({ dictionaries: OWN_DICTIONARIES })).encodeRequest(
+      b.name,
+      put('x'),
+    );
     if (!packed.ok) throw new Error(packed.problem);
     expect(bytes.length).toBe(3 + 1 + 1 + packed.value.payload.length + 16);
   });

@@ -83,7 +83,7 @@ export const forTerminal = (text: string): string =>
   );
 
 /** The same in one line, so that nobody can put lines of his own among ours. */
-const forLine = (text: string): string =>
+export const forLine = (text: string): string =>
   forTerminal(text).replaceAll('\n', '\\u000a').replaceAll('\t', '\\u0009');
 
 export interface Rendered {
@@ -159,13 +159,15 @@ function describeOptions(options: readonly Option[]): string[] {
   return texts;
 }
 
-const labelOf = (number: number): string => {
+/** The name of an option, as people read it. */
+export const labelOf = (number: number): string => {
   if (number === ACCESS_TOKEN) return 'access token';
   const name = optionName(number);
   return name === String(number) ? `option ${name}` : name;
 };
 
-function optionText(option: Option): string {
+/** The value of an option, as people read it; an access token is not shown. */
+export function optionText(option: Option): string {
   const { number, value } = option;
   if (number === ACCESS_TOKEN) return `(${value.length} B, not shown)`;
   if (TEXT_OPTIONS.has(number)) return fromUtf8(value) ?? `0x${hex(value)}`;

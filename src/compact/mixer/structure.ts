@@ -1,0 +1,179 @@
+import { FORM, HANDLE_KINDS } from '../forms.ts';
+
+// The numbers of RFC 8949, section 3.
+const TEXT = 3;
+const ARRAY = 4;
+const MAP = 5;
+const TAG = 6;
+const ONE_BYTE_ARGUMENT = 24;
+const EIGHT_BYTE_ARGUMENT = 27;
+
+// Ours.
+/** Arrays and maps inside each other that are followed; what is deeper counts as single items. */
+const MAX_DEPTH = 16;
+/** Longer strings and arrays than a message can hold are no strings and arrays. */
+const MAX_ITEMS = 4096;
+
+/** What the next byte is: where an item begins, a byte of the item's argument, a byte of a text. */
+export type Place = 'head' | 'argument' | 'text';
+
+/** Of a form: numbers of seven bits a byte, and items, that follow its head. Its bytes, if any, are not in the message. */
+interface Parts {
+  readonly varints: number;
+  readonly items: number;
+}
+const NO_PARTS: Parts = { varints: 0, items: 0 };
+const PARTS: ReadonlyMap<number, Parts> = new Map([
+  [FORM.user, { varints: 0, items: 2 }],
+  [FORM.room, { varints: 0, items: 2 }],
+  [FORM.alias, { varints: 0, items: 2 }],
+  [FORM.oldEvent, { varints: 0, items: 2 }],
+  [FORM.base64url, { varints: 1, items: 0 }],
+  [FORM.mxc, { varints: 0, items: 2 }],
+  [FORM.time, { varints: 1, items: 0 }],
+  [FORM.decimal, { varints: 1, items: 0 }],
+  [FORM.prefix, { varints: 1, items: 1 }],
+  [FORM.again, { varints: 1, items: 0 }],
+  [FORM.introduce, { varints: 1, items: 1 }],
+  ...HANDLE_KINDS.map((_, kind) => [FORM.handle + kind, { varints: 1, items: 0 }] as const),
+  [FORM.pending, { varints: 2, items: 0 }],
+  [FORM.transaction, { varints: 2, items: 0 }],
+  [FORM.message, { varints: 0, items: 1 }],
+]);
+
+/**
+ * Follows a compact content (`compact/value.ts`; a sequence of values without their blobs) byte by byte, so that a byte can
+ * be predicted from where it stands. It takes any bytes: what is no such content counts as items of one byte.
+ */
+export class Structure {
+  place: Place = 'head';
+  /** Bytes of the text that are still to come; 0 elsewhere. */
+  remaining = 0;
+  depth = 0;
+  /** The argument of the item so far, and how many bytes of it are to come; 0 where it is a varint. */
+  #argument = 0;
+  #argumentLeft = 0;
+  /** Varints and items of the form that are still to come. */
+  #varintsLeft = 0;
+  #itemsAfter = 0;
+  #major = 0;
+  readonly #itemsLeft = new Int32Array(MAX_DEPTH);
+  readonly #isMap = new Uint8Array(MAX_DEPTH);
+  readonly #key = new Int32Array(MAX_DEPTH + 1);
+  /** A hash of the item that is being read. */
+  #item = 0;
+
+  reset(): void {
+    this.place = 'head';
+    this.remaining = 0;
+    this.depth = 0;
+    this.#key[0] = 0;
+    this.#item = 0;
+  }
+
+  /** Whether a message may end here: no item is open. */
+  get complete(): boolean {
+    return this.place === 'head' && this.depth === 0;
+  }
+
+  /** A hash of the key whose value is being read; outside maps, of the route and the item's place after it. */
+  get key(): number {
+    return this.#key[this.depth]!;
+  }
+
+  /** Whether the item being read is a key of a map. */
+  get isKey(): boolean {
+    const top = this.depth - 1;
+    return top >= 0 && this.#isMap[top] === 1 && (this.#itemsLeft[top]! & 1) === 0;
+  }
+
+  /** Takes the first byte of a request: the number of its route. */
+  route(number: number): void {
+    this.#key[0] = Math.imul(number + 1, 0x2c1b_3c6d);
+  }
+
+  advance(byte: number): void {
+    this.#item = Math.imul(this.#item ^ byte, 0x2c1b_3c6d) + 1;
+    if (this.place === 'head') this.#head(byte);
+    else if (this.place === 'argument') this.#argumentByte(byte);
+    else if (--this.remaining === 0) this.#itemDone();
+  }
+
+  #head(byte: number): void {
+    const size = byte & 0x1f;
+    this.#major = byte >> 5;
+    this.#argument = size;
+    if (this.#major === TAG && size < ONE_BYTE_ARGUMENT) {
+      const { varints, items } = PARTS.get(size) ?? NO_PARTS;
+      this.#argumentLeft = 0;
+      this.#varintsLeft = varints;
+      this.#itemsAfter = items;
+      this.#formGoesOn();
+    } else if (size < ONE_BYTE_ARGUMENT || size > EIGHT_BYTE_ARGUMENT) {
+      this.#headDone(size < ONE_BYTE_ARGUMENT);
+    } else {
+      this.place = 'argument';
+      this.#argument = 0;
+      this.#argumentLeft = 1 << (size - ONE_BYTE_ARGUMENT);
+    }
+  }
+
+  #argumentByte(byte: number): void {
+    if (this.#argumentLeft === 0) {
+      if (byte < 0x80) {
+        this.#varintsLeft--;
+        this.#formGoesOn();
+      }
+      return;
+    }
+    this.#argument = this.#argument > MAX_ITEMS ? this.#argument : this.#argument * 256 + byte;
+    if (--this.#argumentLeft === 0) this.#headDone(this.#argument <= MAX_ITEMS);
+  }
+
+  /** What of a form follows next: a varint, or its items, or the next item. */
+  #formGoesOn(): void {
+    if (this.#varintsLeft > 0) this.place = 'argument';
+    else {
+      this.place = 'head';
+      this.#open(this.#itemsAfter, 0);
+    }
+  }
+
+  /** The head of an item is complete: what follows is its text, the items in it, or the next item. */
+  #headDone(sane: boolean): void {
+    const count = sane ? this.#argument : 0;
+    this.place = 'head';
+    if (this.#major === TEXT && count > 0) {
+      this.place = 'text';
+      this.remaining = count;
+    } else if (this.#major === MAP) this.#open(2 * count, 1);
+    else this.#open(this.#major === ARRAY ? count : 0, 0);
+  }
+
+  /** The item has so many items in it; none: it is complete. */
+  #open(items: number, isMap: 0 | 1): void {
+    if (items === 0 || this.depth === MAX_DEPTH) {
+      this.#itemDone();
+      return;
+    }
+    this.#itemsLeft[this.depth] = items;
+    this.#isMap[this.depth] = isMap;
+    this.depth++;
+    this.#key[this.depth] = this.#key[this.depth - 1]!;
+    this.#item = 0;
+  }
+
+  #itemDone(): void {
+    this.place = 'head';
+    this.remaining = 0;
+    while (this.depth > 0) {
+      const top = this.depth - 1;
+      if (this.isKey) this.#key[this.depth] = this.#item;
+      this.#item = 0;
+      if (--this.#itemsLeft[top]! > 0) return;
+      this.depth--;
+    }
+    this.#key[0]!++;
+    this.#item = 0;
+  }
+}

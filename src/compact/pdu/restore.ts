@@ -1,0 +1,209 @@
+import { equal, fromUtf8 } from '../../base/bytes.ts';
+import { bad, ok, type Result } from '../../base/result.ts';
+import { canonicalJson } from '../../matrix/canonical_json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import { decodeJson } from '../cbor.ts';
+import { ByteReader } from './byte_reader.ts';
+import { type ReadDag, readLists, readTs, understandDag } from './dag_fields.ts';
+import {
+  CHECK_BYTES,
+  contentOfText,
+  EXTENDED,
+  EXTRA,
+  MESSAGE_TYPE,
+  NIBBLE,
+  PLACED_FIELDS,
+  SIGNATURE_BYTES,
+  SIGNATURE_LIST,
+  SIGNED,
+  STATE_KEY,
+  STATE_KEY_EMPTY,
+  STATE_KEY_IS_SENDER,
+  STATE_KEY_NAMED,
+  TELLS_DAG,
+  TEXT,
+  USUAL_SENDER,
+  WHOLE_CBOR,
+  WHOLE_JSON,
+} from './layout.ts';
+import { checkOf, hashesOf, type Subject, statesNoRoom } from './rules.ts';
+import { type EventSignature, readSignatures, signaturesField, signerOf } from './signature_field.ts';
+import { type ContentReader, type PduProblem, type PduReading, type PduView, problemOfName } from './view.ts';
+
+/** An event out of its bytes. It is no better than one that came as JSON: `parsePdu` has to look at it. */
+export interface RestoredPdu {
+  /** With an empty `signatures` where the signature is deferred. */
+  readonly pdu: JsonObject;
+  readonly isWhole: boolean;
+  /** Whose signature, and with which key, has to follow; undefined where the event has the signatures that it had. */
+  readonly deferred: Omit<EventSignature, 'bytes'> | undefined;
+}
+
+/** Ours. */
+export const MAX_VIEWS = 8;
+
+const malformed = (reason: string): { ok: false; problem: PduProblem } => bad({ kind: 'malformed', reason });
+
+/** What `compactPdu` was given, less a deferred signature; or what to answer. Takes any bytes. */
+export function restorePdu(bytes: Uint8Array, reading: PduReading): Result<RestoredPdu, PduProblem> {
+  const header = bytes[0];
+  if (header === undefined) return malformed('truncated');
+  if (header >= WHOLE_JSON) return restoreWhole(header, bytes.subarray(1));
+  const read = readFields(bytes, reading);
+  return read.ok ? understand(read.value, reading.view) : read;
+}
+
+/**
+ * `restorePdu` by several views, the most likely first: a reader cannot know which of its own events that have not been
+ * acknowledged the writer had already. The check chooses; each view adds 1 to 65,536 to the odds that a wrong event passes
+ * it, which then fails by its signature. At most MAX_VIEWS are tried.
+ */
+export function restorePduByAny(
+  bytes: Uint8Array,
+  views: readonly PduView[],
+  codecs: Omit<PduReading, 'view'>,
+): Result<RestoredPdu, PduProblem> {
+  let first: Result<RestoredPdu, PduProblem> | undefined;
+  for (const view of views.slice(0, MAX_VIEWS)) {
+    const restored = restorePdu(bytes, { view, ...codecs });
+    // Another view changes nothing about other problems.
+    if (restored.ok || restored.problem.kind !== 'send whole') return restored;
+    first ??= restored;
+  }
+  return first ?? bad({ kind: 'send whole', reason: 'event' });
+}
+
+function restoreWhole(header: number, bytes: Uint8Array): Result<RestoredPdu, PduProblem> {
+  const value = header === WHOLE_CBOR ? decodeJson(bytes) : parseJson(bytes);
+  if (!value.ok) return malformed(value.problem);
+  if (!isJsonObject(value.value)) return malformed('an event is an object');
+  return ok({ pdu: value.value, isWhole: true, deferred: undefined });
+}
+
+function parseJson(bytes: Uint8Array): Result<JsonValue> {
+  const text = fromUtf8(bytes);
+  if (text === undefined) return bad('not UTF-8');
+  try {
+    return ok(JSON.parse(text) as JsonValue);
+  } catch {
+    return bad('not JSON');
+  }
+}
+
+interface ReadFields {
+  readonly check: Uint8Array;
+  readonly subject: Subject;
+  readonly dag: ReadDag;
+  readonly extra: JsonObject;
+  /** Undefined where the signature is deferred. */
+  readonly signatures: readonly EventSignature[] | undefined;
+}
+
+function readFields(bytes: Uint8Array, reading: PduReading): Result<ReadFields, PduProblem> {
+  const { view, names, contents } = reading;
+  const reader = new ByteReader(bytes);
+  const header = reader.byte();
+  const extension = (header & EXTENDED) === 0 ? 0 : reader.byte();
+  const check = reader.take(CHECK_BYTES);
+  const ts = readTs(reader, extension & TELLS_DAG, header & NIBBLE);
+  const sender = (header & USUAL_SENDER) === 0 ? reader.name('user', names) : view.usualSender;
+  if (sender === undefined) return bad({ kind: 'send whole', reason: 'sender' });
+  const isText = (header & TEXT) !== 0;
+  const type = isText ? MESSAGE_TYPE : reader.name('type', names);
+  const named = (extension & STATE_KEY) === STATE_KEY_NAMED ? reader.name('state_key', names) : '';
+  const lists = readLists(reader, extension & TELLS_DAG, view, names);
+  const signatures = readSignatureField(reader, header, extension, sender, reading);
+  const tail = reader.rest();
+  if (reader.problem !== undefined) return bad(reader.problem);
+
+  const content = readContent(tail, isText, (extension & EXTRA) !== 0, contents);
+  if (!content.ok) return content;
+  if (signatures?.length !== 0 && Object.hasOwn(content.value.extra, 'signatures')) {
+    return malformed('two forms of signatures');
+  }
+  const stateKey = stateKeyOf(extension & STATE_KEY, sender, named);
+  return ok({
+    check,
+    subject: { type, sender, stateKey, content: content.value.content },
+    dag: { ...ts, ...lists },
+    extra: content.value.extra,
+    signatures,
+  });
+}
+
+function readSignatureField(
+  reader: ByteReader,
+  header: number,
+  extension: number,
+  sender: string,
+  { view, names }: PduReading,
+): EventSignature[] | undefined {
+  const isList = (extension & SIGNATURE_LIST) !== 0;
+  if ((header & SIGNED) === 0) return isList ? readSignatures(reader, sender, view, names) : undefined;
+  const server = signerOf(sender);
+  const keyId = view.usualKey(server);
+  if (isList) reader.fail({ kind: 'malformed', reason: 'two forms of signatures' });
+  if (keyId === undefined) reader.fail({ kind: 'send whole', reason: 'key' });
+  return [{ server, keyId: keyId ?? '', bytes: reader.take(SIGNATURE_BYTES) }];
+}
+
+function readContent(
+  bytes: Uint8Array,
+  isText: boolean,
+  hasExtra: boolean,
+  contents: ContentReader,
+): Result<{ readonly content: JsonObject; readonly extra: JsonObject }, PduProblem> {
+  if (isText) {
+    const body = contents.readText(bytes);
+    if (!body.ok) return bad(problemOfName(body.problem));
+    return ok({ content: contentOfText(body.value), extra: {} });
+  }
+  const value = contents.readJson(bytes);
+  if (!value.ok) return bad(problemOfName(value.problem));
+  const items = hasExtra ? value.value : [value.value, {}];
+  const [content, extra, ...others] = Array.isArray(items) ? items : [];
+  if (!isJsonObject(content) || !isJsonObject(extra) || others.length > 0) {
+    return malformed('the content is not an object');
+  }
+  // One field has one place.
+  if (Object.keys(extra).some((key) => PLACED_FIELDS.has(key))) return malformed('a further field is none');
+  return ok({ content, extra });
+}
+
+function stateKeyOf(form: number, sender: string, named: string): string | undefined {
+  if (form === 0) return undefined;
+  if (form === STATE_KEY_EMPTY) return '';
+  return form === STATE_KEY_IS_SENDER ? sender : named;
+}
+
+/** Computes what was not sent. */
+function understand(read: ReadFields, view: PduView): Result<RestoredPdu, PduProblem> {
+  const { subject, extra, signatures } = read;
+  const dag = understandDag(read.dag, subject, view);
+  if (typeof dag === 'string') return bad({ kind: 'send whole', reason: dag });
+  const pdu: JsonObject = {
+    type: subject.type,
+    sender: subject.sender,
+    content: subject.content,
+    ...dag,
+    ...(statesNoRoom(subject.type, view.version) ? {} : { room_id: view.room }),
+    ...(subject.stateKey === undefined ? {} : { state_key: subject.stateKey }),
+    signatures: signaturesField(signatures ?? []),
+    ...extra,
+  };
+  // Hashing needs a canonical form, which a content of the peer's may not have.
+  if (!canonicalJson(pdu).ok) return malformed('the event has no canonical form');
+  if (own(pdu, 'hashes') === undefined) pdu.hashes = hashesOf(pdu);
+  if (!equal(checkOf(pdu, view.version, CHECK_BYTES), read.check)) {
+    return bad({ kind: 'send whole', reason: 'check' });
+  }
+  const deferred = signatures === undefined ? deferredOf(subject.sender, view) : undefined;
+  if (signatures === undefined && deferred === undefined) return bad({ kind: 'send whole', reason: 'key' });
+  return ok({ pdu, isWhole: false, deferred });
+}
+
+function deferredOf(sender: string, view: PduView): RestoredPdu['deferred'] {
+  const server = signerOf(sender);
+  const keyId = view.usualKey(server);
+  return keyId === undefined ? undefined : { server, keyId };
+}
