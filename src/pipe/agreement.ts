@@ -10,6 +10,9 @@ const SPEAKS = 0x02;
 const COMPACT_HEADER = 0x04;
 const DEVICE = 0x08;
 const EARLY_DATA = 0x10;
+/** The dictionary that everybody has today costs a bit instead of a parameter. */
+const USUAL_DICTIONARY = 2;
+const HAS_USUAL_DICTIONARY = 0x40;
 const END = 0;
 const PARAMETERS = { mtu: 1, rate: 2, parallelism: 3 } as const;
 const DICTIONARIES = 4;
@@ -34,7 +37,7 @@ export interface Agreement {
   readonly rate: number | null;
   /** Requests that the peer wants to have open at a time; null: it has said nothing. */
   readonly parallelism: number | null;
-  /** Ids of the dictionaries and models that both have, the sender's best first. */
+  /** Ids of the dictionaries and models that both have, the sender's best first, the usual one last. */
   readonly dictionaries: readonly number[];
   /** A request may go in an IK1 (docs/protocol.md, "Early data"). */
   readonly earlyData: boolean;
@@ -91,15 +94,20 @@ export function encodeCapabilities(
     dictionaries.every((id) => Number.isInteger(id) && id >= 1 && id <= 255),
     'the id of a dictionary is 1 to 255',
   );
+  const others = dictionaries.filter((id) => id !== USUAL_DICTIONARY);
   const parts = [
     ...(isTold(mtu, USUAL_MTU) ? [parameter(PARAMETERS.mtu, encodeInteger(Math.floor(mtu)))] : []),
     ...(isTold(rate) ? [parameter(PARAMETERS.rate, encodeInteger(Math.floor(rate)))] : []),
     ...(isTold(parallelism) ? [parameter(PARAMETERS.parallelism, encodeInteger(parallelism))] : []),
-    ...(dictionaries.length > 0 ? [parameter(DICTIONARIES, Uint8Array.from(dictionaries))] : []),
+    ...(others.length > 0 ? [parameter(DICTIONARIES, Uint8Array.from(others))] : []),
   ];
   while (parts.reduce((sum, { length }) => sum + length, 0) > room) parts.pop();
   const features =
-    SPEAKS | (compactHeader ? COMPACT_HEADER : 0) | (isDevice ? DEVICE : 0) | (earlyData ? EARLY_DATA : 0);
+    SPEAKS |
+    (compactHeader ? COMPACT_HEADER : 0) |
+    (isDevice ? DEVICE : 0) |
+    (earlyData ? EARLY_DATA : 0) |
+    (dictionaries.includes(USUAL_DICTIONARY) ? HAS_USUAL_DICTIONARY : 0);
   return concat(Uint8Array.of(features), ...parts);
 }
 
@@ -164,12 +172,13 @@ function decodeCapabilities(bytes: Uint8Array): Capabilities {
       value.reduce((sum, byte) => sum * 256 + byte, 0),
     );
   };
+  const usual = ((bytes[0] ?? 0) & HAS_USUAL_DICTIONARY) === 0 ? [] : [USUAL_DICTIONARY];
   return {
     compactHeader: ((bytes[0] ?? 0) & COMPACT_HEADER) !== 0,
     mtu: integer(PARAMETERS.mtu, SHORTEST_MTU),
     rate: integer(PARAMETERS.rate, LOWEST_RATE),
     parallelism: integer(PARAMETERS.parallelism, 1),
-    dictionaries: [...new Set(values.get(DICTIONARIES) ?? [])].filter((id) => id !== 0),
+    dictionaries: [...new Set([...(values.get(DICTIONARIES) ?? []), ...usual])].filter((id) => id !== 0),
     earlyData: ((bytes[0] ?? 0) & EARLY_DATA) !== 0,
   };
 }

@@ -2,7 +2,7 @@ import { PLANTED_BUGS } from '../rules/planted_bugs.ts';
 import { type PlantedBug, runTests } from '../rules/planting.ts';
 
 /** What the simulation may take to find one of them. */
-const SEEDS = '1-3000';
+const SEEDS = '1-1500';
 /** That the tests pass without any. */
 const CLEAN_SEEDS = '1-100';
 

@@ -143,7 +143,9 @@ export class Speaker {
       });
     });
     this.endpoint.setPeer(name, 'server');
-    this.#run(this.endpoint.send(name, [{ bytes: text, priority: 1, receipt: null, label: '' }], ++this.#now));
+    this.#run(
+      this.endpoint.send(name, [{ bytes: text, priority: 1, receipt: null, label: '' }], ++this.#now),
+    );
     return ended;
   }
 

@@ -58,8 +58,8 @@ describe('a send in the first message of a handshake', () => {
     // The figures of docs/protocol.md, "Early data".
     const figures = [early, late].map(({ effectMs, answerMs }) => [effectMs, answerMs]);
     expect(figures).toEqual([
-      [16_560, 40_640],
-      [33_360, 40_320],
+      [16_320, 40_400],
+      [33_120, 40_080],
     ]);
   });
 

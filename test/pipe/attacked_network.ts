@@ -72,6 +72,7 @@ export function simulate(seed: number): void {
   const attack = startAttack(run);
   network.advance(ATTACK_MS);
   attack.end();
+  checkNonces();
   heal(run);
   // What was held back comes yet: an XX3 makes a session with a start of the peer that is over, and the next request finds out.
   network.advance(LONGEST_DELAY_MS);
@@ -249,6 +250,9 @@ function heal(run: Run): void {
   worst.milliseconds = Math.max(worst.milliseconds, clock.monotonic() - from);
 }
 
+const checkNonces = (): void =>
+  hold('no key and nonce twice', seals.repeated.length === 0, () => seals.repeated.join());
+
 function atOnce({ network, nodes, a, b }: Run): void {
   for (const node of nodes) node.request(node === b ? a.name : b.name);
   network.advance(RETRY_MS - 1);
@@ -269,7 +273,7 @@ function check(run: Run): void {
   heal(run);
   atOnce(run);
   network.advance(FORGOTTEN_MS);
-  hold('no key and nonce twice', seals.repeated.length === 0, () => seals.repeated.join());
+  checkNonces();
   const offered = new Set<string>();
   for (const { datagram } of network.captured) {
     const { label, bytes } = datagram;

@@ -96,13 +96,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ),
   simulated(
     'an answer reaches what it answers',
-    'a second short reply to one copy',
-    'src/pipe/peer_messages.ts',
-    'answered.isShort = false;',
-    '',
-  ),
-  simulated(
-    'an answer reaches what it answers',
     'numbers with the same ending at a time',
     'src/pipe/sent_messages.ts',
     'if (!this.#endings.has(endingKey(session, next + skip))) return skip;',
@@ -163,6 +156,22 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'src/pipe/endpoint.ts',
     'if (session.retireAt! <= now) this.#state.forget(session);',
     '{ this.#state.retired.delete(session); }',
+  ),
+  found(
+    'peer_messages.test.ts',
+    'have one short reply each',
+    'a second short reply to one copy',
+    'src/pipe/peer_messages.ts',
+    'answered.isShort = false;',
+    '',
+  ),
+  found(
+    'peer_messages.test.ts',
+    'have one short reply each',
+    'an ending is free though a short reply may be on its way',
+    'src/pipe/sent_messages.ts',
+    'copy.isAnswered = true;',
+    'return this.#taken(copy);',
   ),
   found(
     'resumption.test.ts',
