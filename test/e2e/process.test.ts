@@ -202,7 +202,7 @@ describe('ravine --help', () => {
     const { code, output } = await run('--help');
     expect(code).toBe(0);
     const commands = [...output.matchAll(/^ {2}(\w+) \[options\]/gm)].map(([, name]) => name!);
-    expect(commands).toEqual(['serve', 'demo', 'link', 'coap']);
+    expect(commands).toEqual(['serve', 'demo', 'link', 'backup', 'coap', 'decode']);
     for (const command of commands)
       expect((await run(command, '--help')).output).toMatch(/Examples:\n {2}ravine /);
   });
