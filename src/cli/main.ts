@@ -7,6 +7,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   demo: async () => (await import('./demo.ts')).demoCommand(),
   link: async () => (await import('./link.ts')).linkCommand(),
   peers: async () => (await import('./peers.ts')).peersCommand(),
+  room: async () => (await import('./room.ts')).roomCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
   backup: async () => (await import('./backup.ts')).backupCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
@@ -27,6 +28,7 @@ Examples:
   ravine demo                           two servers, a 100 bit/s link, one message
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
+  ravine room                           the rooms, their state, graphs and history
   ravine backup copy.db                 a copy of the data, while the server runs
   ravine coap discover coap://localhost what a CoAP server has
   ravine decode --file some.pcapng      what is in each datagram

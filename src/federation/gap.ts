@@ -1,7 +1,7 @@
 import type { FederatedRooms, Received, StateBefore } from '../homeserver/rooms/federated_rooms.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { EventId, ServerName } from '../matrix/ids.ts';
-import type { Event } from '../matrix/pdu.ts';
+import { type Event, prevEvents } from '../matrix/pdu.ts';
 import { mapBounded } from './bounded.ts';
 import type { Budget, RemoteEvents, RoomVersionOf } from './remote_events.ts';
 import { FederationError } from './transport.ts';
@@ -88,10 +88,10 @@ async function eventsBetween(
     const reached = ancestors(event, told);
     if (reached.length === between.length) break;
     between = reached;
-    const open = between.flatMap(({ pdu }) => pdu.prev_events.filter((prev) => !told.has(prev)));
+    const open = between.flatMap(({ pdu }) => prevEvents(pdu).filter((prev) => !told.has(prev)));
     const stored = await rooms.known(open);
     latest = between
-      .filter(({ pdu }) => pdu.prev_events.some((prev) => !told.has(prev) && !stored.has(prev)))
+      .filter(({ pdu }) => prevEvents(pdu).some((prev) => !told.has(prev) && !stored.has(prev)))
       .map(({ id }) => id)
       .slice(0, MAX_NAMED_EVENTS);
   }
@@ -106,7 +106,7 @@ function ancestors(event: Event, told: ReadonlyMap<EventId, Event>): readonly Ev
   const reached = new Map<EventId, Event>();
   const queue: Event[] = [event];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-    for (const id of next.pdu.prev_events) {
+    for (const id of prevEvents(next.pdu)) {
       const prev = told.get(id);
       if (prev === undefined || reached.has(id)) continue;
       reached.set(id, prev);
@@ -123,7 +123,9 @@ export function inOrder(events: readonly Event[]): readonly Event[] {
   const place = (start: Event): void => {
     const stack = [start];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
-      const prev = top.pdu.prev_events.map((id) => left.get(id)).find((one) => one !== undefined);
+      const prev = prevEvents(top.pdu)
+        .map((id) => left.get(id))
+        .find((one) => one !== undefined);
       if (prev !== undefined) {
         stack.push(prev);
         continue;

@@ -98,7 +98,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
       const signed = await this.#isSignedBy(event, version, server);
       if (!signed.ok) return signed;
     }
-    return ok(contentHashMatches(event.pdu) ? event : { ...event, pdu: redact(event.pdu, version) });
+    return ok(contentHashMatches(event.pdu, version) ? event : { ...event, pdu: redact(event.pdu, version) });
   }
 
   /**
@@ -157,7 +157,7 @@ export class KeyRing implements EventVerifier, RequestKeys {
     for (const id of signatures.slice(0, MAX_SIGNATURES)) {
       const keyId = parseKeyId(id);
       if (!keyId.ok || !id.startsWith('ed25519:')) continue;
-      const { key, failed } = await this.#find(server, keyId.value, event.pdu.origin_server_ts);
+      const { key, failed } = await this.#find(server, keyId.value, event.pdu.origin_server_ts, version);
       unavailable ||= failed;
       const publicKey = key && fromBase64(key.publicKey);
       if (publicKey === undefined) continue;
@@ -171,15 +171,21 @@ export class KeyRing implements EventVerifier, RequestKeys {
     return invalid(`no signature of ${server} by a key that was valid then`);
   }
 
-  /** The key, where it was valid at `at`. `failed`: its server could not be asked, so that nothing is known for sure. */
+  /**
+   * The key, where it was valid at `at`; for an event of a room version that does not check that, also one that nobody
+   * has refreshed since, as long as it is not retired. `failed`: its server could not be asked, so that nothing is known for
+   * sure.
+   */
   async #find(
     server: ServerName,
     keyId: KeyId,
     at: Millis,
+    version?: RoomVersion,
   ): Promise<{ readonly key: StoredKey | undefined; readonly failed: boolean }> {
     const { serverName, signingKey, clock, retiredKeys = [] } = this.#options;
+    const isLoose = version?.checksKeyValidity === false;
     const validThen = (keys: readonly StoredKey[]): StoredKey | undefined =>
-      keys.find((key) => key.keyId === keyId && key.validUntil >= at);
+      keys.find((key) => key.keyId === keyId && (key.validUntil >= at || (isLoose && !key.retired)));
     if (server === serverName)
       return { key: validThen([ownStoredKey(signingKey), ...retiredKeys]), failed: false };
     const known = await this.#stored(server);

@@ -1,18 +1,13 @@
+import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { RemoteJoin, RemoteRooms } from '../homeserver/ports.ts';
 import { canonicalJson } from '../matrix/canonical_json.ts';
 import { MatrixError, unknownError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
-import {
-  type EventId,
-  parseEventId,
-  parseUserId,
-  type RoomId,
-  type ServerName,
-  type UserId,
-} from '../matrix/ids.ts';
+import { newEventId } from '../matrix/hashes.ts';
+import { parseEventId, parseUserId, type RoomId, type ServerName, type UserId } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
-import type { Event, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
+import type { Event, EventReference, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
 import { type SigningKey, signEvent } from '../matrix/signing.ts';
 import type { Database, Transaction } from '../storage/database.ts';
@@ -46,6 +41,7 @@ interface RemoteRoomsOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly clock: Clock;
+  readonly random: Random;
   readonly database: Database;
   readonly transport: Pick<Transports, 'kindFor' | 'request'>;
   readonly checker: EventChecker;
@@ -249,7 +245,7 @@ export class FederationRemoteRooms implements RemoteRooms {
     callPath: string,
     query?: string,
   ): Promise<MadeEvent> {
-    const { serverName, signingKey, clock } = this.#options;
+    const { serverName, signingKey, clock, random } = this.#options;
     const call = { method: 'GET' as const, path: callPath, ...(query !== undefined && { query }) };
     const answer = await this.#ask(server, call);
     const versionId = own(answer, 'room_version');
@@ -279,8 +275,9 @@ export class FederationRemoteRooms implements RemoteRooms {
       content: { ...content, membership, ...(authoriser !== undefined && { [AUTHORISER]: authoriser }) },
       origin_server_ts: clock.wall(),
       depth: own(template, 'depth') as number,
-      prev_events: idsOf(template, 'prev_events'),
-      auth_events: idsOf(template, 'auth_events'),
+      prev_events: referencesIn(template, 'prev_events', version),
+      auth_events: referencesIn(template, 'auth_events', version),
+      ...(version.eventIds === 'stated' && { event_id: newEventId(serverName, random) }),
     };
     const isCanonical = canonicalJson(unsigned).ok;
     const event = isCanonical ? signEvent(unsigned, version, serverName, signingKey) : undefined;
@@ -353,9 +350,11 @@ function forClient(server: ServerName, error: unknown): MatrixError {
   throw error;
 }
 
-function idsOf(template: JsonObject, key: string): EventId[] {
+function referencesIn(template: JsonObject, key: string, version: RoomVersion): EventReference[] {
   const list = own(template, key);
   if (!Array.isArray(list)) throw new FederationError('bad_answer', `${key} of the template is not an array`);
+  // Pairs are judged with the format of the whole event.
+  if (version.eventIds === 'stated') return list as EventReference[];
   return list.map((id) => {
     const parsed = typeof id === 'string' ? parseEventId(id) : undefined;
     if (parsed?.ok !== true)

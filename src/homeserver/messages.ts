@@ -17,11 +17,12 @@ import {
 } from '../storage/sync.ts';
 import type { Requester } from './accounts.ts';
 import { allowsEvent, allowsRoom, type RoomEventFilter } from './filter_events.ts';
+import { historyVisibilityIn } from './history_visibility.ts';
 import { Renderer } from './render.ts';
 import { contentOf, MembershipHistory } from './sync/membership.ts';
 import { pageOfEvents } from './sync/pagination.ts';
 import { BEGINNING, delivered, formatPoint, type Point, parsePoint, pointAt } from './sync/token.ts';
-import { settingIn, Visibility } from './sync/visibility.ts';
+import { Visibility } from './sync/visibility.ts';
 
 /** Events in an answer where the client says nothing, as the specification has it, and at most. */
 const DEFAULT_LIMIT = 10;
@@ -170,8 +171,9 @@ export class Messages {
     if ((await membershipOf(this.#reader, roomId, requester.user))?.forgotten === true) return undefined;
     const { joinedUntil } = await MembershipHistory.load(this.#reader, room.id, requester.user, now);
     const place = { type: 'm.room.history_visibility', key: '' };
-    const setting = settingIn(await stateEntry(this.#reader, room.id, place, { after: 0, upTo: now }));
-    const worldReadable = setting === 'world_readable';
+    const setting = await stateEntry(this.#reader, room.id, place, { after: 0, upTo: now });
+    const worldReadable =
+      setting !== undefined && historyVisibilityIn(contentOf(setting.json)) === 'world_readable';
     return {
       requester,
       room,

@@ -2,7 +2,11 @@ import { bad, ok, type Result } from '../base/result.ts';
 import type { Event } from './pdu.ts';
 import type { PowerLevels } from './power_levels.ts';
 
-/** Which rule rejected an event, by its number in the room version's text such as "5.3.4", and why. */
+/**
+ * Which rule rejected an event, and why. `rule` is the number that the rule has in the text of room version 12, such as
+ * "5.3.4", whatever the room's version; of a rule that this text no longer has, the version and number of its first
+ * text, such as "v1 4.2".
+ */
 export interface AuthFailure {
   readonly rule: string;
   readonly reason: string;

@@ -8,6 +8,12 @@ const MAX_DEPTH = 1_000;
 /** Text, or what is wrong with the value. An object is what tells the two apart. */
 type Written = string | { readonly problem: string };
 
+/** The exponent from which up Python writes a fraction without one. */
+const PYTHON_FIRST_PLAIN_EXPONENT = -4;
+
+/** Which numbers may be written: integers within ±(2^53 - 1), or any ("Canonical JSON" of the room versions). */
+export type NumberRange = 'integers' | 'any';
+
 /** A code unit from which on UTF-16 order and code point order may differ. */
 const FIRST_SURROGATE = 0xd800;
 
@@ -17,44 +23,61 @@ const TOO_DEEP = { problem: `nested deeper than ${MAX_DEPTH} levels` };
 /**
  * The canonical JSON of a value (appendices, "Canonical JSON"): shortest encoding, keys in code point order, integers
  * within ±(2^53 - 1) only. Negative zero is written as 0, as in the specification's example.
+ * `numbers`: `any` for events of room versions that do not enforce canonical JSON.
  * A problem where the value has no such encoding: a fraction, a number out of range, a lone surrogate, something
  * that is not JSON, or nesting past our limit.
  */
-export function canonicalJson(value: unknown): Result<string> {
-  const written = write(value, 0);
+export function canonicalJson(value: unknown, numbers: NumberRange = 'integers'): Result<string> {
+  const written = write(value, 0, numbers);
   return typeof written === 'string' ? ok(written) : bad(written.problem);
 }
 
 /** The UTF-8 of `canonicalJson` for a value that is known to have one. */
-export function canonicalBytes(value: unknown): Uint8Array {
-  return utf8(canonicalText(value));
+export function canonicalBytes(value: unknown, numbers: NumberRange = 'integers'): Uint8Array {
+  return utf8(canonicalText(value, numbers));
 }
 
 /** The text of `canonicalJson` for a value that is known to have one. */
-export function canonicalText(value: unknown): string {
-  const written = write(value, 0);
+export function canonicalText(value: unknown, numbers: NumberRange = 'integers'): string {
+  const written = write(value, 0, numbers);
   assert(typeof written === 'string', 'the value has a canonical form');
   return written;
 }
 
-function write(value: unknown, depth: number): Written {
+function write(value: unknown, depth: number, numbers: NumberRange): Written {
   switch (typeof value) {
     case 'string':
       return writeString(value);
     case 'number':
       // String() of -0 is "0".
-      return Number.isSafeInteger(value)
-        ? String(value)
-        : { problem: 'a number is not an integer within ±(2^53 - 1)' };
+      if (Number.isSafeInteger(value)) return String(value);
+      if (numbers === 'any' && Number.isFinite(value)) return writeLooseNumber(value);
+      return { problem: 'a number is not an integer within ±(2^53 - 1)' };
     case 'boolean':
       return value ? 'true' : 'false';
     case 'object':
       if (value === null) return 'null';
       if (depth === MAX_DEPTH) return TOO_DEEP;
-      return Array.isArray(value) ? writeArray(value, depth + 1) : writeObject(value, depth + 1);
+      return Array.isArray(value)
+        ? writeArray(value, depth + 1, numbers)
+        : writeObject(value, depth + 1, numbers);
     default:
       return { problem: `a ${typeof value} is not JSON` };
   }
+}
+
+/**
+ * A number that only rooms of versions 1 to 5 may have. The specification has no canonical form for it; this is how Python
+ * writes it, in which nearly all of these rooms' events were hashed: a fraction with the fewest digits, an exponent below
+ * 10^-4 of at least two digits; an integer in full. What was `1.0` or beyond 2^53 in the text that came is no longer
+ * to be seen once JSON.parse has read it: of such an event the content hash does not match, and it counts as redacted.
+ */
+function writeLooseNumber(value: number): string {
+  if (Number.isInteger(value)) return BigInt(value).toString();
+  const [digits, exponent] = value.toExponential().split('e') as [string, string];
+  const power = Number(exponent);
+  if (power >= PYTHON_FIRST_PLAIN_EXPONENT) return String(value);
+  return `${digits}e-${String(-power).padStart(2, '0')}`;
 }
 
 /** JSON.stringify escapes exactly what the grammar wants escaped, as the grammar wants it, once surrogates are paired. */
@@ -62,23 +85,23 @@ function writeString(text: string): Written {
   return text.isWellFormed() ? JSON.stringify(text) : LONE_SURROGATE;
 }
 
-function writeArray(values: readonly unknown[], depth: number): Written {
+function writeArray(values: readonly unknown[], depth: number, numbers: NumberRange): Written {
   let text = '[';
   for (let i = 0; i < values.length; i++) {
-    const written = write(values[i], depth);
+    const written = write(values[i], depth, numbers);
     if (typeof written !== 'string') return written;
     text += i === 0 ? written : `,${written}`;
   }
   return `${text}]`;
 }
 
-function writeObject(object: object, depth: number): Written {
+function writeObject(object: object, depth: number, numbers: NumberRange): Written {
   const keys = sortByCodePoint(Object.keys(object));
   let text = '{';
   for (let i = 0; i < keys.length; i++) {
     const key = writeString(keys[i]!);
     if (typeof key !== 'string') return key;
-    const value = write((object as Record<string, unknown>)[keys[i]!], depth);
+    const value = write((object as Record<string, unknown>)[keys[i]!], depth, numbers);
     if (typeof value !== 'string') return value;
     text += i === 0 ? `${key}:${value}` : `,${key}:${value}`;
   }

@@ -1,6 +1,6 @@
 import type { EventId } from './ids.ts';
-import { type JsonObject, own } from './json.ts';
-import type { Event } from './pdu.ts';
+import type { JsonObject } from './json.ts';
+import type { Event, Pdu } from './pdu.ts';
 
 /** What the server adds to an event under `unsigned` for one client. What is absent or undefined is left out. */
 export interface ClientEventExtras {
@@ -33,12 +33,21 @@ export function clientEvent(event: Event, extras: ClientEventExtras = {}): JsonO
     content: pdu.content,
   };
   if (pdu.state_key !== undefined) result.state_key = pdu.state_key;
-  // Room version 11, "Moving the redacts property": for older clients it also stands outside.
-  const redacts = pdu.type === 'm.room.redaction' ? own(pdu.content, 'redacts') : undefined;
-  if (redacts !== undefined) result.redacts = redacts;
+  if (pdu.type === 'm.room.redaction') Object.assign(result, redactsInBoth(pdu));
   const unsigned = unsignedOf(extras);
   if (Object.keys(unsigned).length > 0) result.unsigned = unsigned;
   return result;
+}
+
+/**
+ * Room version 11, "Moving the redacts property": clients old and new find it where they look. Two that differ are
+ * shown at neither place: which one counts follows from the room version, and shows in the event that it redacts.
+ */
+function redactsInBoth({ content, redacts: outside }: Pdu): JsonObject {
+  const { redacts: inside, ...rest } = content;
+  if (outside !== undefined && inside !== undefined && outside !== inside) return { content: rest };
+  const redacts = inside ?? outside;
+  return redacts === undefined ? {} : { redacts, content: { ...content, redacts } };
 }
 
 function unsignedOf(extras: ClientEventExtras): JsonObject {

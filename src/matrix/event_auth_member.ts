@@ -4,7 +4,7 @@ import { type AuthState, type AuthVerdict, allow, reject } from './auth_verdict.
 import { canonicalBytes } from './canonical_json.ts';
 import { parseUserId, serverOf, type UserId } from './ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
-import type { Event, Pdu } from './pdu.ts';
+import { type Event, type Pdu, prevEvents } from './pdu.ts';
 import type { RoomVersion } from './room_version.ts';
 
 // Ours: a hostile third-party invite could hold hundreds of thousands of pairs of key and signature.
@@ -22,20 +22,19 @@ export function authoriseMember(pdu: Pdu, state: AuthState, version: RoomVersion
   }
   switch (own(pdu.content, 'membership')) {
     case 'join':
-      return authoriseJoin(pdu, state);
+      return authoriseJoin(pdu, state, version);
     case 'invite':
       return Object.hasOwn(pdu.content, 'third_party_invite')
         ? authoriseThirdPartyInvite(pdu, state)
         : authoriseInvite(pdu, state);
     case 'leave':
-      return authoriseLeave(pdu, state);
+      return authoriseLeave(pdu, state, version);
     case 'ban':
       return authoriseBan(pdu, state);
     case 'knock':
-      return authoriseKnock(pdu, state);
-    default:
-      return reject('5.8', 'the membership is unknown');
+      if (version.knocking) return authoriseKnock(pdu, state, version);
   }
+  return reject('5.8', 'the membership is unknown');
 }
 
 const isMember = (pdu: Pdu): pdu is MemberPdu =>
@@ -48,26 +47,24 @@ function isSignedByAuthoriser(pdu: Pdu): boolean {
   return user?.ok === true && Object.hasOwn(pdu.signatures, serverOf(user.value));
 }
 
-function authoriseJoin(pdu: MemberPdu, state: AuthState): AuthVerdict {
+function authoriseJoin(pdu: MemberPdu, state: AuthState, version: RoomVersion): AuthVerdict {
   const { create } = state;
-  if (
-    pdu.prev_events.length === 1 &&
-    pdu.prev_events[0] === create.id &&
-    pdu.state_key === create.pdu.sender
-  ) {
+  const prevs = prevEvents(pdu);
+  if (prevs.length === 1 && prevs[0] === create.id && pdu.state_key === founderOf(create, version)) {
     return allow; // 5.3.1
   }
   if (pdu.sender !== pdu.state_key) return reject('5.3.2', 'nobody can join for another user');
   const membership = state.membership(pdu.state_key);
   if (membership === 'ban') return reject('5.3.3', 'the user is banned');
-  switch (state.joinRule()) {
+  const isInvited = membership === 'invite' || membership === 'join';
+  switch (joinRuleIn(state, version)) {
     case 'invite':
     case 'knock':
-      if (membership === 'invite' || membership === 'join') return allow; // 5.3.4
+      if (isInvited) return allow; // 5.3.4
       break;
     case 'restricted':
     case 'knock_restricted':
-      if (membership === 'join' || membership === 'invite') return allow; // 5.3.5.1
+      if (isInvited) return allow; // 5.3.5.1
       if (!isAuthorisedJoin(pdu, state)) {
         return reject('5.3.5.2', 'join_authorised_via_users_server is not a joined user who may invite');
       }
@@ -76,6 +73,20 @@ function authoriseJoin(pdu: MemberPdu, state: AuthState): AuthVerdict {
       return allow; // 5.3.6
   }
   return reject('5.3.7', 'the join rule does not let the user in');
+}
+
+/** Whose join may follow on the create event: its `creator`, from version 11 on its sender. */
+const founderOf = (create: Event, version: RoomVersion) =>
+  version.creators === 'content' ? own(create.pdu.content, 'creator') : create.pdu.sender;
+
+/** The join rule, or undefined where the room version does not know it. */
+function joinRuleIn(state: AuthState, version: RoomVersion): string | undefined {
+  const rule = state.joinRule();
+  const isKnown =
+    (rule !== 'knock' || version.knocking) &&
+    (rule !== 'restricted' || version.restrictedJoins) &&
+    (rule !== 'knock_restricted' || version.knockRestricted);
+  return isKnown ? rule : undefined;
 }
 
 function isAuthorisedJoin(pdu: Pdu, state: AuthState): boolean {
@@ -147,11 +158,11 @@ function authoriseInvite(pdu: MemberPdu, state: AuthState): AuthVerdict {
   return reject('5.4.5', 'the sender may not invite');
 }
 
-function authoriseLeave(pdu: MemberPdu, state: AuthState): AuthVerdict {
+function authoriseLeave(pdu: MemberPdu, state: AuthState, version: RoomVersion): AuthVerdict {
   const { levels } = state;
   const membership = state.membership(pdu.state_key);
   if (pdu.sender === pdu.state_key) {
-    return membership === 'invite' || membership === 'join' || membership === 'knock'
+    return membership === 'invite' || membership === 'join' || (membership === 'knock' && version.knocking)
       ? allow
       : reject('5.5.1', 'the user is not in the room');
   }
@@ -171,8 +182,8 @@ function authoriseBan(pdu: MemberPdu, state: AuthState): AuthVerdict {
   return reject('5.6.3', 'the sender may not ban this user');
 }
 
-function authoriseKnock(pdu: MemberPdu, state: AuthState): AuthVerdict {
-  const joinRule = state.joinRule();
+function authoriseKnock(pdu: MemberPdu, state: AuthState, version: RoomVersion): AuthVerdict {
+  const joinRule = joinRuleIn(state, version);
   if (joinRule !== 'knock' && joinRule !== 'knock_restricted')
     return reject('5.7.1', 'the join rule has no knocking');
   if (pdu.sender !== pdu.state_key) return reject('5.7.2', 'nobody can knock for another user');

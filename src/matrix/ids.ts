@@ -51,8 +51,16 @@ export const parseEventId = (text: string): Result<EventId> => parseOpaque<Event
 export const parseKeyId = (text: string): Result<KeyId> =>
   SIGNING_KEY_ID.test(text) ? ok(text as KeyId) : bad('not a signing key identifier');
 
-/** The server that allocated the identifier. */
-export const serverOf = (id: UserId | RoomAlias): ServerName => id.slice(id.indexOf(':') + 1) as ServerName;
+/** Room versions 1 and 2, "Event IDs": with a domain. */
+export const parseStatedEventId = (text: string): Result<EventId> =>
+  parseOnDomain<EventId>(text, '$', 'event id');
+
+/**
+ * The server that allocated the identifier. An event id has one in room versions 1 and 2, a room id up to version 11;
+ * of one that has none, it is the empty text.
+ */
+export const serverOf = (id: UserId | RoomAlias | EventId | RoomId): ServerName =>
+  (id.includes(':') ? id.slice(id.indexOf(':') + 1) : '') as ServerName;
 
 /** What stands between the sigil and the domain. */
 export const localpartOf = (id: UserId | RoomAlias): string => id.slice(1, id.indexOf(':'));

@@ -1,18 +1,28 @@
 import type { EventId, RoomId, UserId } from './ids.ts';
 import type { JsonObject } from './json.ts';
 
-/** A persistent event in the federation format of room version 12 (Matrix spec, rooms/v12, "Event format"). */
+/**
+ * How an event stands in `prev_events` and `auth_events`: by its id; in room versions 1 and 2 with its reference hash in
+ * base64, which some servers leave out ("Event format").
+ */
+export type EventReference = EventId | [EventId, { readonly sha256?: string }];
+
+/** A persistent event in the federation format (Matrix spec, room versions, "Event format"). */
 export interface Pdu {
   readonly type: string;
   readonly sender: UserId;
   /** Absent on the m.room.create event of version 12, whose hash is the room id. */
   readonly room_id?: RoomId;
+  /** Room versions 1 and 2 only; computed since. */
+  readonly event_id?: EventId;
+  /** The event that an m.room.redaction names, up to room version 10; see `redactedId`. */
+  readonly redacts?: string;
   readonly state_key?: string;
   readonly content: JsonObject;
   readonly origin_server_ts: number;
   readonly depth: number;
-  readonly prev_events: readonly EventId[];
-  readonly auth_events: readonly EventId[];
+  readonly prev_events: readonly EventReference[];
+  readonly auth_events: readonly EventReference[];
   readonly hashes: { readonly sha256: string };
   readonly signatures: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly unsigned?: JsonObject;
@@ -26,6 +36,20 @@ export interface Event {
   readonly id: EventId;
   readonly room: RoomId;
   readonly pdu: Pdu;
+}
+
+/** The ids of an event's previous events. */
+export const prevEvents = ({ prev_events }: Pick<Pdu, 'prev_events'>): readonly EventId[] =>
+  idsOf(prev_events);
+
+/** The ids of an event's auth events. */
+export const authEvents = ({ auth_events }: Pick<Pdu, 'auth_events'>): readonly EventId[] =>
+  idsOf(auth_events);
+
+function idsOf(references: readonly EventReference[]): readonly EventId[] {
+  // The usual case costs no copy.
+  if (references.every((reference) => typeof reference === 'string')) return references;
+  return references.map((reference) => (typeof reference === 'string' ? reference : reference[0]));
 }
 
 /** One place in the room's state: `type` and `state_key`, joined by a NUL so that it can key a Map. */

@@ -1,6 +1,7 @@
 import type { UserId } from './ids.ts';
-import { isJsonObject, type JsonObject, own } from './json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
 import type { Event } from './pdu.ts';
+import type { RoomVersion } from './room_version.ts';
 
 // Client-server API, m.room.power_levels: what holds where the event does not say, or where there is none.
 const DEFAULT_LEVELS = {
@@ -13,6 +14,9 @@ const DEFAULT_LEVELS = {
   state_default: 50,
 } as const;
 const DEFAULT_NOTIFICATION_LEVEL = 50;
+/** Of a room's creator up to version 11, where there is no m.room.power_levels event. */
+const CREATOR_LEVEL = 100;
+const LEVEL_TEXT = /^\s*[+-]?[0-9]+\s*$/;
 
 /** The power levels that hold at one point of a room. */
 export interface PowerLevels {
@@ -29,40 +33,61 @@ export interface PowerLevels {
 }
 
 /**
- * The creators of a room (room version 12, "Event format"): the sender of the create event and its
- * `additional_creators`.
+ * The creators of a room: `content.creator` of its create event up to version 10, the sender since, and in version 12
+ * also the `additional_creators`.
  */
-export function creatorsOf(create: Event): ReadonlySet<UserId> {
-  const additional = own(create.pdu.content, 'additional_creators');
+export function creatorsOf(create: Event, version: RoomVersion): ReadonlySet<UserId> {
+  const { sender, content } = create.pdu;
+  if (version.creators === 'content') return new Set([own(content, 'creator') as UserId]);
+  const additional = version.creators === 'additional' ? own(content, 'additional_creators') : undefined;
   // An accepted create event has a list of user ids there (rule 1.4).
-  return new Set([create.pdu.sender, ...(Array.isArray(additional) ? (additional as UserId[]) : [])]);
+  return new Set([sender, ...(Array.isArray(additional) ? (additional as UserId[]) : [])]);
 }
 
-/** The levels that an m.room.power_levels event, or the lack of one, gives the room of `create`. */
-export function powerLevels(create: Event, power: Event | undefined): PowerLevels {
+/**
+ * The levels that an m.room.power_levels event, or the lack of one, gives the room of `create`, where that is known.
+ */
+export function powerLevels(
+  create: Event | undefined,
+  power: Event | undefined,
+  version: RoomVersion,
+): PowerLevels {
   const content = power?.pdu.content ?? {};
-  const creators = creatorsOf(create);
-  const level = (name: keyof typeof DEFAULT_LEVELS): number => integer(content, name) ?? DEFAULT_LEVELS[name];
+  const creators = create === undefined ? new Set() : creatorsOf(create, version);
+  const read = (object: JsonObject, key: string) => readLevel(own(object, key), version);
+  const level = (name: keyof typeof DEFAULT_LEVELS): number => read(content, name) ?? DEFAULT_LEVELS[name];
+  const entry = (property: string, key: string): number | undefined => {
+    const object = own(content, property);
+    return isJsonObject(object) ? read(object, key) : undefined;
+  };
+  const ofUser = (user: UserId): number => {
+    if (creators.has(user)) {
+      if (version.privilegedCreators) return Infinity;
+      if (power === undefined) return CREATOR_LEVEL;
+    }
+    return entry('users', user) ?? level('users_default');
+  };
   return {
     ban: level('ban'),
     kick: level('kick'),
     redact: level('redact'),
     invite: level('invite'),
-    user: (user) =>
-      creators.has(user) ? Infinity : (integerIn(content, 'users', user) ?? level('users_default')),
-    event: (type, isState) =>
-      integerIn(content, 'events', type) ?? level(isState ? 'state_default' : 'events_default'),
-    notification: (key) => integerIn(content, 'notifications', key) ?? DEFAULT_NOTIFICATION_LEVEL,
+    user: ofUser,
+    event: (type, isState) => entry('events', type) ?? level(isState ? 'state_default' : 'events_default'),
+    notification: (key) => entry('notifications', key) ?? DEFAULT_NOTIFICATION_LEVEL,
   };
 }
 
-/** The number under a key: an integer, since canonical JSON has no others. */
-function integer(object: JsonObject, key: string): number | undefined {
-  const value = own(object, key);
-  return typeof value === 'number' ? value : undefined;
-}
-
-function integerIn(content: JsonObject, property: string, key: string): number | undefined {
-  const object = own(content, property);
-  return isJsonObject(object) ? integer(object, key) : undefined;
+/**
+ * A power level as a room version reads it (room versions, "Deprecated event content schemas"): an integer; up to
+ * version 9 also the text of one; up to version 5 a fraction, which is cut off. Undefined where it is none.
+ */
+export function readLevel(value: JsonValue | undefined, version: RoomVersion): number | undefined {
+  if (typeof value === 'number') {
+    if (version.powerLevels !== 'numbers and strings') return Number.isInteger(value) ? value : undefined;
+    return Number.isFinite(value) ? Math.trunc(value) : undefined;
+  }
+  const isText = typeof value === 'string' && version.powerLevels !== 'integers' && LEVEL_TEXT.test(value);
+  const level = isText ? Number(value) : undefined;
+  return level !== undefined && Number.isSafeInteger(level) ? level : undefined;
 }

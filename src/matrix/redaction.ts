@@ -1,5 +1,6 @@
+import type { EventId } from './ids.ts';
 import { isJsonObject, type JsonObject, own } from './json.ts';
-import type { UnsignedPdu } from './pdu.ts';
+import type { Pdu, UnsignedPdu } from './pdu.ts';
 import type { RoomVersion } from './room_version.ts';
 
 /**
@@ -30,4 +31,11 @@ export function redactContent(type: string, content: JsonObject, version: RoomVe
     }
   }
   return kept;
+}
+
+/** The event that an m.room.redaction names; undefined where it names none, or the event is no redaction. */
+export function redactedId(pdu: Pdu, version: RoomVersion): EventId | undefined {
+  if (pdu.type !== 'm.room.redaction' || pdu.state_key !== undefined) return undefined;
+  const redacts = version.redactsIn === 'event' ? pdu.redacts : own(pdu.content, 'redacts');
+  return typeof redacts === 'string' ? (redacts as EventId) : undefined;
 }

@@ -63,7 +63,7 @@ export function signEvent(
   server: ServerName,
   key: SigningKey,
 ): Event {
-  const hashes = { sha256: base64(contentHash(unsigned)) };
+  const hashes = { sha256: base64(contentHash(unsigned, version)) };
   return addSignature(identify({ ...unsigned, hashes, signatures: {} }, version), version, server, key);
 }
 
@@ -80,7 +80,7 @@ export function addSignature(event: Event, version: RoomVersion, server: ServerN
  * The servers that must have signed an event (server-server API, "Validating hashes and signatures on received
  * events"): the sender's, unless the event is a third-party invite, which the invited user's server may send in the
  * inviter's name and which rule 5.4.1 authorises by the identity server's signature; and by rule 5.2 the server of
- * `join_authorised_via_users_server`.
+ * `join_authorised_via_users_server`. In room versions 1 and 2 also the server of the event id, which that server made.
  */
 export function requiredSigners(pdu: Pdu, version: RoomVersion): ServerName[] {
   const signers = new Set<ServerName>();
@@ -91,6 +91,7 @@ export function requiredSigners(pdu: Pdu, version: RoomVersion): ServerName[] {
     const user = typeof authoriser === 'string' ? parseUserId(authoriser) : undefined;
     if (user?.ok) signers.add(serverOf(user.value));
   }
+  if (version.eventIds === 'stated' && pdu.event_id !== undefined) signers.add(serverOf(pdu.event_id));
   return [...signers];
 }
 
@@ -107,9 +108,9 @@ export function verifyEventSignature(
 }
 
 /** Whether the event is the whole one that was signed; if not, it has to be redacted before it is used. */
-export function contentHashMatches(pdu: Pdu): boolean {
+export function contentHashMatches(pdu: Pdu, version: RoomVersion): boolean {
   const claimed = fromBase64(pdu.hashes.sha256);
-  return claimed !== undefined && equal(claimed, contentHash(pdu));
+  return claimed !== undefined && equal(claimed, contentHash(pdu, version));
 }
 
 function isThirdPartyInvite(pdu: Pdu): boolean {

@@ -1,11 +1,9 @@
-import { assert } from '../base/assert.ts';
 import { compareCodePoints } from './canonical_json.ts';
 import type { EventId } from './ids.ts';
-import type { Event } from './pdu.ts';
+import { authEvents, type Event } from './pdu.ts';
 import { powerLevels } from './power_levels.ts';
-
-/** The events that a resolution has at hand: those of the full conflicted set and of their auth chains. */
-export type EventGraph = ReadonlyMap<EventId, { readonly event: Event; readonly rejected: boolean }>;
+import { CREATE, POWER, type ResolutionEvents } from './resolution_events.ts';
+import type { RoomVersion } from './room_version.ts';
 
 /** Below zero where `a` comes first. */
 type Order<Item> = (a: Item, b: Item) => number;
@@ -15,19 +13,23 @@ const byTimeAndId: Order<Event> = (x, y) =>
   x.pdu.origin_server_ts - y.pdu.origin_server_ts || compareCodePoints(x.id, y.id);
 
 /**
- * The reverse topological power ordering of `events` (rooms/v12, "State resolution", "Definitions"): Kahn's algorithm
- * over the edges of `auth_events`, which takes the smallest of the candidates at each step.
+ * The reverse topological power ordering of `events` (rooms/v2 and v12, "State resolution", "Definitions"): Kahn's
+ * algorithm over the edges of `auth_events`, which takes the smallest of the candidates at each step.
+ * `create`: the room's create event, where it is not among everybody's auth events.
  *
- * Only the edges between two of the `events` are followed. That loses no order: the full conflicted set holds every
- * event on an auth path between two of its own. For let P -> Y -> Z be such a path. P is a conflicted event or in the
- * auth chain of one, so there is a conflicted C with C -> .. -> P. If some auth chain lacks Z then it lacks Y,
- * while the one of C's state has Y: Y is in the auth difference. Otherwise Z is conflicted, or leads to a conflicted
- * event: Y is on a path from C to it, thus in the conflicted state subgraph.
+ * Only the edges between two of the `events` are followed, as everywhere. From version 12 on that loses no order: the full
+ * conflicted set holds every event on an auth path between two of its own. For let P -> Y -> Z be such a path. P is a
+ * conflicted event or in the auth chain of one, so there is a conflicted C with C -> .. -> P. If some auth chain lacks
+ * Z then it lacks Y, while the one of C's state has Y: Y is in the auth difference. Otherwise Z is conflicted, or leads
+ * to a conflicted event: Y is on a path from C to it, thus in the conflicted state subgraph.
+ *
+ * In versions 1 and 2, whose ids are no hashes, events might cite each other in a circle: these take no part.
  */
 export function reverseTopologicalPowerOrder(
   events: ReadonlySet<EventId>,
-  create: Event,
-  graph: EventGraph,
+  create: Event | undefined,
+  store: ResolutionEvents,
+  version: RoomVersion,
 ): Event[] {
   const levels = new Map<EventId, number>();
   const waitsFor = new Map<EventId, number>();
@@ -38,9 +40,10 @@ export function reverseTopologicalPowerOrder(
     return levelX === levelY ? byTimeAndId(x, y) : levelX > levelY ? -1 : 1;
   });
   for (const id of events) {
-    const { event } = graph.get(id)!;
-    levels.set(id, powerLevels(create, powerEventOf(event, graph)).user(event.pdu.sender));
-    const before = new Set(event.pdu.auth_events.filter((auth) => events.has(auth)));
+    const { event } = store.get(id)!;
+    const [creation, power] = [create ?? store.cited(event, CREATE), store.cited(event, POWER)];
+    levels.set(id, powerLevels(creation, power, version).user(event.pdu.sender));
+    const before = new Set(authEvents(event.pdu).filter((auth) => events.has(auth)));
     waitsFor.set(id, before.size);
     for (const auth of before) push(waiting, auth, event);
     if (before.size === 0) candidates.push(event);
@@ -54,7 +57,6 @@ export function reverseTopologicalPowerOrder(
       if (left === 0) candidates.push(event);
     }
   }
-  assert(order.length === events.size, 'auth events make no cycle, since ids are hashes');
   return order;
 }
 
@@ -65,13 +67,17 @@ export function reverseTopologicalPowerOrder(
 export function mainlineOrder(
   events: readonly Event[],
   power: Event | undefined,
-  graph: EventGraph,
+  store: ResolutionEvents,
 ): Event[] {
   const positions = new Map<EventId, number>();
-  for (let event = power; event !== undefined; event = powerEventOf(event, graph)) {
+  for (
+    let event = power;
+    event !== undefined && !positions.has(event.id);
+    event = store.cited(event, POWER)
+  ) {
     positions.set(event.id, positions.size);
   }
-  const positionOf = new Map(events.map((event) => [event.id, mainlinePosition(event, positions, graph)]));
+  const positionOf = new Map(events.map((event) => [event.id, mainlinePosition(event, positions, store)]));
   return [...events].sort((x, y) => {
     const [positionX, positionY] = [positionOf.get(x.id)!, positionOf.get(y.id)!];
     return positionX === positionY ? byTimeAndId(x, y) : positionX > positionY ? -1 : 1;
@@ -82,28 +88,21 @@ export function mainlineOrder(
  * The index of the first event of the mainline that is met on the way along power levels events from `event`, which
  * itself does not count; Infinity where none is. What is found is noted in `positions` for all on the way.
  */
-function mainlinePosition(event: Event, positions: Map<EventId, number>, graph: EventGraph): number {
+function mainlinePosition(event: Event, positions: Map<EventId, number>, store: ResolutionEvents): number {
   const passed: EventId[] = [];
   let position = Infinity;
-  for (let at = powerEventOf(event, graph); at !== undefined; at = powerEventOf(at, graph)) {
+  for (let at = store.cited(event, POWER); at !== undefined; at = store.cited(at, POWER)) {
     const known = positions.get(at.id);
     if (known !== undefined) {
       position = known;
       break;
     }
     passed.push(at.id);
+    // Until it is known; whoever comes by here again goes in a circle.
+    positions.set(at.id, Infinity);
   }
   for (const id of passed) positions.set(id, position);
   return position;
-}
-
-/** The m.room.power_levels event among an event's `auth_events`. */
-function powerEventOf(event: Event, graph: EventGraph): Event | undefined {
-  for (const id of event.pdu.auth_events) {
-    const auth = graph.get(id)?.event;
-    if (auth?.pdu.type === 'm.room.power_levels' && auth.pdu.state_key === '') return auth;
-  }
-  return undefined;
 }
 
 function push<Key, Item>(lists: Map<Key, Item[]>, key: Key, item: Item): void {

@@ -314,6 +314,7 @@ function createLocal(
   const rooms = new Rooms({
     database,
     clock,
+    random,
     serverName,
     signingKey: signing,
     remote: remoteRooms,

@@ -63,7 +63,9 @@ export async function openServer(
   };
   try {
     const path = join(config.data, 'ravine.db');
-    migrate(path);
+    migrate(path, undefined, (what, done, of) =>
+      log.info({ what, done, of }, 'the database is being converted'),
+    );
     const sealing = openSealing(path, sealKey, systemRandom);
     const database = openSqlite({ path, durability: 'full', gather: nextTurn, clock: systemClock });
     opened.push(database);

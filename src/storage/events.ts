@@ -1,5 +1,6 @@
+import { assert } from '../base/assert.ts';
 import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
-import type { Event, Pdu } from '../matrix/pdu.ts';
+import { authEvents, type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
 import { allIn } from './rows.ts';
 
@@ -100,15 +101,43 @@ export async function putEvent(
     redactedBy,
   );
   if (inserted === undefined) {
-    return (await tx.get<{ id: number }>('SELECT id FROM events WHERE event_id = ?', event.id))!.id;
+    const known = await tx.get<{ id: number; room: number }>(
+      'SELECT id, room FROM events WHERE event_id = ?',
+      event.id,
+    );
+    assert(known?.room === room, 'an event with the id of one of another room is refused before');
+    return known.id;
   }
-  for (const prev of new Set(pdu.prev_events)) {
-    await tx.run('INSERT INTO event_prev (event, prev) VALUES (?, ?)', inserted.id, prev);
-  }
-  for (const auth of new Set(pdu.auth_events)) {
-    await tx.run('INSERT INTO event_auth (event, auth) VALUES (?, ?)', inserted.id, auth);
-  }
+  await putEdges(tx, inserted.id, event);
   return inserted.id;
+}
+
+/** Stores the edges of an event that is new, and those to it. */
+async function putEdges(tx: Transaction, row: number, { id, pdu }: Event): Promise<void> {
+  for (const prev of new Set(prevEvents(pdu))) {
+    const known = await tx.run(
+      'INSERT INTO event_prev (prev, event) SELECT id, ? FROM events WHERE event_id = ?',
+      row,
+      prev,
+    );
+    if (known === 0) await tx.run('INSERT INTO unknown_prev (prev, event) VALUES (?, ?)', prev, row);
+  }
+  await tx.run(
+    'INSERT INTO event_prev (prev, event) SELECT ?, event FROM unknown_prev WHERE prev = ?',
+    row,
+    id,
+  );
+  await tx.run('DELETE FROM unknown_prev WHERE prev = ?', id);
+  if (pdu.state_key === undefined) return;
+  for (const auth of new Set(authEvents(pdu))) {
+    const known = await tx.run(
+      'INSERT INTO event_auth (event, auth) SELECT ?, id FROM events WHERE event_id = ? AND id < ?',
+      row,
+      auth,
+      row,
+    );
+    assert(known === 1, 'an event is stored after its auth events');
+  }
 }
 
 /** Says what this server made of an event that is stored. */
@@ -128,29 +157,32 @@ export async function placeEvent(
   );
 }
 
-/** The events that name one of `ids` among their previous events, with their status. */
-export async function childrenOf(
-  db: Reader,
-  ids: readonly EventId[],
-): Promise<{ readonly id: EventId; readonly status: EventStatus }[]> {
-  return allIn(
-    db,
-    ids,
-    (list) =>
-      `SELECT DISTINCT e.event_id AS id, e.status AS status FROM event_prev p JOIN events e ON e.id = p.event
-       WHERE p.prev IN (${list})`,
-  );
+/** An event that names another among its previous events. */
+export interface Child {
+  readonly id: EventId;
+  readonly status: EventStatus;
 }
 
-/** The ids of the auth events of each of `ids` that is stored. */
-export async function authEdges(db: Reader, ids: readonly EventId[]): Promise<EventId[]> {
-  const rows = await allIn<{ auth: string }>(
+/** The events of a room that name one of `ids`, which need not be stored, among their previous events. */
+export async function childrenOf(db: Reader, room: RoomId, ids: readonly EventId[]): Promise<Child[]> {
+  const ofStored = await allIn<Child & { readonly room: string }>(
     db,
     ids,
     (list) =>
-      `SELECT DISTINCT a.auth AS auth FROM event_auth a JOIN events e ON e.id = a.event WHERE e.event_id IN (${list})`,
+      `SELECT DISTINCT e.event_id AS id, e.status AS status, r.room_id AS room
+       FROM events o JOIN event_prev p ON p.prev = o.id JOIN events e ON e.id = p.event
+         JOIN rooms r ON r.id = e.room
+       WHERE o.event_id IN (${list})`,
   );
-  return rows.map((row) => row.auth as EventId);
+  const ofUnknown = await allIn<Child & { readonly room: string }>(
+    db,
+    ids,
+    (list) =>
+      `SELECT DISTINCT e.event_id AS id, e.status AS status, r.room_id AS room
+       FROM unknown_prev p JOIN events e ON e.id = p.event JOIN rooms r ON r.id = e.room
+       WHERE p.prev IN (${list})`,
+  );
+  return [...ofStored, ...ofUnknown].filter((child) => child.room === room);
 }
 
 /** A redaction that names an event. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import Connection from 'better-sqlite3';
 import { assert } from '../base/assert.ts';
+import { packOldState } from './pack_old_state.ts';
 import { protectFile } from './sqlite.ts';
 
 /** One step of the schema: the file `migrations/NNNN_name.sql`. */
@@ -9,6 +10,8 @@ export interface Migration {
   readonly version: number;
   readonly name: string;
   readonly sql: string;
+  /** What SQL cannot carry over: runs after it, within the same transaction. */
+  readonly convert?: (connection: Connection.Database, progress: Progress) => void;
 }
 
 interface Applied {
@@ -21,6 +24,12 @@ interface Applied {
 export class MigrationError extends Error {
   override name = 'MigrationError';
 }
+
+/** Told how far a conversion has come, for people: done out of all. */
+export type Progress = (what: string, done: number, of: number) => void;
+
+/** `Migration.convert` by the migrations' numbers. */
+const CONVERSIONS: ReadonlyMap<number, NonNullable<Migration['convert']>> = new Map([[13, packOldState]]);
 
 const FILE_NAME = /^(\d{4})_([a-z0-9_]+)\.sql$/;
 
@@ -35,7 +44,11 @@ export function readMigrations(folder: URL = SHIPPED): Migration[] {
     const [, version, name] = FILE_NAME.exec(file) ?? [];
     if (version === undefined || name === undefined) throw new MigrationError(`${file} is not NNNN_name.sql`);
     if (migrations.at(-1)?.version === Number(version)) throw new MigrationError(`${version} is there twice`);
-    migrations.push({ version: Number(version), name, sql: readFileSync(new URL(file, folder), 'utf8') });
+    const convert = folder === SHIPPED ? CONVERSIONS.get(Number(version)) : undefined;
+    migrations.push({
+      ...{ version: Number(version), name, sql: readFileSync(new URL(file, folder), 'utf8') },
+      ...(convert && { convert }),
+    });
   }
   return migrations;
 }
@@ -44,7 +57,11 @@ export function readMigrations(folder: URL = SHIPPED): Migration[] {
  * Brings a database file to the schema of this program, all or nothing, and creates it where it does not exist.
  * @throws MigrationError where the file is newer than the program, or a migration that was applied has changed since.
  */
-export function migrate(path: string, migrations: readonly Migration[] = readMigrations()): void {
+export function migrate(
+  path: string,
+  migrations: readonly Migration[] = readMigrations(),
+  progress: Progress = () => {},
+): void {
   protectFile(path);
   const connection = new Connection(path);
   try {
@@ -52,7 +69,7 @@ export function migrate(path: string, migrations: readonly Migration[] = readMig
     connection.pragma('synchronous = FULL');
     // A migration may rebuild a table that others point to; all references are checked before the commit.
     connection.pragma('foreign_keys = OFF');
-    connection.transaction(() => applyPending(connection, migrations)).exclusive();
+    connection.transaction(() => applyPending(connection, migrations, progress)).exclusive();
   } finally {
     connection.close();
   }
@@ -81,7 +98,11 @@ const appliedTo = (connection: Connection.Database): Applied[] =>
     .prepare<[], Applied>('SELECT version, name, sha256 FROM schema_migrations ORDER BY version')
     .all();
 
-function applyPending(connection: Connection.Database, migrations: readonly Migration[]): void {
+function applyPending(
+  connection: Connection.Database,
+  migrations: readonly Migration[],
+  progress: Progress,
+): void {
   connection.exec(
     'CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL)',
   );
@@ -93,6 +114,7 @@ function applyPending(connection: Connection.Database, migrations: readonly Migr
   const record = connection.prepare('INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)');
   for (const migration of migrations.slice(applied.length)) {
     connection.exec(migration.sql);
+    migration.convert?.(connection, progress);
     assert(connection.inTransaction, `migration ${migration.name} leaves the transaction open`);
     record.run(migration.version, migration.name, sha256(migration.sql));
   }

@@ -1,4 +1,4 @@
-import type { EventId, RoomId } from '../matrix/ids.ts';
+import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
 import type { Reader, Transaction } from './database.ts';
 
 /** A room that this server has or had a copy of. */
@@ -14,6 +14,7 @@ export interface RoomRow {
 export interface ExtremityRow {
   readonly id: EventId;
   readonly depth: number;
+  readonly sender: UserId;
   readonly stateAfter: number;
 }
 
@@ -48,12 +49,12 @@ export async function placeRoom(
   );
 }
 
-/** A room's forward extremities, the deepest first. */
+/** A room's forward extremities, in the order in which they were stored. */
 export async function forwardExtremities(db: Reader, room: number): Promise<ExtremityRow[]> {
   return db.all<ExtremityRow>(
-    `SELECT e.event_id AS id, e.depth AS depth, e.state_after AS "stateAfter"
+    `SELECT e.event_id AS id, e.depth AS depth, e.sender AS sender, e.state_after AS "stateAfter"
      FROM forward_extremities x JOIN events e ON e.id = x.event
-     WHERE x.room = ? ORDER BY e.depth DESC, e.event_id`,
+     WHERE x.room = ? ORDER BY x.event`,
     room,
   );
 }

@@ -1,10 +1,8 @@
 import Connection from 'better-sqlite3';
 import { utf8 } from '../base/bytes.ts';
+import { alone } from './alone.ts';
 import type { SqlValue } from './database.ts';
 import { IN_CLEAR, SECRET_TABLES, type Sealing, SealingError, type SecretPlace } from './sealing.ts';
-
-/** How long another process that has just ended may take to let go of the file. */
-const BUSY_TIMEOUT_MS = 500;
 
 const PROOF_PLACE: SecretPlace = ['sealing', 'proof'];
 const PROOF = utf8('ravine');
@@ -27,7 +25,7 @@ export function checkSealing(path: string, sealing: Sealing): void {
  * @throws SealingError where somebody else has the file open, or `from` is wrong; then nothing is changed
  */
 export function changeSealing(path: string, from: Sealing, to: Sealing): void {
-  alone(path, (connection) => {
+  alone(path, inUse, (connection) => {
     connection.transaction(() => {
       const proof = proofOf(connection);
       if (proof !== undefined) from.open(PROOF_PLACE, proof.proof);
@@ -44,8 +42,10 @@ export function changeSealing(path: string, from: Sealing, to: Sealing): void {
 
 /** Erases what a `changeSealing` that was interrupted has left behind. */
 export function finishErasure(path: string): void {
-  if (reading(path, proofOf)?.erased === 0) alone(path, eraseRest);
+  if (reading(path, proofOf)?.erased === 0) alone(path, inUse, eraseRest);
 }
+
+const inUse = (sentence: string): Error => new SealingError(sentence);
 
 interface Proof {
   readonly proof: Uint8Array;
@@ -86,25 +86,6 @@ function reading<T>(path: string, read: (connection: Connection.Database) => T):
   const connection = new Connection(path, { readonly: true, fileMustExist: true });
   try {
     return read(connection);
-  } finally {
-    connection.close();
-  }
-}
-
-/** Does something with a file that nobody else has open: a server that runs would go on in the old way. */
-function alone(path: string, change: (connection: Connection.Database) => void): void {
-  const connection = new Connection(path, { fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
-  try {
-    connection.pragma('locking_mode = EXCLUSIVE');
-    try {
-      connection.exec('BEGIN EXCLUSIVE; COMMIT');
-    } catch (error) {
-      if (!(error instanceof Connection.SqliteError && error.code.startsWith('SQLITE_BUSY'))) throw error;
-      throw new SealingError('The database is in use: stop the server first.');
-    }
-    connection.pragma('synchronous = FULL');
-    connection.pragma('secure_delete = ON');
-    change(connection);
   } finally {
     connection.close();
   }

@@ -4,7 +4,7 @@ import Connection from 'better-sqlite3';
 import { assert } from '../base/assert.ts';
 import type { Cancel, Clock, Millis } from '../base/time.ts';
 import { unknownError } from '../matrix/error.ts';
-import type { Database, SqlValue, Transaction } from './database.ts';
+import type { Database, Reader, SqlValue, Transaction } from './database.ts';
 
 /** Transactions that share one COMMIT at most: bounds how long the first of them waits for the others. */
 const MAX_GROUP = 64;
@@ -34,6 +34,17 @@ export interface SqliteOptions {
 /** Opens a database file. `migrate` (migrate.ts) has been run on it. */
 export function openSqlite(options: SqliteOptions): SqliteDatabase {
   return new SqliteDatabase(options);
+}
+
+/** Opens a database file to read it only, beside a server that runs or not. */
+export function openReadOnly(path: string): Reader & { close(): void } {
+  const connection = new Connection(path, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
+  const statements = new Statements(connection);
+  return {
+    get: async (sql, ...params) => statements.get(sql, params),
+    all: async (sql, ...params) => statements.all(sql, params),
+    close: () => connection.close(),
+  };
 }
 
 /** Makes sure that a file exists and that nobody but its owner can read it; its -wal and -shm get the same mode. */

@@ -1,96 +1,176 @@
+import { assert } from '../base/assert.ts';
 import type { EventId } from '../matrix/ids.ts';
-import type { StateKey, StateMap } from '../matrix/pdu.ts';
+import type { StateKey } from '../matrix/pdu.ts';
 import { splitStateKey, stateKey } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
+import { layersToMerge, mergeLayers, packLayer, visitLayer } from './packed_state.ts';
+import { allIn } from './rows.ts';
 
-interface Entry {
-  readonly type: string;
-  readonly state_key: string;
-  readonly event_id: string;
+/** What changes in a state; undefined: the place gets empty. */
+export type StateChanges = ReadonlyMap<StateKey, EventId | undefined>;
+
+interface LayerRow {
+  readonly id: number;
+  readonly size: number;
 }
 
-/** The whole state that a group stands for, and how many parents it took to put it together. */
-export async function stateOfGroup(db: Reader, group: number): Promise<{ map: StateMap; hops: number }> {
-  const rows = await db.all<Entry>(
-    `WITH RECURSIVE chain (id, parent, distance) AS (
-       SELECT id, parent, 0 FROM state_groups WHERE id = ?
+/** A group and those below it, the nearest first, without their entries. */
+function chainOf(db: Reader, group: number): Promise<LayerRow[]> {
+  return db.all<LayerRow>(
+    `WITH RECURSIVE chain (id, parent, size, distance) AS (
+       SELECT id, parent, size, 0 FROM state_groups WHERE id = ?
        UNION ALL
-       SELECT g.id, g.parent, chain.distance + 1 FROM chain JOIN state_groups g ON g.id = chain.parent
+       SELECT g.id, g.parent, g.size, chain.distance + 1 FROM chain JOIN state_groups g ON g.id = chain.parent
      )
-     SELECT s.type AS type, s.state_key AS state_key, e.event_id AS event_id
-     FROM chain JOIN state_group_entries s ON s.state_group = chain.id JOIN events e ON e.id = s.event
-     ORDER BY chain.distance DESC, s.type, s.state_key`,
+     SELECT id, size FROM chain ORDER BY distance`,
     group,
   );
-  const map = new Map<StateKey, EventId>();
-  for (const row of rows) map.set(stateKey(row.type, row.state_key), row.event_id as EventId);
-  const { hops } = (await db.get<{ hops: number }>('SELECT hops FROM state_groups WHERE id = ?', group))!;
-  return { map, hops };
+}
+
+async function entriesOf(db: Reader, group: number): Promise<Uint8Array> {
+  return (await db.get<{ entries: Uint8Array }>('SELECT entries FROM state_groups WHERE id = ?', group))!
+    .entries;
+}
+
+/** The whole state that a group stands for: rows of events by rows of places. */
+export async function stateOfGroup(db: Reader, group: number): Promise<Map<number, number>> {
+  const chain = await chainOf(db, group);
+  assert(chain.length > 0, 'a state group that is named is stored');
+  const layers: Uint8Array[] = [];
+  for (const { id } of chain) layers.push(await entriesOf(db, id));
+  return mergeLayers(layers, true);
+}
+
+/** A group alone: what it lays over its parent at some places, by their rows; 0: it empties the place. */
+export async function layerEntries(
+  db: Reader,
+  group: number,
+  places: ReadonlySet<number>,
+): Promise<{ readonly parent: number | null; readonly events: ReadonlyMap<number, number> }> {
+  const row = await db.get<{ parent: number | null; entries: Uint8Array }>(
+    'SELECT parent, entries FROM state_groups WHERE id = ?',
+    group,
+  );
+  assert(row !== undefined, 'a state group that is named is stored');
+  const events = new Map<number, number>();
+  visitLayer(row.entries, (place, event) => {
+    if (places.has(place)) events.set(place, event);
+    return events.size === places.size;
+  });
+  return { parent: row.parent, events };
+}
+
+/** The row of a place; undefined where no room's state ever had it. */
+export async function placeRow(db: Reader, type: string, key: string): Promise<number | undefined> {
+  const row = await db.get<{ id: number }>(
+    'SELECT id FROM places WHERE type = ? AND state_key = ?',
+    type,
+    key,
+  );
+  return row?.id;
+}
+
+/** Places by their rows. */
+export async function placesByRow(db: Reader, rows: readonly number[]): Promise<Map<number, StateKey>> {
+  const found = await allIn<{ id: number; type: string; state_key: string }>(
+    db,
+    rows,
+    (list) => `SELECT id, type, state_key FROM places WHERE id IN (${list})`,
+  );
+  return new Map(found.map((row) => [row.id, stateKey(row.type, row.state_key)]));
+}
+
+/** Ids of events by their rows. */
+export async function eventIdsByRow(db: Reader, rows: readonly number[]): Promise<Map<number, EventId>> {
+  const found = await allIn<{ id: number; event_id: string }>(
+    db,
+    rows,
+    (list) => `SELECT id, event_id FROM events WHERE id IN (${list})`,
+  );
+  return new Map(found.map((row) => [row.id, row.event_id as EventId]));
+}
+
+/** The row of a place, which is made where it is new. */
+async function ensurePlace(tx: Transaction, place: StateKey): Promise<number> {
+  const { type, key } = splitStateKey(place);
+  const known = await placeRow(tx, type, key);
+  if (known !== undefined) return known;
+  return (await tx.get<{ id: number }>(
+    'INSERT INTO places (type, state_key) VALUES (?, ?) RETURNING id',
+    type,
+    key,
+  ))!.id;
+}
+
+async function eventRow(tx: Transaction, id: EventId): Promise<number> {
+  const row = await tx.get<{ id: number }>('SELECT id FROM events WHERE event_id = ?', id);
+  assert(row !== undefined, 'an event of a state is stored before the state is');
+  return row.id;
 }
 
 /**
- * Stores a group: `entries` laid over `parent`, or complete where that is null.
+ * Stores a group: `changes` laid over `parent`, or complete where that is null.
  * @returns the group's id
  */
 export async function putGroup(
   tx: Transaction,
   room: number,
-  group: { readonly parent: number | null; readonly hops: number; readonly entries: StateMap },
+  group: { readonly parent: number | null; readonly changes: StateChanges },
 ): Promise<number> {
-  const { id } = (await tx.get<{ id: number }>(
-    'INSERT INTO state_groups (room, parent, hops) VALUES (?, ?, ?) RETURNING id',
-    room,
-    group.parent,
-    group.hops,
-  ))!;
-  for (const [key, event] of group.entries) {
-    const { type, key: state } = splitStateKey(key);
-    await tx.run(
-      `INSERT INTO state_group_entries (state_group, type, state_key, event)
-       SELECT ?, ?, ?, id FROM events WHERE event_id = ?`,
-      id,
-      type,
-      state,
-      event,
-    );
-  }
-  return id;
+  const changes = new Map<number, number>();
+  for (const [place, event] of group.changes)
+    changes.set(await ensurePlace(tx, place), event === undefined ? 0 : await eventRow(tx, event));
+  return putLayer(tx, room, { parent: group.parent, changes });
 }
 
-/** Changes current_state, and records the change at a delivery position. Undefined: the entry goes away. */
+/** `putGroup`, by rows. */
+export async function putLayer(
+  tx: Transaction,
+  room: number,
+  group: { readonly parent: number | null; readonly changes: ReadonlyMap<number, number> },
+): Promise<number> {
+  const chain = group.parent === null ? [] : await chainOf(tx, group.parent);
+  const merged = layersToMerge(group.changes.size, chain);
+  const parent = chain[merged]?.id ?? null;
+  const layers = [packLayer(group.changes)];
+  for (const { id } of chain.slice(0, merged)) layers.push(await entriesOf(tx, id));
+  const entries = mergeLayers(layers, parent === null);
+  return (await tx.get<{ id: number }>(
+    'INSERT INTO state_groups (room, parent, size, entries) VALUES (?, ?, ?, ?) RETURNING id',
+    room,
+    parent,
+    entries.size,
+    packLayer(entries),
+  ))!.id;
+}
+
+/** Changes current_state, and records the change at a delivery position. */
 export async function changeCurrentState(
   tx: Transaction,
   room: number,
   position: number,
-  changes: ReadonlyMap<StateKey, EventId | undefined>,
+  changes: StateChanges,
 ): Promise<void> {
-  for (const [place, event] of changes) {
-    const { type, key } = splitStateKey(place);
-    if (event === undefined) {
-      await tx.run(
-        'DELETE FROM current_state WHERE room = ? AND type = ? AND state_key = ?',
-        room,
-        type,
-        key,
-      );
+  for (const [key, id] of changes) {
+    const place = await ensurePlace(tx, key);
+    const event = id === undefined ? null : await eventRow(tx, id);
+    if (event === null) {
+      await tx.run('DELETE FROM current_state WHERE room = ? AND place = ?', room, place);
     } else {
       await tx.run(
-        `INSERT INTO current_state (room, type, state_key, event) SELECT ?, ?, ?, id FROM events WHERE event_id = ?
-         ON CONFLICT (room, type, state_key) DO UPDATE SET event = excluded.event`,
+        `INSERT INTO current_state (room, place, event) VALUES (?, ?, ?)
+         ON CONFLICT (room, place) DO UPDATE SET event = excluded.event`,
         room,
-        type,
-        key,
+        place,
         event,
       );
     }
     await tx.run(
-      `INSERT INTO current_state_changes (room, position, type, state_key, event)
-       VALUES (?, ?, ?, ?, (SELECT id FROM events WHERE event_id = ?))`,
+      'INSERT INTO current_state_changes (room, position, place, event) VALUES (?, ?, ?, ?)',
       room,
       position,
-      type,
-      key,
-      event ?? null,
+      place,
+      event,
     );
   }
 }
@@ -103,11 +183,12 @@ export async function stateOfTypeAt(
   position: number,
 ): Promise<EventId[]> {
   const rows = await db.all<{ id: string }>(
-    `SELECT e.event_id AS id FROM current_state_changes c JOIN events e ON e.id = c.event
-     WHERE c.room = ? AND c.type = ? AND c.position = (
+    `SELECT e.event_id AS id
+     FROM current_state_changes c JOIN places p ON p.id = c.place JOIN events e ON e.id = c.event
+     WHERE c.room = ? AND p.type = ? AND c.position = (
        SELECT MAX(position) FROM current_state_changes
-       WHERE room = c.room AND type = c.type AND state_key = c.state_key AND position <= ?
-     ) ORDER BY c.state_key`,
+       WHERE room = c.room AND place = c.place AND position <= ?
+     ) ORDER BY p.state_key`,
     room,
     type,
     position,

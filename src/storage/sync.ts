@@ -1,4 +1,6 @@
 import type { Reader } from './database.ts';
+import { allIn } from './rows.ts';
+import { layerEntries, placeRow, stateOfGroup } from './state.ts';
 
 /**
  * What /sync and /messages read. Every read is bounded by a stream position, so that a response made of many
@@ -131,9 +133,17 @@ export function timelineEvent(reader: Reader, room: number, eventId: string): Pr
   );
 }
 
+/** One stored event. */
+export function eventByRow(reader: Reader, row: number): Promise<EventRow | undefined> {
+  return reader.get<EventRow>(`SELECT ${EVENT_COLUMNS} FROM events e WHERE e.id = ?`, row);
+}
+
 export function eventById(reader: Reader, eventId: string): Promise<EventRow | undefined> {
   return reader.get<EventRow>(`SELECT ${EVENT_COLUMNS} FROM events e WHERE e.event_id = ?`, eventId);
 }
+
+/** Where members are not wanted, they are left out before their events are read. */
+const OTHERS = { true: '', false: " JOIN places p ON p.id = h.place AND p.type <> 'm.room.member'" } as const;
 
 /** What holds each place of the state that changed in `after` < position <= `upTo`, at `upTo`. */
 export async function stateChanges(
@@ -144,12 +154,10 @@ export async function stateChanges(
   return reader.all<EventRow>(
     `SELECT ${EVENT_COLUMNS}
      FROM (
-       SELECT type, state_key, MAX(position) AS position FROM current_state_changes
-       WHERE room = ? AND position > ? AND position <= ?${range.members ? '' : " AND type <> 'm.room.member'"}
-       GROUP BY type, state_key
+       SELECT h.place, MAX(h.position) AS position FROM current_state_changes h${OTHERS[`${range.members}`]}
+       WHERE h.room = ? AND h.position > ? AND h.position <= ? GROUP BY h.place
      ) l
-     JOIN current_state_changes c
-       ON c.room = ? AND c.position = l.position AND c.type = l.type AND c.state_key = l.state_key
+     JOIN current_state_changes c ON c.room = ? AND c.position = l.position AND c.place = l.place
      JOIN events e ON e.id = c.event
      ORDER BY e.type, e.state_key`,
     room,
@@ -172,11 +180,11 @@ export function stateEntry(
   return reader.get<EventRow>(
     `SELECT ${EVENT_COLUMNS}
      FROM (
-       SELECT room, type, state_key, MAX(position) AS position FROM current_state_changes
-       WHERE room = ? AND type = ? AND state_key = ? AND position <= ? GROUP BY room, type, state_key
+       SELECT room, place, MAX(position) AS position FROM current_state_changes
+       WHERE room = ? AND place = (SELECT id FROM places WHERE type = ? AND state_key = ?) AND position <= ?
+       GROUP BY room, place
      ) l
-     JOIN current_state_changes c
-       ON c.room = l.room AND c.position = l.position AND c.type = l.type AND c.state_key = l.state_key
+     JOIN current_state_changes c ON c.room = l.room AND c.position = l.position AND c.place = l.place
      JOIN events e ON e.id = c.event
      WHERE l.position > ?`,
     room,
@@ -196,52 +204,50 @@ export function membershipChanges(
 ): Promise<{ readonly position: number; readonly json: string | null }[]> {
   return reader.all(
     `SELECT c.position, e.json FROM current_state_changes c LEFT JOIN events e ON e.id = c.event
-     WHERE c.room = ? AND c.type = 'm.room.member' AND c.state_key = ? AND c.position <= ?
+     WHERE c.room = ? AND c.position <= ?
+       AND c.place = (SELECT id FROM places WHERE type = 'm.room.member' AND state_key = ?)
      ORDER BY c.position`,
     room,
-    user,
     upTo,
+    user,
   );
 }
 
-const CHAIN = `WITH RECURSIVE chain (id, parent, distance) AS (
-    SELECT id, parent, 0 FROM state_groups WHERE id = ?
-    UNION ALL
-    SELECT g.id, g.parent, chain.distance + 1 FROM state_groups g JOIN chain ON g.id = chain.parent
-  )`;
-
 /** One place of the state in a state group. */
-export function stateGroupEntry(
+export async function stateGroupEntry(
   reader: Reader,
   group: number,
   type: string,
   key: string,
 ): Promise<EventRow | undefined> {
-  return reader.get<EventRow>(
-    `${CHAIN}
-     SELECT ${EVENT_COLUMNS} FROM chain
-     JOIN state_group_entries s ON s.state_group = chain.id AND s.type = ? AND s.state_key = ?
-     JOIN events e ON e.id = s.event
-     ORDER BY chain.distance LIMIT 1`,
-    group,
-    type,
-    key,
-  );
+  const place = await placeRow(reader, type, key);
+  if (place === undefined) return undefined;
+  const places = new Set([place]);
+  for (let at: number | null = group; at !== null; ) {
+    const layer = await layerEntries(reader, at, places);
+    const event = layer.events.get(place);
+    if (event !== undefined) return event === 0 ? undefined : eventByRow(reader, event);
+    at = layer.parent;
+  }
+  return undefined;
 }
 
 /** The whole state in a state group, with or without the members. */
-export function stateGroupState(reader: Reader, group: number, members: boolean): Promise<EventRow[]> {
-  return reader.all<EventRow>(
-    `${CHAIN}, ranked AS (
-       SELECT s.event, ROW_NUMBER() OVER (PARTITION BY s.type, s.state_key ORDER BY chain.distance) AS rank
-       FROM chain JOIN state_group_entries s ON s.state_group = chain.id
-       ${members ? '' : "WHERE s.type <> 'm.room.member'"}
-     )
-     SELECT ${EVENT_COLUMNS} FROM ranked JOIN events e ON e.id = ranked.event WHERE ranked.rank = 1
-     ORDER BY e.type, e.state_key`,
-    group,
+export async function stateGroupState(reader: Reader, group: number, members: boolean): Promise<EventRow[]> {
+  const rows = [...(await stateOfGroup(reader, group)).values()];
+  const events = await allIn<EventRow>(
+    reader,
+    rows,
+    (list) =>
+      `SELECT ${EVENT_COLUMNS} FROM events e
+       WHERE e.id IN (${list})${members ? '' : " AND e.type <> 'm.room.member'"}`,
   );
+  const byPlace = (a: EventRow, b: EventRow): number =>
+    compareText(a.type, b.type) || compareText(a.state_key!, b.state_key!);
+  return events.sort(byPlace);
 }
+
+const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** How many members are joined and how many invited. */
 export async function memberCounts(

@@ -10,11 +10,13 @@ const HELP = `Usage: npm run bench -- <benchmark> [options]
   goodput    exchanges over links of three rates with and without loss: RFC 7252's timers and ours
   pipe       what handshakes and records cost, from captured datagrams, and how many there are a second
   planted    bugs planted one after the other, and whether the tests of docs/security.md's rules find each
+  rooms      a room of 50,000 members: events authorised and stored a second, the state at any of them, a fork
   selective  large bodies in lockstep and by selective repeat, on emulated links
 
 Options:
   --json             the result as one line of JSON
   --datagrams <n>    fuzz: how many, and how many values (default 1000000)
+  --events <n>       rooms: how many members (default 50000)
   --seed <n>         fuzz: the seed (default 1)
   --help
 
@@ -34,12 +36,14 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options):
   goodput: () => import('./goodput.ts'),
   pipe: () => import('./pipe.ts'),
   planted: () => import('./planted.ts'),
+  rooms: () => import('./rooms.ts'),
   selective: () => import('./selective.ts'),
 };
 
 export interface Options {
   readonly json: boolean;
   readonly datagrams: number;
+  readonly events: number;
   readonly seed: number;
 }
 
@@ -55,6 +59,7 @@ function commandLine() {
       options: {
         json: { type: 'boolean', default: false },
         datagrams: { type: 'string', default: '1000000' },
+        events: { type: 'string', default: '50000' },
         seed: { type: 'string', default: '1' },
         help: { type: 'boolean', default: false },
       },
@@ -80,6 +85,7 @@ if (values.help) {
   const kept = await run({
     json: values.json,
     datagrams: whole('datagrams', values.datagrams),
+    events: whole('events', values.events),
     seed: whole('seed', values.seed),
   });
   process.exitCode = kept ? 0 : 1;

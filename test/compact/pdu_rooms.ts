@@ -6,38 +6,9 @@ import { canonicalJson } from '../../src/matrix/canonical_json.ts';
 import { referenceHash } from '../../src/matrix/hashes.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import { type Pdu, type StateKey, stateKey } from '../../src/matrix/pdu.ts';
-import { type RedactionRules, type RoomVersion, roomVersion } from '../../src/matrix/room_version.ts';
+import { ROOM_VERSIONS as ALL, type RoomVersion } from '../../src/matrix/room_version.ts';
 
-/** Room versions 1 to 12 as far as hashing goes (room versions, "Redactions"); 12 is the server's own. */
-export const ROOM_VERSIONS: readonly RoomVersion[] = [
-  ...Array.from({ length: 11 }, (_, index) => olderVersion(index + 1)),
-  roomVersion('12')!,
-];
-
-function olderVersion(number: number): RoomVersion {
-  const v11 = roomVersion('12')!.redaction;
-  const common = { id: String(number), restrictedJoins: number >= 8 };
-  if (number === 11) return { ...common, redaction: v11 };
-  const content = new Map(v11.content);
-  content.set('m.room.create', ['creator']);
-  content.set(
-    'm.room.member',
-    number >= 9 ? ['membership', 'join_authorised_via_users_server'] : ['membership'],
-  );
-  content.set('m.room.join_rules', number >= 8 ? ['join_rule', 'allow'] : ['join_rule']);
-  content.set(
-    'm.room.power_levels',
-    (content.get('m.room.power_levels') as string[]).filter((key) => key !== 'invite'),
-  );
-  content.delete('m.room.redaction');
-  if (number <= 5) content.set('m.room.aliases', ['aliases']);
-  const redaction: RedactionRules = {
-    topLevel: new Set([...v11.topLevel, 'prev_state', 'origin', 'membership']),
-    content,
-    keepsThirdPartySigned: false,
-  };
-  return { ...common, redaction };
-}
+export const ROOM_VERSIONS: readonly RoomVersion[] = [...ALL.values()];
 
 export const ALICE = '@alice:a.example';
 export const BOB = '@bob:b.example';
@@ -128,7 +99,7 @@ export class PduRoom {
   finish(pdu: JsonObject): JsonObject {
     const server = String(pdu.sender).replace(/^[^:]*:/, '');
     const signatures = { [server]: { [USUAL_KEY]: signature(this.random) } };
-    return { ...pdu, hashes: hashesOf(pdu), signatures };
+    return { ...pdu, hashes: hashesOf(pdu, this.version), signatures };
   }
 
   add(pdu: JsonObject): string {

@@ -6,10 +6,11 @@ import { KeyRing } from '../../src/federation/key_ring.ts';
 import { pduJson } from '../../src/federation/pdu_json.ts';
 import { FederationError } from '../../src/federation/transport.ts';
 import { Transports } from '../../src/federation/transports.ts';
-import type { ServerName, UserId } from '../../src/matrix/ids.ts';
+import type { RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { redact } from '../../src/matrix/redaction.ts';
-import { signJson } from '../../src/matrix/signing.ts';
+import { ROOM_VERSIONS } from '../../src/matrix/room_version.ts';
+import { signEvent, signJson } from '../../src/matrix/signing.ts';
 import { putPipePeer } from '../../src/storage/pipe_peers.ts';
 import type { StoredKey } from '../../src/storage/server_keys.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
@@ -216,6 +217,33 @@ describe('verifying events', () => {
     clock.advanceTo(2 * HOUR);
     expect((await keys.verify(late, '12')).ok).toBe(true);
     expect(https.calls).toHaveLength(3);
+  });
+
+  it('takes a key that nobody has refreshed in rooms up to version 4, and a retired one for its own time only', async () => {
+    const retired = testKey(5, 'ed25519:old');
+    const expired = clock.wall() - DAY;
+    https.answer = () =>
+      document({
+        valid_until_ts: clock.wall() + HOUR,
+        old_verify_keys: { [retired.keyId]: { key: base64(retired.publicKey), expired_ts: expired } },
+      });
+    const keys = ring();
+    const isTaken = async (version: string, ts: number, key = theirs): Promise<boolean> => {
+      const unsigned = {
+        ...{ type: 'm.room.message', sender: alice, room_id: '!r:b.example' as RoomId, content: {} },
+        ...{ origin_server_ts: ts, depth: 1, prev_events: [], auth_events: [] },
+      };
+      const { pdu } = signEvent(unsigned, ROOM_VERSIONS.get(version)!, B, key);
+      return (await keys.verify(pduJson(pdu), version)).ok;
+    };
+    const late = clock.wall() + 2 * HOUR;
+    expect([await isTaken('3', late), await isTaken('4', late), await isTaken('5', late)]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(await isTaken('4', expired, retired)).toBe(true);
+    expect(await isTaken('4', expired + 1, retired)).toBe(false);
   });
 
   it('never asks for an event from further in the future than keys are believed', async () => {

@@ -12,7 +12,7 @@ import { notFound } from '../../src/matrix/error.ts';
 import { parsePdu } from '../../src/matrix/event_format.ts';
 import type { EventId, RoomId, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
-import type { Event } from '../../src/matrix/pdu.ts';
+import { type Event, prevEvents } from '../../src/matrix/pdu.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import {
@@ -50,7 +50,7 @@ class FakeRooms implements FederatedRooms {
     await this.pause(event);
     if (!this.#isIn(event.room)) return { kind: 'unknown_room' };
     if (this.stored.has(event.id)) return { kind: 'duplicate' };
-    const missing = event.pdu.prev_events.filter((id) => !this.stored.has(id));
+    const missing = prevEvents(event.pdu).filter((id) => !this.stored.has(id));
     if (missing.length > 0 && before === undefined) return { kind: 'missing_prev', missing };
     const verdict = this.verdict(event, before);
     if (verdict !== undefined) return verdict;
@@ -120,7 +120,8 @@ class Peer {
     const found = new Map<EventId, Event>();
     const queue = [...(body.latest_events as EventId[])];
     for (let id = queue.shift(); id !== undefined; id = queue.shift()) {
-      for (const prev of this.events.get(id)?.pdu.prev_events ?? []) {
+      const at = this.events.get(id);
+      for (const prev of at === undefined ? [] : prevEvents(at.pdu)) {
         const event = this.events.get(prev);
         if (event === undefined || earliest.has(prev) || found.size >= Number(body.limit)) continue;
         found.set(prev, event);

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { ownKeyDocument } from '../../src/federation/key_document.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
@@ -11,6 +12,7 @@ import { forbidden, MatrixError } from '../../src/matrix/error.ts';
 import type { ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import type { Event } from '../../src/matrix/pdu.ts';
+import { supportedRoomVersions } from '../../src/matrix/room_version.ts';
 import { addSignature } from '../../src/matrix/signing.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
 import { A, B, C, EventFactory, recordingLog, ScriptedTransport, testKey, V12 } from './fixtures.ts';
@@ -75,6 +77,7 @@ beforeEach(() => {
     serverName: A,
     signingKey: keyA,
     clock,
+    random: seededRandom(1),
     database,
     transport: { kindFor: () => kind, request: (server, call) => transport.request(server, call) },
     checker: keys,
@@ -130,7 +133,11 @@ describe('joining through another server', () => {
     );
     expect(sent.body).toEqual(pduJson(joined.join.pdu));
     expect(sent.query).toBeUndefined();
-    expect(transport.calls[0]!.call).toMatchObject({ query: 'ver=12' });
+    expect(transport.calls[0]!.call).toMatchObject({
+      query: supportedRoomVersions()
+        .map((id) => `ver=${id}`)
+        .join('&'),
+    });
   });
 
   it('lets a server behind a pipe leave out of the auth chain what is in the state', async () => {

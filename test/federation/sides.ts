@@ -162,6 +162,7 @@ export async function openServer({
     serverName,
     signingKey,
     clock,
+    random: seededRandom(seed),
     database,
     transport,
     checker: keys,
@@ -172,6 +173,7 @@ export async function openServer({
   const rooms = new Rooms({
     database,
     clock,
+    random: seededRandom(1),
     serverName,
     signingKey,
     remote: remoteRooms,
@@ -248,8 +250,8 @@ export async function openServer({
     /** The current state as event ids by place. */
     state: (): Promise<{ type: string; state_key: string; event_id: string }[]> =>
       database.all(
-        `SELECT c.type AS type, c.state_key AS state_key, e.event_id AS event_id FROM current_state c
-         JOIN events e ON e.id = c.event ORDER BY c.type, c.state_key`,
+        `SELECT e.type AS type, e.state_key AS state_key, e.event_id AS event_id FROM current_state c
+         JOIN events e ON e.id = c.event ORDER BY e.type, e.state_key`,
       ),
   };
   return side;

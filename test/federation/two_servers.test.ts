@@ -350,7 +350,7 @@ describe('the routes', () => {
     );
     expect(invite).toMatchObject({ status: 502 });
     await expect(
-      asB('PUT', '/_matrix/federation/v2/invite/!x/%24x', { room_version: '1', event: {} }),
+      asB('PUT', '/_matrix/federation/v2/invite/!x/%24x', { room_version: 'none', event: {} }),
     ).rejects.toMatchObject({
       errcode: 'M_INCOMPATIBLE_ROOM_VERSION',
     });

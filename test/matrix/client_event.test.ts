@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { clientEvent } from '../../src/matrix/client_event.ts';
 import type { EventId } from '../../src/matrix/ids.ts';
+import type { JsonObject } from '../../src/matrix/json.ts';
 import { splitStateKey } from '../../src/matrix/pdu.ts';
 import { STRIPPED_STATE, strippedEvent } from '../../src/matrix/stripped_state.ts';
 import { createEvent, makeEvent, user } from './rooms.ts';
@@ -47,6 +48,18 @@ describe('events as clients get them', () => {
       membership: 'join',
     });
     expect(clientEvent(message, { age: undefined })).not.toHaveProperty('unsigned');
+  });
+
+  it('have the redacts of a redaction of an older room inside too, for newer clients', () => {
+    const shown = (redacts: string, content: JsonObject): JsonObject =>
+      clientEvent(makeEvent({ type: 'm.room.redaction', room_id: create.room, redacts, content }));
+    expect(shown('$x', { reason: 'r' })).toMatchObject({
+      redacts: '$x',
+      content: { redacts: '$x', reason: 'r' },
+    });
+    const torn = shown('$x', { redacts: '$y', reason: 'r' });
+    expect(torn).not.toHaveProperty('redacts');
+    expect(torn.content).toEqual({ reason: 'r' });
   });
 
   it('have the redacts of a redaction outside too, for older clients', () => {

@@ -409,7 +409,7 @@ describe('auth events selection', () => {
 
 describe('power levels', () => {
   it('have the defaults of the specification', () => {
-    const none = powerLevels(create, undefined);
+    const none = powerLevels(create, undefined, v12);
     expect([none.ban, none.kick, none.redact, none.invite]).toEqual([50, 50, 50, 0]);
     expect([none.user(bob), none.user(alice), none.notification('room')]).toEqual([0, Infinity, 50]);
     expect([none.event('m.room.topic', true), none.event('m.room.message', false)]).toEqual([50, 0]);
@@ -418,12 +418,13 @@ describe('power levels', () => {
     const some = powerLevels(
       create,
       power({ users_default: 5, users: { [bob]: 7 }, notifications: { room: 20 }, invite: 3 }),
+      v12,
     );
     expect([some.user(bob), some.user(carol), some.notification('room'), some.invite]).toEqual([7, 5, 20, 3]);
   });
   it('make every creator infinitely powerful, whatever the event says', () => {
     const shared = createEvent({ additional_creators: [bob] });
-    expect([...creatorsOf(shared)]).toEqual([alice, bob]);
-    expect(powerLevels(shared, power({ users: { [bob]: 1 } })).user(bob)).toBe(Infinity);
+    expect([...creatorsOf(shared, v12)]).toEqual([alice, bob]);
+    expect(powerLevels(shared, power({ users: { [bob]: 1 } }), v12).user(bob)).toBe(Infinity);
   });
 });

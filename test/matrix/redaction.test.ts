@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { RoomId } from '../../src/matrix/ids.ts';
+import type { EventId, RoomId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { redact, redactContent } from '../../src/matrix/redaction.ts';
 import { makeEvent, v12 } from './rooms.ts';
 
 describe('redaction (room versions 11 and 12)', () => {
   it('keeps the listed top-level keys and no others', () => {
-    const kept = { ...makeEvent({ room_id: '!r' as RoomId, state_key: '' }).pdu, event_id: '$x' };
+    const kept = { ...makeEvent({ room_id: '!r' as RoomId, state_key: '' }).pdu, event_id: '$x' as EventId };
     const extra = {
       origin: 'x',
       membership: 'join',

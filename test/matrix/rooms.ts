@@ -1,23 +1,26 @@
 import { authEventKeys, authorise } from '../../src/matrix/event_auth.ts';
-import { identify } from '../../src/matrix/hashes.ts';
-import type { EventId, UserId } from '../../src/matrix/ids.ts';
+import { identify, referencesTo } from '../../src/matrix/hashes.ts';
+import type { EventId, RoomId, UserId } from '../../src/matrix/ids.ts';
+import { serverOf } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { type Event, type Pdu, type StateMap, splitStateKey, stateKey } from '../../src/matrix/pdu.ts';
-import { roomVersion } from '../../src/matrix/room_version.ts';
+import { ROOM_VERSIONS, type RoomVersion } from '../../src/matrix/room_version.ts';
 import {
+  type ChainKnowledge,
   MAX_BATCH,
   type ResolvedEvent,
   resolveState,
   type StateResolution,
 } from '../../src/matrix/state_resolution.ts';
 
-export const v12 = roomVersion('12')!;
+export const v12 = ROOM_VERSIONS.get('12')!;
+export const VERSIONS: readonly RoomVersion[] = [...ROOM_VERSIONS.values()];
 
 /** Everybody lives on a server of their own: @alice:alice.example. */
 export const user = (name: string): UserId => `@${name}:${name}.example` as UserId;
 
 /** An event with fields that are right unless given otherwise; neither hashed nor signed. */
-export function makeEvent(fields: Partial<Pdu>): Event {
+export function makeEvent(fields: Partial<Pdu>, version = v12): Event {
   return identify(
     {
       type: 'm.room.message',
@@ -31,12 +34,31 @@ export function makeEvent(fields: Partial<Pdu>): Event {
       signatures: {},
       ...fields,
     },
-    v12,
+    version,
   );
 }
 
-export const createEvent = (content: JsonObject = {}, sender = user('alice')): Event =>
-  makeEvent({ type: 'm.room.create', state_key: '', sender, content: { room_version: '12', ...content } });
+/** The create event of a room of Alice's, with what its version asks of it. */
+export function createEvent(content: JsonObject = {}, sender = user('alice'), version = v12): Event {
+  const fields: Partial<Pdu> = {
+    type: 'm.room.create',
+    state_key: '',
+    sender,
+    content: {
+      room_version: version.id,
+      ...(version.creators === 'content' && { creator: sender }),
+      ...content,
+    },
+  };
+  return makeEvent(
+    {
+      ...fields,
+      ...(version.eventIds === 'stated' && { event_id: `$create:${serverOf(sender)}` as EventId }),
+      ...(!version.roomIsCreateEvent && { room_id: `!room:${serverOf(sender)}` as RoomId }),
+    },
+    version,
+  );
+}
 
 /** What a test says of an event; the rest follows from where it is sent. */
 export interface Sent {
@@ -45,43 +67,74 @@ export interface Sent {
   readonly content?: JsonObject;
   readonly state_key?: string;
   readonly ts?: number;
+  /** As a top-level key. */
+  readonly redacts?: string;
+}
+
+/**
+ * An event after others, with the auth events that the specification selects from the state before it.
+ * @param number makes its id in versions whose events state theirs
+ */
+export function eventAfter(
+  prev: readonly Event[],
+  before: StateMap,
+  { type, sender, content = {}, state_key, ts = 0, redacts }: Sent,
+  room: {
+    readonly id: RoomId;
+    readonly version: RoomVersion;
+    readonly number: number;
+    readonly events: ReadonlyMap<EventId, ResolvedEvent>;
+  },
+): Event {
+  const { version } = room;
+  const fields = { type, sender, content, ...(state_key === undefined ? {} : { state_key }) };
+  const selected = authEventKeys(fields, version).flatMap((key) => before.get(key) ?? []);
+  const references = (events: readonly Event[]) => referencesTo(events, version) as EventId[];
+  return makeEvent(
+    {
+      ...fields,
+      room_id: room.id,
+      depth: Math.max(0, ...prev.map(({ pdu }) => pdu.depth)) + 1,
+      prev_events: references(prev),
+      auth_events: references(selected.map((id) => room.events.get(id)!.event)),
+      origin_server_ts: ts,
+      ...(redacts === undefined ? {} : { redacts }),
+      ...(version.eventIds === 'stated' && { event_id: `$${room.number}:${serverOf(sender)}` as EventId }),
+    },
+    version,
+  );
 }
 
 /** A room of which everything is known: each event with its verdict and the state after it. */
 export class TestRoom {
   readonly create: Event;
+  readonly version: RoomVersion;
   readonly events = new Map<EventId, ResolvedEvent>();
   readonly stateAfter = new Map<EventId, StateMap>();
   #clock = 1_000;
 
-  constructor(create: Event = createEvent()) {
+  constructor(create: Event = createEvent(), version = v12) {
     this.create = create;
+    this.version = version;
     this.events.set(create.id, { event: create, rejected: false });
     this.stateAfter.set(create.id, new Map([[stateKey('m.room.create', ''), create.id]]));
   }
 
   /** Sends an event after others, authorised by the resolved state; one that the rules reject is kept as rejected. */
-  send(prev: readonly Event[], { type, sender, content = {}, state_key, ts }: Sent): Event {
+  send(prev: readonly Event[], sent: Sent): Event {
     const before = this.resolve(prev.map((event) => this.stateAfter.get(event.id)!));
-    const selected = authEventKeys(
-      { type, sender, content, ...(state_key === undefined ? {} : { state_key }) },
-      v12,
-    );
-    const event = makeEvent({
-      type,
-      sender,
-      content,
-      ...(state_key === undefined ? {} : { state_key }),
-      room_id: this.create.room,
-      prev_events: prev.map(({ id }) => id),
-      auth_events: selected.map((key) => before.get(key)).filter((id) => id !== undefined),
-      origin_server_ts: ts ?? this.#clock++,
-    });
+    const room = {
+      id: this.create.room,
+      version: this.version,
+      number: this.events.size,
+      events: this.events,
+    };
+    const event = eventAfter(prev, before, { ...sent, ts: sent.ts ?? this.#clock++ }, room);
     const context = { create: this.create, state: (t: string, k: string) => this.at(before, t, k) };
-    const rejected = !authorise(event, context, v12).ok;
+    const rejected = !authorise(event, context, this.version).ok;
     this.events.set(event.id, { event, rejected });
     const after = new Map(before);
-    if (state_key !== undefined && !rejected) after.set(stateKey(type, state_key), event.id);
+    if (sent.state_key !== undefined && !rejected) after.set(stateKey(sent.type, sent.state_key), event.id);
     this.stateAfter.set(event.id, after);
     return event;
   }
@@ -108,8 +161,8 @@ export class TestRoom {
     return id === undefined ? undefined : this.events.get(id)?.event;
   }
 
-  resolve(sets: readonly StateMap[]): StateMap {
-    return drive(resolveState(sets, v12), this.events);
+  resolve(sets: readonly StateMap[], known?: ChainKnowledge): StateMap {
+    return drive(resolveState(sets, this.version, known), this.events);
   }
 }
 

@@ -30,7 +30,7 @@ function publicRoom(creators: readonly string[] = []): { room: TestRoom; tip: Ev
 function merge(room: TestRoom, ...tips: readonly Event[]): StateMap {
   const sets = tips.map(({ id }) => room.stateAfter.get(id)!);
   const resolved = room.resolve(sets);
-  expect(sorted(resolved)).toEqual(sorted(resolveStateLiteral(sets, room.events, room.create)));
+  expect(sorted(resolved)).toEqual(sorted(resolveStateLiteral(sets, room.events, room.create, room.version)));
   return resolved;
 }
 

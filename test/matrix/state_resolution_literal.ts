@@ -1,9 +1,17 @@
+import { createHash } from 'node:crypto';
 import { authorise } from '../../src/matrix/event_auth.ts';
 import type { EventId } from '../../src/matrix/ids.ts';
-import { type Event, type StateKey, type StateMap, stateKey } from '../../src/matrix/pdu.ts';
+import {
+  type Event,
+  authEvents as idsOfAuthEvents,
+  type StateKey,
+  type StateMap,
+  splitStateKey,
+  stateKey,
+} from '../../src/matrix/pdu.ts';
 import { powerLevels } from '../../src/matrix/power_levels.ts';
+import type { RoomVersion } from '../../src/matrix/room_version.ts';
 import type { ResolvedEvent } from '../../src/matrix/state_resolution.ts';
-import { v12 } from './rooms.ts';
 
 /** What came to pass in a resolution, so that a test can tell that it saw the cases. */
 export interface Counters {
@@ -18,17 +26,27 @@ export interface Counters {
 }
 
 /**
- * State resolution v2.1 word for word: each definition of rooms/v12 is a function over the whole room, with no regard
- * for what it costs.
+ * How the definitions are read. `text`: an event is not part of its own auth chain, and what lies between two events
+ * of the full conflicted set orders them. `servers`: as those in use do, the other way round.
+ */
+export type Reading = 'text' | 'servers';
+
+/**
+ * State resolution v2 and v2.1 word for word: each definition of rooms/v2 and rooms/v12 is a function over the whole room,
+ * with no regard for what it costs.
  */
 export function resolveStateLiteral(
   sets: readonly StateMap[],
   events: ReadonlyMap<EventId, ResolvedEvent>,
   create: Event,
+  version: RoomVersion,
   counters?: Counters,
+  reading: Reading = 'servers',
 ): StateMap {
+  if (version.stateResolution === 'v1') return resolveStateV1Literal(sets, events, version, counters);
+  const isV21 = version.stateResolution === 'v2.1';
   const eventOf = (id: EventId): Event => events.get(id)!.event;
-  const authEvents = (id: EventId): Event[] => eventOf(id).pdu.auth_events.map(eventOf);
+  const authEvents = (id: EventId): Event[] => idsOfAuthEvents(eventOf(id).pdu).map(eventOf);
 
   // "Auth chain": E's auth events, all of their auth events, and so on recursively.
   const chains = new Map<EventId, Set<EventId>>();
@@ -51,11 +69,14 @@ export function resolveStateLiteral(
     }
   }
   // "Auth difference".
-  const fullChains = sets.map((set) => new Set([...set.values()].flatMap((id) => [...authChain(id)])));
+  const own = (id: EventId): EventId[] => (reading === 'servers' ? [id] : []);
+  const fullChains = sets.map(
+    (set) => new Set([...set.values()].flatMap((id) => [...own(id), ...authChain(id)])),
+  );
   const union = new Set(fullChains.flatMap((chain) => [...chain]));
   const difference = [...union].filter((id) => !fullChains.every((chain) => chain.has(id)));
   // "Conflicted state subgraph": on a path between a pair of conflicted events, endpoints included.
-  const subgraph = [...events.keys()].filter((x) =>
+  const subgraph = (isV21 ? [...events.keys()] : []).filter((x) =>
     [...conflicted].some((from) =>
       [...conflicted].some(
         (to) => (from === x || authChain(from).has(x)) && (to === x || authChain(x).has(to)),
@@ -74,7 +95,10 @@ export function resolveStateLiteral(
     authEvents(id).find(({ pdu }) => pdu.type === 'm.room.power_levels');
   const before = (x: EventId, y: EventId): boolean => {
     const [a, b] = [eventOf(x).pdu, eventOf(y).pdu];
-    const levelOf = (id: EventId): number => powerLevels(create, citedPower(id)).user(eventOf(id).pdu.sender);
+    const creation = (id: EventId): Event | undefined =>
+      isV21 ? create : authEvents(id).find(({ pdu }) => pdu.type === 'm.room.create');
+    const levelOf = (id: EventId): number =>
+      powerLevels(creation(id), citedPower(id), version).user(eventOf(id).pdu.sender);
     if (levelOf(x) !== levelOf(y)) return levelOf(x) > levelOf(y);
     return a.origin_server_ts !== b.origin_server_ts ? a.origin_server_ts < b.origin_server_ts : x < y;
   };
@@ -82,7 +106,9 @@ export function resolveStateLiteral(
     const left = new Set(ids);
     const order: EventId[] = [];
     while (left.size > 0) {
-      const free = [...left].filter((id) => ![...authChain(id)].some((auth) => left.has(auth)));
+      const earlier = (id: EventId): EventId[] =>
+        reading === 'text' ? [...authChain(id)] : authEvents(id).map((auth) => auth.id);
+      const free = [...left].filter((id) => !earlier(id).some((auth) => left.has(auth)));
       const first = free.reduce((best, id) => (before(id, best) ? id : best));
       left.delete(first);
       order.push(first);
@@ -118,7 +144,8 @@ export function resolveStateLiteral(
         return events.get(cited.id)!.rejected ? undefined : cited;
       };
       const event = eventOf(id);
-      if (authorise(event, { create, state: find }, v12).ok) {
+      const creation = isV21 ? create : find('m.room.create', '');
+      if (authorise(event, { create: creation, state: find }, version).ok) {
         state.set(stateKey(event.pdu.type, event.pdu.state_key!), id);
       } else if (counters) counters.refused++;
     }
@@ -127,8 +154,10 @@ export function resolveStateLiteral(
 
   // "Algorithm".
   const x = new Set([...full].filter(powerEvent));
-  for (const id of [...x]) for (const auth of authChain(id)) if (full.has(auth)) x.add(auth);
-  const partial = iterativeAuthChecks(new Map(), reverseTopological(x));
+  if (reading === 'text') {
+    for (const id of [...x]) for (const auth of authChain(id)) if (full.has(auth)) x.add(auth);
+  } else for (const id of x) for (const auth of authEvents(id)) if (full.has(auth.id)) x.add(auth.id);
+  const partial = iterativeAuthChecks(isV21 ? new Map() : unconflicted, reverseTopological(x));
   const rest = [...full].filter((id) => !x.has(id));
   const power = partial.get(stateKey('m.room.power_levels', ''));
   const result = iterativeAuthChecks(partial, mainlineOrder(rest, power));
@@ -144,4 +173,59 @@ export function resolveStateLiteral(
   }
   for (const [key, id] of unconflicted) result.set(key, id);
   return result;
+}
+
+/** State resolution of room version 1 word for word. */
+function resolveStateV1Literal(
+  sets: readonly StateMap[],
+  events: ReadonlyMap<EventId, ResolvedEvent>,
+  version: RoomVersion,
+  counters?: Counters,
+): StateMap {
+  const sha1 = (text: string): string => createHash('sha1').update(text).digest('hex');
+  const eventOf = (id: EventId): Event => events.get(id)!.event;
+  const places = [...new Set(sets.flatMap((set) => [...set.keys()]))];
+  const idsAt = (place: StateKey): EventId[] => [...new Set(sets.flatMap((set) => set.get(place) ?? []))];
+  // "Start by setting R to the union of the states to be resolved, excluding any conflicting events."
+  const r = new Map<StateKey, EventId>();
+  for (const place of places) if (idsAt(place).length === 1) r.set(place, idsAt(place)[0]!);
+  const isAllowed = (id: EventId, state: StateMap): boolean => {
+    const find = (type: string, key: string): Event | undefined => {
+      const held = state.get(stateKey(type, key));
+      return held === undefined ? undefined : eventOf(held);
+    };
+    const allowed = authorise(eventOf(id), { create: find('m.room.create', ''), state: find }, version).ok;
+    if (!allowed && counters) counters.refused++;
+    return allowed;
+  };
+  // "Sort the list by ascending depth then descending sha1(event_id)."
+  const list = (place: StateKey): EventId[] =>
+    idsAt(place).sort((x, y) => {
+      const [a, b] = [eventOf(x).pdu.depth, eventOf(y).pdu.depth];
+      return a !== b ? a - b : sha1(x) < sha1(y) ? 1 : -1;
+    });
+  const conflicts = places.filter((place) => idsAt(place).length > 1);
+  if (counters) counters.conflicts += conflicts.length > 0 ? 1 : 0;
+  const passes = ['m.room.power_levels', 'm.room.join_rules', 'm.room.member'];
+  for (const type of passes) {
+    const before = new Map(r);
+    for (const place of conflicts.filter((one) => splitStateKey(one).type === type)) {
+      const mine = new Map(before);
+      const [first, ...others] = list(place);
+      mine.set(place, first!);
+      for (const id of others) {
+        if (!isAllowed(id, mine)) break;
+        mine.set(place, id);
+      }
+      r.set(place, mine.get(place)!);
+    }
+  }
+  const authorised = new Map(r);
+  for (const place of conflicts.filter((one) => !passes.includes(splitStateKey(one).type))) {
+    const [highest] = list(place)
+      .reverse()
+      .filter((id) => isAllowed(id, authorised));
+    r.set(place, highest ?? list(place)[0]!);
+  }
+  return r;
 }

@@ -5,7 +5,7 @@ import type { FederatedRooms } from '../../homeserver/rooms/federated_rooms.ts';
 import { forbidden, missingParam, notFound } from '../../matrix/error.ts';
 import type { EventId, RoomId, ServerName } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { authEvents, type Event } from '../../matrix/pdu.ts';
 import { eventParameter, roomParameter } from '../parameters.ts';
 
 /** Events that one answer of get_missing_events holds at most. */
@@ -115,13 +115,13 @@ async function authChainOf(
   reader: ServerName,
 ): Promise<readonly Event[]> {
   const chain = new Map<EventId, Event>();
-  const queue = [...event.pdu.auth_events];
+  const queue = [...authEvents(event.pdu)];
   for (let id = queue.shift(); id !== undefined && chain.size < MAX_AUTH_CHAIN; id = queue.shift()) {
     if (chain.has(id)) continue;
     const auth = await rooms.event(id, reader);
     if (auth === undefined) continue;
     chain.set(id, auth);
-    queue.push(...auth.pdu.auth_events);
+    queue.push(...authEvents(auth.pdu));
   }
   return [...chain.values()];
 }

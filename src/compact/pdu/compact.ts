@@ -172,7 +172,7 @@ function dagOf(pdu: JsonObject, view: PduView): DagFields | undefined {
 
 /** The fields without a place that are not what the reader computes; undefined where one that it computes is missing. */
 function extraOf(pdu: JsonObject, subject: Subject, view: PduView): JsonObject | undefined {
-  const computed: JsonObject = { hashes: hashesOf(pdu) };
+  const computed: JsonObject = { hashes: hashesOf(pdu, view.version) };
   if (!statesNoRoom(subject.type, view.version)) computed.room_id = view.room;
   if (Object.keys(computed).some((key) => !Object.hasOwn(pdu, key))) return undefined;
   const further = Object.entries(withoutSignatures(pdu)).filter(([key, value]) => {

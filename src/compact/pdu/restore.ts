@@ -193,7 +193,7 @@ function understand(read: ReadFields, view: PduView): Result<RestoredPdu, PduPro
   };
   // Hashing needs a canonical form, which a content of the peer's may not have.
   if (!canonicalJson(pdu).ok) return malformed('the event has no canonical form');
-  if (own(pdu, 'hashes') === undefined) pdu.hashes = hashesOf(pdu);
+  if (own(pdu, 'hashes') === undefined) pdu.hashes = hashesOf(pdu, view.version);
   if (!equal(checkOf(pdu, view.version, CHECK_BYTES), read.check)) {
     return bad({ kind: 'send whole', reason: 'check' });
   }

@@ -1,9 +1,9 @@
-import { base64, base64url } from '../../base/bytes.ts';
+import { base64 } from '../../base/bytes.ts';
 import { canonicalText } from '../../matrix/canonical_json.ts';
 import { authEventKeys } from '../../matrix/event_auth.ts';
-import { contentHash, referenceHash } from '../../matrix/hashes.ts';
+import { contentHash, eventId, referenceHash } from '../../matrix/hashes.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
-import { type Pdu, type StateKey, stateKey } from '../../matrix/pdu.ts';
+import type { Pdu, StateKey } from '../../matrix/pdu.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import type { KnownEvent } from './view.ts';
 
@@ -15,23 +15,14 @@ export interface Subject {
   readonly content: JsonObject;
 }
 
-// What the room versions differ in, besides what RoomVersion says. Hashing asks for an event that has a canonical form.
-
-/** Room versions whose events refer to others by `[id, {"sha256": hash}]` and state their own id ("Event format"). */
-const REFERENCES_ARE_PAIRS: ReadonlySet<string> = new Set(['1', '2']);
-/** Room versions whose event ids are in the alphabet of base64 that has `+` and `/` ("Event IDs"). */
-const IDS_ARE_NOT_URL_SAFE: ReadonlySet<string> = new Set(['3']);
-/** Up to version 11 a room's id is random, and its create event is among the auth events (rooms/v12, "Event format"). */
-const ROOM_IS_NOT_CREATE_EVENT: ReadonlySet<string> = new Set([
-  ...['1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11'],
-]);
+// Hashing asks for an event that has a canonical form.
 
 /** Whether events refer to others by pairs of id and hash. */
-export const refersByPairs = (version: RoomVersion): boolean => REFERENCES_ARE_PAIRS.has(version.id);
+export const refersByPairs = (version: RoomVersion): boolean => version.eventIds === 'stated';
 
 /** Whether events of this type state no `room_id`, since they make the room. */
 export const statesNoRoom = (type: string, version: RoomVersion): boolean =>
-  type === 'm.room.create' && !ROOM_IS_NOT_CREATE_EVENT.has(version.id);
+  type === 'm.room.create' && version.roomIsCreateEvent;
 
 /** How an event stands in the `prev_events` or `auth_events` of another; undefined where its hash is not known. */
 export function referenceTo(
@@ -50,25 +41,20 @@ export function idInReference(reference: JsonValue, version: RoomVersion): strin
   return typeof id === 'string' ? id : undefined;
 }
 
-/** The id of an event: what it says in versions 1 and 2, computed since ("Event IDs"). The event must be well formed. */
-export function idOf(pdu: JsonObject, version: RoomVersion): string {
-  if (refersByPairs(version)) return String(own(pdu, 'event_id'));
-  const hash = referenceHash(pdu as unknown as Pdu, version);
-  return `$${IDS_ARE_NOT_URL_SAFE.has(version.id) ? base64(hash) : base64url(hash)}`;
-}
+/** The id of an event ("Event IDs"). The event must be well formed. */
+export const idOf = (pdu: JsonObject, version: RoomVersion): string =>
+  eventId(pdu as unknown as Pdu, version);
 
 /** The places that the specification selects auth events from (server-server API, "Auth events selection"). */
 export function authPlaces(subject: Subject, version: RoomVersion): StateKey[] {
-  if (subject.type === 'm.room.create') return [];
   const { type, sender, content, stateKey: key } = subject;
   const fields = { type, sender: sender as Pdu['sender'], content };
-  const keys = authEventKeys(key === undefined ? fields : { ...fields, state_key: key }, version);
-  return ROOM_IS_NOT_CREATE_EVENT.has(version.id) ? [stateKey('m.room.create', ''), ...keys] : keys;
+  return authEventKeys(key === undefined ? fields : { ...fields, state_key: key }, version);
 }
 
 /** What `hashes` says in an event whose content is the one that was hashed. */
-export const hashesOf = (pdu: JsonObject): JsonObject => ({
-  sha256: base64(contentHash(pdu as unknown as Pdu)),
+export const hashesOf = (pdu: JsonObject, version: RoomVersion): JsonObject => ({
+  sha256: base64(contentHash(pdu as unknown as Pdu, version)),
 });
 
 /** Whether two values have the same canonical JSON; both have one. */
@@ -83,7 +69,7 @@ export function checkOf(pdu: JsonObject, version: RoomVersion, length: number): 
   const check = referenceHash(pdu as unknown as Pdu, version).slice(0, length);
   const hashes = own(pdu, 'hashes');
   const claimed = isJsonObject(hashes) ? own(hashes, 'sha256') : undefined;
-  const content = contentHash(pdu as unknown as Pdu);
+  const content = contentHash(pdu as unknown as Pdu, version);
   if (claimed === base64(content)) return check;
   return check.map((byte, i) => byte ^ content[i]!);
 }

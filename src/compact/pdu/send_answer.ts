@@ -105,7 +105,7 @@ export function restoreSendAnswer(
   if (!canonicalJson(pdu).ok) {
     return bad({ kind: 'malformed', reason: 'the event has no canonical form' });
   }
-  pdu.hashes = hashesOf(pdu);
+  pdu.hashes = hashesOf(pdu, view.version);
   if (!equal(checkOf(pdu, view.version, CHECK_BYTES), check)) {
     return bad({ kind: 'send whole', reason: 'check' });
   }

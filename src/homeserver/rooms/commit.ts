@@ -24,7 +24,7 @@ import { putTransaction } from '../../storage/transactions.ts';
 import type { Outbox } from '../ports.ts';
 import { redactedCopy } from './redactions.ts';
 import type { DraftEntry, RoomDraft } from './room_draft.ts';
-import type { RoomState, StoredGroup } from './room_state.ts';
+import type { RoomState } from './room_state.ts';
 import type { StateStore } from './state_store.ts';
 
 /** What a committed draft means to others. */
@@ -34,7 +34,7 @@ export interface Committed {
   /** Local users whose membership changed. */
   readonly users: Set<UserId>;
   /** Where the draft's states are stored. */
-  readonly written: Map<RoomState, StoredGroup>;
+  readonly written: Map<RoomState, number>;
   /** Events that were stored before and have changed. */
   readonly changed: Set<EventId>;
 }
@@ -134,7 +134,7 @@ class DraftWriter {
 
   async #groupOf(state: RoomState | null): Promise<number | null> {
     if (state === null) return null;
-    return (await this.#services.states.write(this.#tx, this.#row, state, this.committed.written)).id;
+    return this.#services.states.write(this.#tx, this.#row, state, this.committed.written);
   }
 
   async #applyRedactions({ event, redaction, shows }: DraftEntry, row: number): Promise<void> {

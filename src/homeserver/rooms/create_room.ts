@@ -1,3 +1,5 @@
+import { base64url } from '../../base/bytes.ts';
+import type { Random } from '../../base/random.ts';
 import type { Clock } from '../../base/time.ts';
 import { badJson, forbidden, MatrixError, unknownError } from '../../matrix/error.ts';
 import { authorise } from '../../matrix/event_auth.ts';
@@ -49,9 +51,8 @@ const PRESETS: Readonly<Record<Preset, { joinRule: string; guestAccess: string }
   public_chat: { joinRule: 'public', guestAccess: 'forbidden' },
 };
 
-/** The levels that a new room starts with; the creator stands above them (room version 12). */
-const POWER_LEVELS: JsonObject = {
-  users: {},
+/** The levels that a new room starts with. */
+const POWER_LEVELS = {
   users_default: 0,
   events_default: 0,
   state_default: 50,
@@ -67,10 +68,15 @@ const POWER_LEVELS: JsonObject = {
     'm.room.history_visibility': 100,
     'm.room.server_acl': 100,
     'm.room.encryption': 100,
-    // Client-server API, createRoom: above `state_default` from room version 12 on.
-    'm.room.tombstone': 150,
+    'm.room.tombstone': 100,
   },
 };
+/** The level of a room's creator, where creators have no privilege of their own. */
+const CREATOR_LEVEL = 100;
+/** Client-server API, createRoom: above `state_default` from room version 12 on. */
+const PRIVILEGED_TOMBSTONE_LEVEL = 150;
+/** The bytes of chance in the id of a room, where that is not its create event's. */
+const ROOM_ID_BYTES = 18;
 
 /** A room that was made, and who is still to be invited. */
 export interface CreatedRoom {
@@ -84,6 +90,7 @@ export class RoomCreation {
   readonly #builder: EventBuilder;
   readonly #local: LocalEvents;
   readonly #clock: Clock;
+  readonly #random: Random;
   readonly #profileOf: (user: UserId) => Promise<JsonObject>;
 
   constructor(options: {
@@ -91,12 +98,14 @@ export class RoomCreation {
     readonly builder: EventBuilder;
     readonly local: LocalEvents;
     readonly clock: Clock;
+    readonly random: Random;
     readonly profileOf: (user: UserId) => Promise<JsonObject>;
   }) {
     this.#writer = options.writer;
     this.#builder = options.builder;
     this.#local = options.local;
     this.#clock = options.clock;
+    this.#random = options.random;
     this.#profileOf = options.profileOf;
   }
 
@@ -119,10 +128,10 @@ export class RoomCreation {
     }
     checkBounds(request);
     const invited = parseInvites(request.invite ?? []).filter((user) => user !== creator);
-    const content = createContent(version, request, invited);
-    const intents = await this.#intents(creator, request);
+    const content = createContent(creator, version, request, invited);
+    const intents = await this.#intents(creator, request, version, invited);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      // The room id is a hash of the event: two of the same content and time would be the same room.
+      // Where the room id is a hash of the event, two of the same content and time would be the same room.
       const create = this.#createEvent(creator, content, version, this.#clock.wall() + attempt);
       const created = { room: create.room, invited };
       const made = await this.#writer.locked(create.room, async () => {
@@ -145,6 +154,8 @@ export class RoomCreation {
         sender,
         state_key: '',
         content,
+        ...this.#builder.statedId(version),
+        ...this.#statedRoom(version),
         origin_server_ts: at,
         depth: 1,
         prev_events: [],
@@ -157,8 +168,20 @@ export class RoomCreation {
     return event;
   }
 
+  #statedRoom(version: RoomVersion): { room_id?: RoomId } {
+    if (version.roomIsCreateEvent) return {};
+    return {
+      room_id: `!${base64url(this.#random.bytes(ROOM_ID_BYTES))}:${this.#builder.serverName}` as RoomId,
+    };
+  }
+
   /** The events after the create event, in the order that the specification gives. */
-  async #intents(creator: UserId, request: CreateRoomRequest): Promise<EventIntent[]> {
+  async #intents(
+    creator: UserId,
+    request: CreateRoomRequest,
+    version: RoomVersion,
+    invited: readonly UserId[],
+  ): Promise<EventIntent[]> {
     const preset =
       PRESETS[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')];
     const initial = request.initial_state ?? [];
@@ -176,7 +199,10 @@ export class RoomCreation {
     ].filter(({ type }) => !given.has(type));
     return [
       state('m.room.member', { ...(await this.#profileOf(creator)), membership: 'join' }, creator),
-      state('m.room.power_levels', { ...POWER_LEVELS, ...request.power_level_content_override }),
+      state('m.room.power_levels', {
+        ...initialLevels(creator, request, version, invited),
+        ...request.power_level_content_override,
+      }),
       ...presets,
       ...initial.map(({ type, state_key: key = '', content }) => state(type, content, key)),
       ...(request.name === undefined ? [] : [state('m.room.name', { name: request.name })]),
@@ -225,14 +251,37 @@ function parseInvites(invite: readonly string[]): UserId[] {
   return [...users];
 }
 
+/** The creator's levels, and whom the preset makes his equals (client-server API, createRoom, "preset"). */
+function initialLevels(
+  creator: UserId,
+  request: CreateRoomRequest,
+  version: RoomVersion,
+  invited: readonly UserId[],
+): JsonObject {
+  if (version.privilegedCreators) {
+    const events = { ...POWER_LEVELS.events, 'm.room.tombstone': PRIVILEGED_TOMBSTONE_LEVEL };
+    return { ...POWER_LEVELS, users: {}, events };
+  }
+  const equals = request.preset === 'trusted_private_chat' ? invited : [];
+  return {
+    ...POWER_LEVELS,
+    users: Object.fromEntries([creator, ...equals].map((user) => [user, CREATOR_LEVEL])),
+  };
+}
+
 function createContent(
+  creator: UserId,
   version: RoomVersion,
   request: CreateRoomRequest,
   invited: readonly UserId[],
 ): JsonObject {
   const { creator: _, ...content } = request.creation_content ?? {};
-  const created: JsonObject = { ...content, room_version: version.id };
-  if (request.preset !== 'trusted_private_chat') return created;
+  const created: JsonObject = {
+    ...content,
+    ...(version.creators === 'content' && { creator }),
+    room_version: version.id,
+  };
+  if (request.preset !== 'trusted_private_chat' || version.creators !== 'additional') return created;
   const additional = own(content, 'additional_creators') ?? [];
   if (!Array.isArray(additional)) throw badJson('additional_creators is not a list');
   const creators = [...new Set([...additional, ...invited])];

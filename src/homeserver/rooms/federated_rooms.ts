@@ -64,5 +64,6 @@ export interface FederatedRooms {
   ): Promise<{ state: readonly EventId[]; authChain: readonly EventId[] }>;
   /** The events between `earliest` and `latest`, breadth first from `latest`, at most `limit`, oldest first. */
   missingEvents(room: RoomId, request: MissingEventsRequest, server: ServerName): Promise<readonly Event[]>;
+  /** The forward extremities, the deepest first. */
   forwardExtremities(room: RoomId): Promise<readonly EventId[]>;
 }

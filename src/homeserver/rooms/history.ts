@@ -1,12 +1,16 @@
 import { forbidden, notFound } from '../../matrix/error.ts';
-import type { EventId, RoomId, ServerName } from '../../matrix/ids.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
+import { type Event, prevEvents } from '../../matrix/pdu.ts';
+import { roomVersion } from '../../matrix/room_version.ts';
+import { authChainOf } from '../../storage/auth_chains.ts';
 import type { Database } from '../../storage/database.ts';
-import { authEdges, eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
+import { eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
+import { historyVisibilityIn, mayServerSeeEvent } from '../history_visibility.ts';
 import type { MissingEventsRequest } from './federated_rooms.ts';
-import { isServerJoinedIn } from './joined_in.ts';
+import { membershipsIn } from './joined_in.ts';
+import { redactedCopy } from './redactions.ts';
 import type { RoomWriter } from './room_writer.ts';
 
 /** How many events the answer to get_missing_events has at most. */
@@ -30,7 +34,8 @@ export class FederatedHistory {
   async event(id: EventId, server: ServerName): Promise<Event | undefined> {
     const stored = await this.#writer.events.get(id);
     if (stored === undefined || !(await this.#maySee(stored, server))) return undefined;
-    return stored.event;
+    const [shown] = await this.#shownTo(server, stored.event.room, [stored]);
+    return shown;
   }
 
   known(ids: readonly EventId[]): Promise<ReadonlySet<EventId>> {
@@ -54,15 +59,9 @@ export class FederatedHistory {
     return { state, authChain: await this.authChain(state) };
   }
 
-  /** The ids of the auth chains of events, together, without the events themselves unless they are in one. */
-  async authChain(ids: readonly EventId[]): Promise<EventId[]> {
-    const chain = new Set<EventId>();
-    for (let next: readonly EventId[] = ids; next.length > 0 && chain.size < MAX_AUTH_CHAIN; ) {
-      const behind = await authEdges(this.#database, next);
-      next = behind.filter((id) => !chain.has(id));
-      for (const id of next) chain.add(id);
-    }
-    return [...chain];
+  /** The ids of the auth chains of state events, together, without the events themselves unless they are in one. */
+  authChain(ids: readonly EventId[]): Promise<EventId[]> {
+    return authChainOf(this.#database, ids, MAX_AUTH_CHAIN);
   }
 
   /** The events of these that are stored, without passing through the memory of those used last. */
@@ -87,7 +86,8 @@ export class FederatedHistory {
       const behind: EventId[] = [];
       // In the order asked for, so that the same question has the same answer.
       for (const id of next) {
-        for (const prev of level.get(id)?.event.pdu.prev_events ?? []) {
+        const found = level.get(id);
+        for (const prev of found === undefined ? [] : prevEvents(found.event.pdu)) {
           if (seen.has(prev)) continue;
           seen.add(prev);
           behind.push(prev);
@@ -100,16 +100,15 @@ export class FederatedHistory {
       found.push(...usable);
       next = walked < MAX_WALK ? usable.map(({ event }) => event.id) : [];
     }
-    return found
-      .map(({ event }) => event)
-      .sort((a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1));
+    return (await this.#shownTo(server, room, found)).sort(
+      (a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1),
+    );
   }
 
   async forwardExtremities(room: RoomId): Promise<readonly EventId[]> {
     const found = await findRoom(this.#database, room);
-    return found === undefined
-      ? []
-      : (await forwardExtremities(this.#database, found.row)).map(({ id }) => id);
+    const ends = found === undefined ? [] : await forwardExtremities(this.#database, found.row);
+    return ends.sort((a, b) => b.depth - a.depth || (a.id < b.id ? -1 : 1)).map(({ id }) => id);
   }
 
   async #checkInRoom(room: RoomId, server: ServerName): Promise<void> {
@@ -121,7 +120,47 @@ export class FederatedHistory {
   async #maySee(stored: StoredEvent, server: ServerName): Promise<boolean> {
     if (await isServerJoined(this.#database, stored.event.room, server)) return true;
     if (stored.stateAfter === null) return false;
-    return isServerJoinedIn(await this.#writer.states.load(stored.stateAfter), server, this.#writer.events);
+    return (await this.#membershipsIn(stored.stateAfter, server)).has('join');
+  }
+
+  async #membershipsIn(group: number, server: ServerName): Promise<ReadonlySet<string>> {
+    return membershipsIn(await this.#writer.states.load(group), server, this.#writer.events);
+  }
+
+  /**
+   * The events as a server may have them: what history visibility hides from all of its users is redacted, so that the
+   * DAG has no holes for it. State is not hidden, since a server in the room gets all of it when it comes in.
+   */
+  async #shownTo(server: ServerName, room: RoomId, stored: readonly StoredEvent[]): Promise<Event[]> {
+    const version = roomVersion((await findRoom(this.#database, room))?.version ?? '');
+    const judged = new Map<string, Promise<boolean>>();
+    const shown: Event[] = [];
+    for (const { event, stateBefore, stateAfter } of stored) {
+      const isOpen =
+        version === undefined ||
+        event.pdu.state_key !== undefined ||
+        serverOf(event.pdu.sender) === server ||
+        stateBefore === null ||
+        stateAfter === null;
+      const key = `${stateBefore} ${stateAfter}`;
+      if (!isOpen && !judged.has(key)) judged.set(key, this.#mayServerSee(stateBefore, stateAfter, server));
+      shown.push(isOpen || (await judged.get(key)!) ? event : redactedCopy(event, version));
+    }
+    return shown;
+  }
+
+  async #mayServerSee(before: number, after: number, server: ServerName): Promise<boolean> {
+    const setting = (await this.#writer.states.load(before)).get('m.room.history_visibility', '');
+    const content =
+      setting === undefined ? undefined : (await this.#writer.events.get(setting))?.event.pdu.content;
+    const visibility = historyVisibilityIn(content);
+    // Which users the server has takes a walk over the whole state.
+    if (mayServerSeeEvent({ visibility, memberships: new Set() })) return true;
+    const memberships = new Set([
+      ...(await this.#membershipsIn(before, server)),
+      ...(await this.#membershipsIn(after, server)),
+    ]);
+    return mayServerSeeEvent({ visibility, memberships });
   }
 }
 

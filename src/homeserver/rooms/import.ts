@@ -1,7 +1,7 @@
 import { unknownError } from '../../matrix/error.ts';
 import { createEventOf } from '../../matrix/hashes.ts';
 import type { EventId, RoomId, UserId } from '../../matrix/ids.ts';
-import { type Event, type StateKey, stateKey } from '../../matrix/pdu.ts';
+import { authEvents as authEventIds, type Event, type StateKey, stateKey } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { ResolvedEvent } from '../../matrix/state_resolution.ts';
 import { type Done, notNoted } from '../once.ts';
@@ -42,8 +42,11 @@ export class RoomImport {
       const before = RoomState.complete(await addGivenState(draft, joined));
       if (before.get('m.room.create', '') !== draft.create.id)
         throw badAnswer('its state has no create event');
-      const authEvents = await allOf(draft, join.pdu.auth_events);
+      const authEvents = await allOf(draft, authEventIds(join.pdu));
       if (authEvents === undefined) throw badAnswer('auth events of the join are missing');
+      const known = (await draft.find([join.id])).get(join.id);
+      if (known !== undefined && known.event.room !== room)
+        throw badAnswer('its join event has the id of an event of another room');
       draft.comeIn(join);
       // There is no other current state to check it against.
       const verdict = await judge({ ...authorisedBy(draft), current: before }, join, authEvents, before);
@@ -54,8 +57,11 @@ export class RoomImport {
   }
 
   #begin(room: RoomId, version: RoomVersion, given: StateBefore): RoomDraft {
-    const id = createEventOf(room);
-    const create = [...given.state, ...given.authChain].find((event) => event.id === id);
+    const isCreate = ({ id, room: of, pdu }: Event): boolean =>
+      version.roomIsCreateEvent
+        ? id === createEventOf(room)
+        : of === room && pdu.type === 'm.room.create' && pdu.state_key === '';
+    const create = [...given.state, ...given.authChain].find(isCreate);
     if (create === undefined) throw badAnswer('the create event is missing');
     const problem = authEventsProblem(create, undefined, [], version);
     if (problem !== undefined) throw badAnswer(`the create event is not allowed: ${problem}`);
@@ -91,14 +97,20 @@ export async function addGivenState(draft: RoomDraft, given: StateBefore): Promi
   for (const event of [...given.authChain, ...given.state]) {
     if (event.room === draft.room) events.set(event.id, event);
   }
-  const known = await draft.find(events.keys());
+  const known = new Map(await draft.find(events.keys()));
+  // Room versions 1 and 2 let a server choose its events' ids: one that another room's event has is none of this room.
+  for (const [id, { event }] of known) {
+    if (event.room === draft.room) continue;
+    events.delete(id);
+    known.delete(id);
+  }
   // What the state before it rejected takes part in resolution (rooms/v12, "Rejected events").
   const usable = new Set(
     [...known].flatMap(([id, { rejectedBy }]) => (rejectedBy === 'auth_events' ? [] : [id])),
   );
   for (const event of authOrder(events)) {
     if (known.has(event.id)) continue;
-    const authEvents = await allOf(draft, event.pdu.auth_events);
+    const authEvents = await allOf(draft, authEventIds(event.pdu));
     if (authEvents === undefined) continue;
     const problem = authEventsProblem(event, draft.create, authEvents, draft.version);
     draft.addOutlier(event, problem !== undefined);
@@ -124,7 +136,7 @@ function authOrder(events: ReadonlyMap<EventId, Event>): Event[] {
     };
     if (!seen.has(start.id)) enter(start);
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
-      const id = top.event.pdu.auth_events[top.next++];
+      const id = authEventIds(top.event.pdu)[top.next++];
       if (id === undefined) {
         ordered.push(top.event);
         stack.pop();

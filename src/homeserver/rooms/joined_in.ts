@@ -3,12 +3,12 @@ import { splitStateKey } from '../../matrix/pdu.ts';
 import type { RoomState } from './room_state.ts';
 import type { EventSource } from './verdict.ts';
 
-/** Whether a user of a server is joined by a state. */
-export async function isServerJoinedIn(
+/** The memberships that users of a server have by a state. */
+export async function membershipsIn(
   state: RoomState,
   server: ServerName,
   events: EventSource,
-): Promise<boolean> {
+): Promise<ReadonlySet<string>> {
   const members: EventId[] = [];
   for (const [place, id] of state.map) {
     const { type, key } = splitStateKey(place);
@@ -17,5 +17,5 @@ export async function isServerJoinedIn(
     if (user.ok && serverOf(user.value) === server) members.push(id);
   }
   const found = await events.find(members);
-  return [...found.values()].some(({ event }) => event.pdu.content.membership === 'join');
+  return new Set([...found.values()].map(({ event }) => String(event.pdu.content.membership)));
 }

@@ -8,8 +8,7 @@ import {
   type UserId,
 } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { Event } from '../../matrix/pdu.ts';
-import { splitStateKey } from '../../matrix/pdu.ts';
+import { authEvents as authEventIds, type Event, prevEvents, splitStateKey } from '../../matrix/pdu.ts';
 import { STRIPPED_STATE } from '../../matrix/stripped_state.ts';
 import type { Database } from '../../storage/database.ts';
 import {
@@ -247,9 +246,9 @@ export class Memberships {
     await writer.locked(event.room, async () => {
       const draft = await writer.open(event.room);
       if (draft === undefined) throw notInRoom();
-      const { states } = await draft.statesAfter(event.pdu.prev_events);
+      const { states } = await draft.statesAfter(prevEvents(event.pdu));
       const before = await draft.resolve(states);
-      const authEvents = [...(await draft.find(event.pdu.auth_events)).values()];
+      const authEvents = [...(await draft.find(authEventIds(event.pdu))).values()];
       const verdict = await judge(draft, event, authEvents, before);
       if (verdict.status !== 'timeline') throw forbidden(verdict.reason);
       await draft.add(event, before, verdict, { origin: 'own' });

@@ -3,7 +3,7 @@ import { MatrixError } from '../../matrix/error.ts';
 import { MAX_DEPTH } from '../../matrix/event_format.ts';
 import { type EventId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { authEvents as authEventIds, type Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { Database } from '../../storage/database.ts';
 import { type Membership, membershipOf, putMembership } from '../../storage/memberships.ts';
@@ -82,13 +82,13 @@ export class OutsideMemberships {
    * @returns whether it was taken
    */
   async retract(event: Event): Promise<boolean> {
-    const { type, sender, state_key: target, content, auth_events: authEvents } = event.pdu;
+    const { type, sender, state_key: target, content } = event.pdu;
     if (type !== 'm.room.member' || target === undefined) return false;
     if (content.membership !== 'leave' && content.membership !== 'ban') return false;
     const row = await membershipOf(this.#database, event.room, target as UserId);
     if (row?.membership !== 'invite' || row.event === null || serverOf(row.userId) !== this.#serverName)
       return false;
-    if (!authEvents.includes(row.eventId) || serverOf(sender) !== serverOf(row.event.pdu.sender))
+    if (!authEventIds(event.pdu).includes(row.eventId) || serverOf(sender) !== serverOf(row.event.pdu.sender))
       return false;
     await this.record(event, row.userId, null);
     return true;

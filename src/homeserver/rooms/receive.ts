@@ -1,5 +1,5 @@
 import type { ServerName } from '../../matrix/ids.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { authEvents as authEventIds, type Event, prevEvents } from '../../matrix/pdu.ts';
 import { ResolutionTooLarge } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
 import { isServerJoined, isServerPutOut } from '../../storage/memberships.ts';
@@ -42,7 +42,12 @@ export class Receiving {
       if (draft === undefined) {
         return (await this.#outside.retract(event)) ? { kind: 'accepted' } : { kind: 'unknown_room' };
       }
-      if ((await this.#writer.events.get(event.id))?.stateAfter != null) return { kind: 'duplicate' };
+      const known = await this.#writer.events.get(event.id);
+      // Room versions 1 and 2 let a server choose its events' ids.
+      if (known !== undefined && known.event.room !== event.room) {
+        return { kind: 'rejected', reason: 'its id is that of an event of another room' };
+      }
+      if (known?.stateAfter != null) return { kind: 'duplicate' };
       try {
         return await this.#receiveInto(draft, event, given);
       } catch (error) {
@@ -53,7 +58,10 @@ export class Receiving {
   }
 
   async #receiveInto(draft: RoomDraft, event: Event, given: StateBefore | undefined): Promise<Received> {
-    const prevs = await draft.statesAfter(event.pdu.prev_events);
+    // Up to room version 11 the rules allow a second create event to who made the room; here it would begin the room
+    // anew, and resolution put its content in the first one's place.
+    if (event.pdu.prev_events.length === 0) return { kind: 'rejected', reason: 'it follows on no event' };
+    const prevs = await draft.statesAfter(prevEvents(event.pdu));
     const isGap = prevs.missing.length > 0;
     if (isGap && (given === undefined || given.state.length === 0)) {
       return { kind: 'missing_prev', missing: prevs.missing };
@@ -64,12 +72,13 @@ export class Receiving {
       const map = await addGivenState(draft, given);
       if (isGap) states.push(RoomState.complete(map));
     }
-    const authEvents = await allOf(draft, event.pdu.auth_events);
+    const ids = authEventIds(event.pdu);
+    const authEvents = await allOf(draft, ids);
     if (authEvents === undefined) {
-      const found = await draft.find(event.pdu.auth_events);
+      const found = await draft.find(ids);
       return {
         kind: 'missing_auth',
-        missing: [...new Set(event.pdu.auth_events)].filter((id) => !found.has(id)),
+        missing: [...new Set(ids)].filter((id) => !found.has(id)),
       };
     }
     const before = await draft.resolve(states);

@@ -1,8 +1,7 @@
 import { type EventId, serverOf } from '../../matrix/ids.ts';
-import { own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { powerLevels } from '../../matrix/power_levels.ts';
-import { redact } from '../../matrix/redaction.ts';
+import { redact, redactedId } from '../../matrix/redaction.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import type { Reader } from '../../storage/database.ts';
 import { type RedactionRow, redactionsOf } from '../../storage/events.ts';
@@ -19,13 +18,6 @@ export interface Redaction {
   readonly applied: Event | null;
 }
 
-/** The event id that a redaction names (room version 11, "Moving the redacts property"). */
-function redactedId(event: Event): EventId | undefined {
-  if (event.pdu.type !== 'm.room.redaction' || event.pdu.state_key !== undefined) return undefined;
-  const redacts = own(event.pdu.content, 'redacts');
-  return typeof redacts === 'string' ? (redacts as EventId) : undefined;
-}
-
 /** An event with nothing left but what its room version protects. */
 export function redactedCopy(event: Event, version: RoomVersion): Event {
   return { ...event, pdu: redact(event.pdu, version) };
@@ -39,7 +31,7 @@ export async function hasRedactPower(
 ): Promise<boolean> {
   const id = state.get('m.room.power_levels', '');
   const power = id === undefined ? undefined : (await room.find([id])).get(id)?.event;
-  const levels = powerLevels(room.create, power);
+  const levels = powerLevels(room.create, power, room.version);
   return levels.user(sender) >= levels.redact;
 }
 
@@ -54,7 +46,7 @@ export async function redactionBy(
   before: RoomState,
   events: EventCache,
 ): Promise<Redaction | null> {
-  const redacts = redactedId(event);
+  const redacts = redactedId(event.pdu, room.version);
   if (redacts === undefined) return null;
   const byPower = await hasRedactPower(room, event.pdu.sender, before);
   const target = await events.get(redacts);

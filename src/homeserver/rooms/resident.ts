@@ -2,7 +2,13 @@ import { forbidden, invalidParam, MatrixError, notFound } from '../../matrix/err
 import { parsePdu } from '../../matrix/event_format.ts';
 import { parseUserId, type RoomId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
-import type { Event, Pdu, UnsignedPdu } from '../../matrix/pdu.ts';
+import {
+  authEvents as authEventIds,
+  type Event,
+  type Pdu,
+  prevEvents,
+  type UnsignedPdu,
+} from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import { addSignature, type SigningKey } from '../../matrix/signing.ts';
 import { strippedEvent } from '../../matrix/stripped_state.ts';
@@ -132,7 +138,7 @@ export class Resident {
       // One that comes once more may have been declined, or accepted and the room left, since it came first.
       if ((await writer.events.get(invite.id)) !== undefined) return;
       const row = await membershipOf(database, invite.room, user.value);
-      const isAnswered = row?.event?.pdu.auth_events.includes(invite.id) === true;
+      const isAnswered = row?.event != null && authEventIds(row.event.pdu).includes(invite.id);
       if (row?.eventId !== invite.id && !isAnswered) await outside.record(signed, user.value, inviteState);
     });
     return signed.pdu;
@@ -159,13 +165,16 @@ export class Resident {
 
   /** Stores a member event from another server, which has to stand in every check, and sends it on. */
   async #accept(draft: RoomDraft, event: Event) {
-    const { states, missing } = await draft.statesAfter(event.pdu.prev_events);
-    const authEvents = await allOf(draft, event.pdu.auth_events);
+    const { states, missing } = await draft.statesAfter(prevEvents(event.pdu));
+    const authEvents = await allOf(draft, authEventIds(event.pdu));
     if (missing.length > 0 || authEvents === undefined) {
       throw invalidParam('The event refers to events that this server does not know');
     }
     const before = await draft.resolve(states);
     const known = await this.#services.writer.events.get(event.id);
+    if (known !== undefined && known.event.room !== event.room) {
+      throw invalidParam('The event has the id of an event of another room');
+    }
     if (known?.stateAfter != null) {
       // What was refused when it came as a PDU is refused here too.
       if (known.status !== 'timeline') throw forbidden('The event was refused before');

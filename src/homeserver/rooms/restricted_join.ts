@@ -28,7 +28,11 @@ export async function authorisingUser(
   if (member === 'invite' || member === 'join') return undefined;
 
   await checkConditions(db, own(rules, 'allow'), user, serverName);
-  const levels = powerLevels(draft.create, await draft.currentEvent('m.room.power_levels', ''));
+  const levels = powerLevels(
+    draft.create,
+    await draft.currentEvent('m.room.power_levels', ''),
+    draft.version,
+  );
   const inviters = (await joinedUsers(db, draft.room, serverName)).filter(
     (local) => levels.user(local) >= levels.invite,
   );

@@ -1,7 +1,8 @@
 import { assert } from '../../base/assert.ts';
+import { MAX_PREV_EVENTS } from '../../matrix/event_format.ts';
 import { createEventOf } from '../../matrix/hashes.ts';
-import type { EventId, RoomId } from '../../matrix/ids.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
+import { type Event, prevEvents } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { Reader } from '../../storage/database.ts';
 import { childrenOf, type EventStatus, type RejectedBy } from '../../storage/events.ts';
@@ -15,6 +16,12 @@ import type { AuthorisedRoom, Verdict } from './verdict.ts';
 
 /** How many events are looked at to see what lies behind or ahead of those that were not accepted. */
 const MAX_WALK = 1_000;
+/**
+ * How many forward extremities a room has: as many as one event can have behind it, so that the next event of this server
+ * brings them together again. The specification has no bound, but each more makes every event dearer, and one member
+ * can make as many as there are events to branch off from.
+ */
+const MAX_EXTREMITIES = MAX_PREV_EVENTS;
 
 /** Whose event it is, which says to whom it goes on: to every server in the room, to all but its own, to nobody. */
 export type Origin = 'own' | 'relayed' | 'received';
@@ -41,6 +48,7 @@ export interface DraftEntry {
 interface Extremity {
   readonly id: EventId;
   readonly depth: number;
+  readonly server: ServerName;
   /** The state after it, or the group where it is stored. */
   readonly state: RoomState | number;
 }
@@ -89,17 +97,19 @@ export class RoomDraft implements AuthorisedRoom {
     const found = await findRoom(stores.db, room);
     if (found === undefined || found.currentGroup === null) return undefined;
     const version = roomVersion(found.version);
-    const create = await stores.events.get(createEventOf(room));
-    assert(
-      version !== undefined && create !== undefined,
-      'a room with state has a version and a create event',
-    );
+    assert(version !== undefined, 'a room with state has a version');
+    const current = await stores.states.load(found.currentGroup);
+    const createId = version.roomIsCreateEvent ? createEventOf(room) : current.get('m.room.create', '');
+    const create = createId && (await stores.events.get(createId));
+    assert(create !== undefined, 'a room with state has a create event');
     const extremities = await forwardExtremities(stores.db, found.row);
     return new RoomDraft(
       stores,
       { create: create.event, version },
-      { current: await stores.states.load(found.currentGroup), joinedDepth: found.joinedDepth },
-      extremities.map(({ id, depth, stateAfter }) => ({ id, depth, state: stateAfter })),
+      { current, joinedDepth: found.joinedDepth },
+      extremities.map(({ id, depth, sender, stateAfter }) => ({
+        ...{ id, depth, server: serverOf(sender), state: stateAfter },
+      })),
     );
   }
 
@@ -118,7 +128,7 @@ export class RoomDraft implements AuthorisedRoom {
     return this.#joinedDepth;
   }
 
-  /** The forward extremities, the deepest first. */
+  /** The forward extremities, the deepest first; bounded (MAX_EXTREMITIES). */
   get extremities(): readonly { readonly id: EventId; readonly depth: number }[] {
     return [...this.#extremities.values()].sort((a, b) => b.depth - a.depth || (a.id < b.id ? -1 : 1));
   }
@@ -156,7 +166,9 @@ export class RoomDraft implements AuthorisedRoom {
     const missing: EventId[] = [];
     for (const id of distinct) {
       const added = this.entries.find((entry) => entry.event.id === id)?.after ?? null;
-      const group = stored.get(id)?.stateAfter ?? null;
+      const found = stored.get(id);
+      // An event of another room would bring that room's state along.
+      const group = found?.event.room === this.room ? found.stateAfter : null;
       if (added !== null) states.push(added);
       else if (group !== null) states.push(await this.#stores.states.load(group));
       else missing.push(id);
@@ -234,8 +246,10 @@ export class RoomDraft implements AuthorisedRoom {
     if (event.pdu.depth < this.#joinedDepth) return;
     for (const id of await this.#coveredBy(event)) this.#extremities.delete(id);
     if (!(await this.#hasAcceptedDescendant(event.id))) {
-      this.#extremities.set(event.id, { id: event.id, depth: event.pdu.depth, state: after });
+      const server = serverOf(event.pdu.sender);
+      this.#extremities.set(event.id, { id: event.id, depth: event.pdu.depth, server, state: after });
     }
+    while (this.#extremities.size > MAX_EXTREMITIES) this.#extremities.delete(this.#mostCrowding());
     const ends = await Promise.all(
       this.extremities.map(({ id }) => {
         const { state } = this.#extremities.get(id)!;
@@ -245,11 +259,22 @@ export class RoomDraft implements AuthorisedRoom {
     if (ends.length > 0) this.#current = await this.resolve(ends);
   }
 
+  /**
+   * The extremity to do without: the newest of the server that has the most of them, so that nobody who branches off
+   * again and again puts out what others have sent. What it says comes back with an event that has it behind it.
+   */
+  #mostCrowding(): EventId {
+    const counts = new Map<ServerName, number>();
+    for (const { server } of this.#extremities.values()) counts.set(server, (counts.get(server) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    return [...this.#extremities.values()].findLast(({ server }) => counts.get(server) === most)!.id;
+  }
+
   /** Accepted events that lie right behind an event, or behind it with none but others between. */
   async #coveredBy(event: Event): Promise<EventId[]> {
     const covered: EventId[] = [];
     const seen = new Set<EventId>();
-    let next: readonly EventId[] = event.pdu.prev_events;
+    let next: readonly EventId[] = prevEvents(event.pdu);
     while (next.length > 0 && seen.size < MAX_WALK) {
       const fresh = next.filter((id) => !seen.has(id) && !covered.includes(id));
       covered.push(...fresh.filter((id) => this.#extremities.has(id)));
@@ -258,7 +283,7 @@ export class RoomDraft implements AuthorisedRoom {
       const behind = [...(await this.#stores.events.load(others)).values()];
       next = behind
         .filter(({ status }) => !isAccepted(status))
-        .flatMap(({ event: prev }) => prev.pdu.prev_events);
+        .flatMap(({ event: prev }) => prevEvents(prev.pdu));
     }
     return covered;
   }
@@ -269,7 +294,7 @@ export class RoomDraft implements AuthorisedRoom {
     let next: EventId[] = [id];
     while (next.length > 0 && seen.size < MAX_WALK) {
       for (const each of next) seen.add(each);
-      const children = await childrenOf(this.#stores.db, next);
+      const children = await childrenOf(this.#stores.db, this.room, next);
       if (children.some(({ status }) => isAccepted(status))) return true;
       next = children.map((child) => child.id).filter((child) => !seen.has(child));
     }

@@ -2,22 +2,14 @@ import { assert } from '../../base/assert.ts';
 import type { EventId } from '../../matrix/ids.ts';
 import type { Event, StateKey, StateMap } from '../../matrix/pdu.ts';
 import { stateKey } from '../../matrix/pdu.ts';
-
-/** How many groups may lie between one and the next complete one. */
-export const MAX_HOPS = 64;
-
-/** Where a state is stored. */
-export interface StoredGroup {
-  readonly id: number;
-  /** Parents to the next complete group. */
-  readonly hops: number;
-}
+import type { StateChanges } from '../../storage/state.ts';
+import { LayeredMap } from './layered_map.ts';
 
 /** What makes a state that is not stored yet out of another. */
 interface Basis {
   readonly from: RoomState;
   /** What is laid over `from`. */
-  readonly changes: StateMap;
+  readonly changes: StateChanges;
 }
 
 /**
@@ -25,28 +17,38 @@ interface Basis {
  * group, by which time nothing refers to the state that it was made from any more.
  */
 export class RoomState {
-  readonly map: StateMap;
-  #stored: StoredGroup | null;
+  readonly #map: LayeredMap<StateKey, EventId>;
+  #group: number | null;
   #basis: Basis | null;
 
-  private constructor(map: StateMap, stored: StoredGroup | null, basis: Basis | null) {
-    this.map = map;
-    this.#stored = stored;
+  private constructor(map: LayeredMap<StateKey, EventId>, group: number | null, basis: Basis | null) {
+    this.#map = map;
+    this.#group = group;
     this.#basis = basis;
   }
 
   /** A state read from storage. */
-  static stored(map: StateMap, group: StoredGroup): RoomState {
-    return new RoomState(map, group, null);
+  static stored(map: StateMap, group: number): RoomState {
+    return new RoomState(LayeredMap.of(map), group, null);
   }
 
   /** A state that is new as a whole. */
   static complete(map: StateMap): RoomState {
-    return new RoomState(map, null, null);
+    return new RoomState(LayeredMap.of(map), null, null);
   }
 
-  get group(): StoredGroup | null {
-    return this.#stored;
+  get map(): StateMap {
+    return this.#map;
+  }
+
+  /** How many entries it weighs in memory. */
+  get weight(): number {
+    return this.#map.weight;
+  }
+
+  /** The state group in which it is stored. */
+  get group(): number | null {
+    return this.#group;
   }
 
   get basis(): Basis | null {
@@ -54,16 +56,13 @@ export class RoomState {
   }
 
   get(type: string, key: string): EventId | undefined {
-    return this.map.get(stateKey(type, key));
+    return this.#map.get(stateKey(type, key));
   }
 
   /** This state with one entry set. */
   with(place: StateKey, event: EventId): RoomState {
-    if (this.map.get(place) === event) return this;
-    return new RoomState(new Map(this.map).set(place, event), null, {
-      from: this,
-      changes: new Map([[place, event]]),
-    });
+    if (this.#map.get(place) === event) return this;
+    return this.#changed(new Map([[place, event]]));
   }
 
   /** The state after an event that this one is before. */
@@ -72,37 +71,26 @@ export class RoomState {
     return key === undefined ? this : this.with(stateKey(type, key), event.id);
   }
 
-  /** A state with this map, to be stored as a difference to `near` where that is small and only adds or replaces. */
-  static near(near: RoomState, map: StateMap): RoomState {
-    const changes = differences(near.map, map);
-    if (changes.size === 0) return near;
-    const added = new Map<StateKey, EventId>();
-    for (const [place, event] of changes) {
-      if (event === undefined) return RoomState.complete(map);
-      added.set(place, event);
-    }
-    return new RoomState(map, null, added.size * 2 < map.size ? { from: near, changes: added } : null);
+  /** The state with this map, made from this one. */
+  become(map: StateMap): RoomState {
+    const changes = this.#map.changesTo(map);
+    return changes.size === 0 ? this : this.#changed(changes);
+  }
+
+  #changed(changes: StateChanges): RoomState {
+    return new RoomState(this.#map.with(changes), null, { from: this, changes });
   }
 
   /** Says where it is stored now. */
-  settle(group: StoredGroup): void {
-    assert(this.#stored === null || this.#stored.id === group.id, 'a state is stored once');
-    this.#stored = group;
+  settle(group: number): void {
+    assert(this.#group === null || this.#group === group, 'a state is stored once');
+    this.#group = group;
     this.#basis = null;
   }
 
   /** What has to change to get from `before` to this state; undefined: the entry goes away. */
-  changesSince(before: RoomState): ReadonlyMap<StateKey, EventId | undefined> {
+  changesSince(before: RoomState): StateChanges {
     if (before === this) return new Map();
-    return this.#basis?.from === before ? this.#basis.changes : differences(before.map, this.map);
+    return this.#basis?.from === before ? this.#basis.changes : before.#map.changesTo(this.#map);
   }
-}
-
-function differences(from: StateMap, to: StateMap): Map<StateKey, EventId | undefined> {
-  const changes = new Map<StateKey, EventId | undefined>();
-  for (const [place, event] of to) if (from.get(place) !== event) changes.set(place, event);
-  if (from.size + changes.size > to.size) {
-    for (const place of from.keys()) if (!to.has(place)) changes.set(place, undefined);
-  }
-  return changes;
 }

@@ -1,3 +1,4 @@
+import type { Random } from '../../base/random.ts';
 import type { Clock } from '../../base/time.ts';
 import { MatrixError } from '../../matrix/error.ts';
 import {
@@ -34,6 +35,7 @@ import { Sending } from './sending.ts';
 export interface RoomsOptions {
   readonly database: Database;
   readonly clock: Clock;
+  readonly random: Random;
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
   readonly remote: RemoteRooms;

@@ -3,9 +3,11 @@ import type { RoomVersion } from '../../matrix/room_version.ts';
 import { type ResolvedEvent, resolveState } from '../../matrix/state_resolution.ts';
 import type { Reader, Transaction } from '../../storage/database.ts';
 import { putGroup, stateOfGroup } from '../../storage/state.ts';
+import { authDifference } from './auth_difference.ts';
 import type { EventCache } from './event_cache.ts';
 import { LastUsed } from './last_used.ts';
-import { MAX_HOPS, RoomState, type StoredGroup } from './room_state.ts';
+import { RoomState } from './room_state.ts';
+import { StateNames } from './state_names.ts';
 
 /** How many entries the states of groups in memory have together, at most. */
 const MAX_CACHED_ENTRIES = 200_000;
@@ -19,24 +21,25 @@ export type Pending = ReadonlyMap<EventId, ResolvedEvent>;
 export class StateStore {
   readonly #db: Reader;
   readonly #events: EventCache;
+  readonly #names: StateNames;
   /** By group. */
-  readonly #states = new LastUsed<number, RoomState>(MAX_CACHED_ENTRIES, entriesOf);
+  readonly #states = new LastUsed<number, RoomState>(MAX_CACHED_ENTRIES, weightOf);
   /** By the groups that were resolved. */
-  readonly #resolutions = new LastUsed<string, RoomState>(MAX_RESOLVED_ENTRIES, entriesOf);
+  readonly #resolutions = new LastUsed<string, RoomState>(MAX_RESOLVED_ENTRIES, weightOf);
   /** How often states that differed were resolved. */
   resolutions = 0;
 
   constructor(db: Reader, events: EventCache) {
     this.#db = db;
     this.#events = events;
+    this.#names = new StateNames(db);
   }
 
   /** The state that a group stands for. */
   async load(group: number): Promise<RoomState> {
     const cached = this.#states.get(group);
     if (cached !== undefined) return cached;
-    const { map, hops } = await stateOfGroup(this.#db, group);
-    const state = RoomState.stored(map, { id: group, hops });
+    const state = RoomState.stored(await this.#names.named(await stateOfGroup(this.#db, group)), group);
     this.#states.keep(group, state);
     return state;
   }
@@ -50,13 +53,13 @@ export class StateStore {
     const [first] = distinct;
     if (first === undefined) return RoomState.complete(new Map());
     if (distinct.length === 1) return first;
-    const groups = distinct.map((state) => state.group?.id);
-    const key = groups.includes(undefined) ? undefined : groups.sort((a, b) => a! - b!).join();
+    const groups = distinct.map((state) => state.group);
+    const key = groups.includes(null) ? undefined : groups.sort((a, b) => a! - b!).join();
     const known = key === undefined ? undefined : this.#resolutions.get(key);
     if (known !== undefined) return known;
 
     const map = await this.#runResolution(distinct, version, pending);
-    const resolved = RoomState.near(nearest(distinct, map), map);
+    const resolved = nearest(distinct, map).become(map);
     if (key !== undefined) this.#resolutions.keep(key, resolved);
     return resolved;
   }
@@ -67,10 +70,11 @@ export class StateStore {
     pending: Pending,
   ): Promise<RoomState['map']> {
     this.resolutions++;
-    const resolution = resolveState(
-      states.map((state) => state.map),
-      version,
-    );
+    const sets = states.map((state) => state.map);
+    const difference =
+      version.stateResolution === 'v1' ? undefined : await authDifference(this.#db, sets, pending);
+    const known = difference === undefined ? undefined : { authDifference: difference };
+    const resolution = resolveState(sets, version, known);
     let step = resolution.next();
     while (!step.done) {
       const answer = new Map<EventId, ResolvedEvent>();
@@ -87,38 +91,38 @@ export class StateStore {
   /**
    * Stores a state as a group, with those that it is made from. `written` holds what this run of the transaction has
    * stored; the states themselves are told by `settle` after the commit.
+   * @returns the group
    */
   async write(
     tx: Transaction,
     room: number,
     state: RoomState,
-    written: Map<RoomState, StoredGroup>,
-  ): Promise<StoredGroup> {
+    written: Map<RoomState, number>,
+  ): Promise<number> {
     const known = state.group ?? written.get(state);
     if (known !== undefined) return known;
     const { basis } = state;
-    const parent = basis === null ? undefined : await this.write(tx, room, basis.from, written);
-    let group: StoredGroup;
-    if (basis === null || parent === undefined || parent.hops >= MAX_HOPS) {
-      group = { id: await putGroup(tx, room, { parent: null, hops: 0, entries: state.map }), hops: 0 };
-    } else {
-      const hops = parent.hops + 1;
-      group = { id: await putGroup(tx, room, { parent: parent.id, hops, entries: basis.changes }), hops };
-    }
+    const group =
+      basis === null
+        ? await putGroup(tx, room, { parent: null, changes: state.map })
+        : await putGroup(tx, room, {
+            parent: await this.write(tx, room, basis.from, written),
+            changes: basis.changes,
+          });
     written.set(state, group);
     return group;
   }
 
   /** Tells the states where they are stored, and keeps them. Called after the commit. */
-  settle(written: ReadonlyMap<RoomState, StoredGroup>): void {
+  settle(written: ReadonlyMap<RoomState, number>): void {
     for (const [state, group] of written) {
       state.settle(group);
-      this.#states.keep(group.id, state);
+      this.#states.keep(group, state);
     }
   }
 }
 
-const entriesOf = (state: RoomState): number => state.map.size;
+const weightOf = (state: RoomState): number => state.weight;
 
 function distinctStates(states: readonly RoomState[]): RoomState[] {
   const distinct: RoomState[] = [];

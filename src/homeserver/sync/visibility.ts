@@ -1,25 +1,31 @@
-import { own } from '../../matrix/json.ts';
 import type { Reader } from '../../storage/database.ts';
-import { type EventRow, stateGroupEntry } from '../../storage/sync.ts';
+import { layerEntries, placeRow } from '../../storage/state.ts';
+import { type EventRow, eventByRow } from '../../storage/sync.ts';
+import { type EventInView, historyVisibilityIn, maySeeEvent, type Viewpoint } from '../history_visibility.ts';
 import { contentOf, membershipIn } from './membership.ts';
 
-type Setting = 'world_readable' | 'shared' | 'invited' | 'joined';
-
-/** What the state at one point of the DAG says about who sees events sent there. */
-interface Moment {
-  readonly setting: Setting;
-  readonly membership: string;
+/** Rows of the events that hold the two places which decide; 0: empty. */
+interface Holders {
+  readonly visibility: number;
+  readonly member: number;
 }
 
+/** The state of an event that has none. */
+const UNKNOWN: Viewpoint = { visibility: 'shared', membership: 'leave' };
+
 /**
- * Who may see which event of a room (client-server API, "Room History Visibility", "Server behaviour"): judged by the
- * state at each event. One object serves one request, and remembers what each state group said.
+ * Who may see which event of a room, by the state at each event (history_visibility.ts has the rules). One object
+ * serves one request, and remembers what each state group said.
  */
 export class Visibility {
   readonly #reader: Reader;
   readonly #user: string;
   readonly #joinedUntil: number;
-  readonly #moments = new Map<number, Moment>();
+  /** By group. */
+  readonly #holders = new Map<number, Holders>();
+  /** By rows of events. */
+  readonly #contents = new Map<number, EventRow['json']>();
+  #places: Promise<readonly [number, number]> | undefined;
 
   /** @param joinedUntil the last position at which the user was joined: Infinity where joined now, 0 where never */
   constructor(reader: Reader, user: string, joinedUntil: number) {
@@ -30,47 +36,78 @@ export class Visibility {
 
   /** Whether the user may see an event that is part of the room's timeline. */
   async allows(event: EventRow): Promise<boolean> {
-    const before = await this.#moment(event.state_before);
-    if (this.#allowsAt(before, event)) return true;
-    // Their own membership, and the setting itself, are seen where either side of the event allows it.
-    const twoSided =
-      event.state_key !== null &&
-      ((event.type === 'm.room.member' && event.state_key === this.#user) ||
-        (event.type === 'm.room.history_visibility' && event.state_key === ''));
-    return twoSided && this.#allowsAt(await this.#moment(event.state_after), event);
+    return maySeeEvent({
+      before: await this.#viewpoint(event.state_before),
+      after: await this.#viewpoint(event.state_after),
+      kind: this.#kindOf(event),
+      // What was never delivered was sent before this server, and so the user, was there.
+      beforeDeparture: this.#joinedUntil > 0 && (event.position ?? 0) <= this.#joinedUntil,
+    });
   }
 
   /** The user's membership at an event, with what the event itself changed. */
   async membershipAt(event: EventRow): Promise<string> {
-    return (await this.#moment(event.state_after)).membership;
+    return (await this.#viewpoint(event.state_after)).membership;
   }
 
-  #allowsAt({ setting, membership }: Moment, event: EventRow): boolean {
-    if (setting === 'world_readable') return true;
-    // What was never delivered was sent before this server, and so the user, was there. What came after they left is
-    // not theirs, even where it was sent on a branch on which they were still there.
-    const inTime = this.#joinedUntil > 0 && (event.position ?? 0) <= this.#joinedUntil;
-    if (membership === 'join' || setting === 'shared') return inTime;
-    return setting === 'invited' && membership === 'invite';
+  #kindOf(event: EventRow): EventInView['kind'] {
+    if (event.type === 'm.room.member' && event.state_key === this.#user) return 'own_membership';
+    return event.type === 'm.room.history_visibility' && event.state_key === ''
+      ? 'history_visibility'
+      : 'other';
   }
 
-  async #moment(group: number | null): Promise<Moment> {
-    if (group === null) return { setting: 'shared', membership: 'leave' };
-    const known = this.#moments.get(group);
-    if (known !== undefined) return known;
-    const visibility = await stateGroupEntry(this.#reader, group, 'm.room.history_visibility', '');
-    const member = await stateGroupEntry(this.#reader, group, 'm.room.member', this.#user);
-    const moment = {
-      setting: settingIn(visibility),
-      membership: member === undefined ? 'leave' : membershipIn(contentOf(member.json)),
+  async #viewpoint(group: number | null): Promise<Viewpoint> {
+    if (group === null) return UNKNOWN;
+    const { visibility, member } = await this.#holdersIn(group);
+    const membership = await this.#contentOf(member);
+    return {
+      visibility: historyVisibilityIn(await this.#contentOf(visibility)),
+      membership: membership === undefined ? 'leave' : membershipIn(membership),
     };
-    this.#moments.set(group, moment);
-    return moment;
   }
-}
 
-/** What an m.room.history_visibility event sets; absent or not understood is `shared`. */
-export function settingIn(event: EventRow | undefined): Setting {
-  const value = event === undefined ? undefined : own(contentOf(event.json), 'history_visibility');
-  return value === 'world_readable' || value === 'invited' || value === 'joined' ? value : 'shared';
+  /** What holds the two places in a group. Groups of events that follow each other share those below them. */
+  async #holdersIn(group: number): Promise<Holders> {
+    const passed: { readonly group: number; readonly events: ReadonlyMap<number, number> }[] = [];
+    this.#places ??= this.#findPlaces();
+    const [visibilityPlace, memberPlace] = await this.#places;
+    const places = new Set([visibilityPlace, memberPlace]);
+    let found: Holders = { visibility: 0, member: 0 };
+    for (let at: number | null = group; at !== null; ) {
+      const known = this.#holders.get(at);
+      if (known !== undefined) {
+        found = known;
+        break;
+      }
+      const layer = await layerEntries(this.#reader, at, places);
+      passed.push({ group: at, events: layer.events });
+      at = layer.parent;
+    }
+    for (const layer of passed.reverse()) {
+      found = {
+        visibility: layer.events.get(visibilityPlace) ?? found.visibility,
+        member: layer.events.get(memberPlace) ?? found.member,
+      };
+      this.#holders.set(layer.group, found);
+    }
+    return found;
+  }
+
+  /** Rows of the two places; -1 and -2, which no place has, for what no room ever had. */
+  async #findPlaces(): Promise<readonly [number, number]> {
+    const visibility = await placeRow(this.#reader, 'm.room.history_visibility', '');
+    const member = await placeRow(this.#reader, 'm.room.member', this.#user);
+    return [visibility ?? -1, member ?? -2];
+  }
+
+  async #contentOf(row: number) {
+    if (row === 0) return undefined;
+    let json = this.#contents.get(row);
+    if (json === undefined) {
+      json = (await eventByRow(this.#reader, row))!.json;
+      this.#contents.set(row, json);
+    }
+    return contentOf(json);
+  }
 }

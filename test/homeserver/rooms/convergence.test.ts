@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Random, seededRandom } from '../../../src/base/random.ts';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import type { EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
+import { prevEvents } from '../../../src/matrix/pdu.ts';
 import { type Server, World } from './world.ts';
 
 const STEPS = 120;
@@ -111,8 +112,8 @@ describe('three servers that exchange events late and out of order', () => {
         const [delivery] = world.queue.splice(random.integer(world.queue.length), 1);
         if (random.integer(5) === 0 && delivery!.event.pdu.type === 'm.room.message') continue;
         if (
-          !(await delivery!.to.rooms.known(delivery!.event.pdu.prev_events)).has(
-            delivery!.event.pdu.prev_events[0]!,
+          !(await delivery!.to.rooms.known(prevEvents(delivery!.event.pdu))).has(
+            prevEvents(delivery!.event.pdu)[0]!,
           )
         ) {
           totals.gaps++;
@@ -164,8 +165,8 @@ describe('three servers that exchange events late and out of order', () => {
 /** The recorded changes of current state, laid over each other, are the current state. */
 async function expectChangesAddUp(server: Server, room: RoomId): Promise<void> {
   const changes = await server.database.all<{ place: string; id: string | null }>(
-    `SELECT c.type || ' ' || c.state_key AS place, e.event_id AS id FROM current_state_changes c
-     JOIN rooms r ON r.id = c.room LEFT JOIN events e ON e.id = c.event
+    `SELECT p.type || ' ' || p.state_key AS place, e.event_id AS id FROM current_state_changes c
+     JOIN places p ON p.id = c.place JOIN rooms r ON r.id = c.room LEFT JOIN events e ON e.id = c.event
      WHERE r.room_id = ? ORDER BY c.position`,
     room,
   );

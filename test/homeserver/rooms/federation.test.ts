@@ -230,6 +230,23 @@ describe('what a resident server answers', () => {
     await expect(a.rooms.missingEvents(room, request, b.name)).rejects.toEqual(error(403, 'M_FORBIDDEN'));
   });
 
+  it('redacts what history visibility hides from all users of the server that asks, and no state', async () => {
+    await a.rooms.setState(room, alice, 'm.room.history_visibility', '', { history_visibility: 'joined' });
+    const hidden = await a.say(alice, room, 'hidden');
+    const topic = await a.rooms.setState(room, alice, 'm.room.topic', '', { topic: 'known' });
+    await joinBob();
+    const shown = await a.say(alice, room, 'shown');
+    const contents = async (id: EventId) => (await a.rooms.event(id, b.name))?.pdu.content;
+    expect(await contents(hidden)).toEqual({});
+    expect(await contents(topic)).toEqual({ topic: 'known' });
+    expect(await contents(shown)).toMatchObject({ body: 'shown' });
+    const request = { earliest: [], latest: [shown], limit: 5, minDepth: 0 };
+    const missing = await a.rooms.missingEvents(room, request, b.name);
+    expect(missing.find(({ id }) => id === hidden)?.pdu.content).toEqual({});
+    expect(missing.some(({ pdu }) => pdu.content.body === 'hidden')).toBe(false);
+    expect((await a.stored(hidden)).event.pdu.content).toMatchObject({ body: 'hidden' });
+  });
+
   it('walks back from the latest events, oldest first, to the earliest and no deeper', async () => {
     await joinBob();
     const said: EventId[] = [];
@@ -342,7 +359,9 @@ describe('invites to other servers', () => {
       b.rooms.receiveInvite(event, version, state);
     await expect(receive(invite, [])).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
     await expect(receive(invite, [foreign])).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
-    await expect(receive(invite, [create], '11')).rejects.toEqual(error(400, 'M_INCOMPATIBLE_ROOM_VERSION'));
+    await expect(receive(invite, [create], 'none')).rejects.toEqual(
+      error(400, 'M_INCOMPATIBLE_ROOM_VERSION'),
+    );
     const message = await forge(a, alice, {});
     await expect(receive(message, [create])).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
     expect((await receive(invite, [create])).signatures['b.example']).toBeDefined();
@@ -383,9 +402,28 @@ describe('receiving events', () => {
     expect(a.rooms.counters.resolutions).toBeGreaterThan(0);
     // The state between two positions can be worked out from the changes that were recorded.
     const changes = await a.database.all<{ n: number }>(
-      "SELECT position AS n FROM current_state_changes WHERE type = 'm.room.topic'",
+      "SELECT position AS n FROM current_state_changes c JOIN places p ON p.id = c.place WHERE type = 'm.room.topic'",
     );
     expect(changes.length).toBeGreaterThan(0);
+  });
+
+  it('has a bounded number of ends, whoever branches off, of which others keep theirs', async () => {
+    const branch = await forge(b, bob, { content: { body: 'first' } });
+    const own = await a.say(alice, room, 'between');
+    expect(await a.rooms.receive(branch)).toEqual({ kind: 'accepted' });
+    for (let n = 0; n < 40; n++) {
+      const more = await forge(b, bob, {
+        ...{ content: { body: `${n}` }, prev_events: branch.pdu.prev_events, depth: branch.pdu.depth },
+      });
+      expect(await a.rooms.receive(more)).toEqual({ kind: 'accepted' });
+    }
+    const ends = await a.rooms.forwardExtremities(room);
+    expect(ends.length).toBe(20);
+    expect(ends).toContain(own);
+    expect((await a.timeline(room)).length).toBe(42);
+    const next = await a.say(alice, room, 'together');
+    expect((await a.stored(next)).event.pdu.prev_events.length).toBe(20);
+    expect(await a.rooms.forwardExtremities(room)).toEqual([next]);
   });
 
   it('soft-fails what a banned user sends from before the ban', async () => {

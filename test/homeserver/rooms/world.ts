@@ -1,3 +1,4 @@
+import { seededRandom } from '../../../src/base/random.ts';
 import { VirtualClock } from '../../../src/base/virtual_clock.ts';
 import type { Outbox, RemoteJoin, RemoteRooms } from '../../../src/homeserver/ports.ts';
 import type { Received, StateBefore } from '../../../src/homeserver/rooms/federated_rooms.ts';
@@ -100,6 +101,7 @@ export class Server {
     return new Rooms({
       database: this.database,
       clock: this.world.clock,
+      random: seededRandom(1),
       serverName: this.name,
       signingKey: this.key,
       remote: this.#remote(),
@@ -153,8 +155,8 @@ export class Server {
   /** The current state, by "type key", as event ids. */
   async state(room: RoomId): Promise<Record<string, string>> {
     const rows = await this.database.all<{ place: string; id: string }>(
-      `SELECT c.type || ' ' || c.state_key AS place, e.event_id AS id FROM current_state c
-       JOIN events e ON e.id = c.event JOIN rooms r ON r.id = c.room WHERE r.room_id = ? ORDER BY 1`,
+      `SELECT p.type || ' ' || p.state_key AS place, e.event_id AS id FROM current_state c
+       JOIN places p ON p.id = c.place JOIN events e ON e.id = c.event JOIN rooms r ON r.id = c.room WHERE r.room_id = ? ORDER BY 1`,
       room,
     );
     return Object.fromEntries(rows.map(({ place, id }) => [place, id]));

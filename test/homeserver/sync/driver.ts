@@ -72,6 +72,7 @@ export class Driver {
     this.rooms = new Rooms({
       database: this.database,
       clock: this.clock,
+      random: this.#random,
       serverName: HERE,
       signingKey: keyOf(1),
       remote: { join: refuse, imported: async () => undefined, leave: refuse, invite: refuse },

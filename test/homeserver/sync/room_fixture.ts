@@ -4,8 +4,10 @@ import { Notifier } from '../../../src/homeserver/notifier.ts';
 import { Sync, type SyncRequest } from '../../../src/homeserver/sync/sync.ts';
 import type { DeviceId, EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
 import type { JsonObject } from '../../../src/matrix/json.ts';
+import { stateKey as placeOf } from '../../../src/matrix/pdu.ts';
 import type { Transaction } from '../../../src/storage/database.ts';
 import type { SqliteDatabase } from '../../../src/storage/sqlite.ts';
+import { changeCurrentState, putGroup } from '../../../src/storage/state.ts';
 import { temporaryDatabase } from '../../storage/temporary_database.ts';
 
 export const ALICE = '@alice:here' as UserId;
@@ -199,15 +201,10 @@ export class FixtureRoom {
     );
     if (!state || backfilledAt !== undefined) return position ?? 0;
     const { id: row } = (await tx.get<{ id: number }>('SELECT id FROM events WHERE event_id = ?', id))!;
-    await tx.run('INSERT INTO state_groups (room, parent, hops) VALUES (?, ?, 0)', this.#row, before);
-    const { group } = (await tx.get<{ group: number }>('SELECT MAX(id) AS "group" FROM state_groups'))!;
-    await tx.run(
-      'INSERT INTO state_group_entries (state_group, type, state_key, event) VALUES (?, ?, ?, ?)',
-      group,
-      type,
-      stateKey,
-      row,
-    );
+    const group = await putGroup(tx, this.#row, {
+      parent: before,
+      changes: new Map([[placeOf(type, stateKey), id]]),
+    });
     await tx.run('UPDATE events SET state_after = ? WHERE id = ?', group, row);
     if (lost) return now;
     this.#group = group;
@@ -228,21 +225,7 @@ export class FixtureRoom {
   }
 
   async setCurrent(tx: Transaction, type: string, key: string, row: number, position: number): Promise<void> {
-    await tx.run(
-      `INSERT INTO current_state (room, type, state_key, event) VALUES (?, ?, ?, ?)
-       ON CONFLICT (room, type, state_key) DO UPDATE SET event = excluded.event`,
-      this.#row,
-      type,
-      key,
-      row,
-    );
-    await tx.run(
-      'INSERT INTO current_state_changes (room, position, type, state_key, event) VALUES (?, ?, ?, ?, ?)',
-      this.#row,
-      position,
-      type,
-      key,
-      row,
-    );
+    const { id } = (await tx.get<{ id: EventId }>('SELECT event_id AS id FROM events WHERE id = ?', row))!;
+    await changeCurrentState(tx, this.#row, position, new Map([[placeOf(type, key), id]]));
   }
 }

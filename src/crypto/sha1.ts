@@ -1,0 +1,7 @@
+import { hash } from 'node:crypto';
+
+/**
+ * SHA-1 (FIPS 180-4) of a text's UTF-8, in hexadecimal. Only to sort by, as state resolution of room version 1 asks for
+ * it: nothing may rely on two texts having different ones.
+ */
+export const sha1Hex = (text: string): string => hash('sha1', text, 'hex');
