@@ -8,7 +8,7 @@ import { newEventId } from '../matrix/hashes.ts';
 import { parseEventId, parseUserId, type RoomId, type ServerName, type UserId } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Event, EventReference, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
-import { type RoomVersion, roomVersion, supportedRoomVersions } from '../matrix/room_version.ts';
+import { ROOM_VERSIONS, type RoomVersion, roomVersion } from '../matrix/room_version.ts';
 import { type SigningKey, signEvent } from '../matrix/signing.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
@@ -163,7 +163,10 @@ export class FederationRemoteRooms implements RemoteRooms {
 
   async #joinThrough(server: ServerName, handshake: Handshake): Promise<RemoteJoin> {
     const { room, user } = handshake;
-    const versions = supportedRoomVersions().map((id) => `ver=${encodeURIComponent(id)}`);
+    // A room id tells by its domain which versions the room cannot have; naming these would cost bytes for nothing.
+    const versions = [...ROOM_VERSIONS.values()]
+      .filter(({ roomIsCreateEvent }) => roomIsCreateEvent !== room.includes(':'))
+      .map(({ id }) => `ver=${encodeURIComponent(id)}`);
     const made = await this.#make(
       server,
       handshake,

@@ -260,12 +260,12 @@ function initialLevels(
 ): JsonObject {
   if (version.privilegedCreators) {
     const events = { ...POWER_LEVELS.events, 'm.room.tombstone': PRIVILEGED_TOMBSTONE_LEVEL };
-    return { ...POWER_LEVELS, users: {}, events };
+    return { users: {}, ...POWER_LEVELS, events };
   }
   const equals = request.preset === 'trusted_private_chat' ? invited : [];
   return {
-    ...POWER_LEVELS,
     users: Object.fromEntries([creator, ...equals].map((user) => [user, CREATOR_LEVEL])),
+    ...POWER_LEVELS,
   };
 }
 

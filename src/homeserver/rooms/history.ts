@@ -64,9 +64,13 @@ export class FederatedHistory {
     return authChainOf(this.#database, ids, MAX_AUTH_CHAIN);
   }
 
-  /** The events of these that are stored, without passing through the memory of those used last. */
+  /**
+   * The events of these that are stored, each after its auth events, without passing through the memory of those used
+   * last.
+   */
   async eventsOf(ids: readonly EventId[]): Promise<Event[]> {
-    return (await eventsById(this.#database, ids)).map(({ event }) => event);
+    const stored = await eventsById(this.#database, ids);
+    return stored.sort((a, b) => a.row - b.row).map(({ event }) => event);
   }
 
   /** See FederatedRooms.missingEvents. @throws MatrixError M_FORBIDDEN */

@@ -42,10 +42,8 @@ describe('an event with the id of an event of another room', () => {
   it('is none of the state that another server gives', async () => {
     const taken = await a.say(alice, other, 'mine');
     const event = await secret(room, { prev_events: ['$unknown' as EventId] });
-    const given = await a.stateBefore(
-      (await a.stored((await a.rooms.forwardExtremities(room))[0]!)).event,
-      a,
-    );
+    const said = await a.say(alice, room, 'both are here');
+    const given = await a.stateBefore((await a.stored(said)).event, a);
     const [topic] = given.state;
     const strange = { ...topic!, id: taken, pdu: { ...topic!.pdu, state_key: 'x' } };
     const received = await a.rooms.receive(event, { ...given, state: [...given.state, strange] });
