@@ -84,6 +84,42 @@ describe.skipIf(missing !== undefined)(
       });
     });
 
+    it('speaks with compact headers, both ways, where both have said that they have them', async () => {
+      const peer = await startPeer();
+      await startServer(peer);
+      await peer.configure({
+        compact: true,
+        answer: [403, { errcode: 'M_FORBIDDEN', error: 'not for you' }],
+      });
+      expect(await peer.open('here.test', port)).toEqual({ closed: null, fallback: false });
+      // Numbers of one byte and of two, in two epochs.
+      expect((await peer.request('GET', VERSION, undefined, 1_200)).code).toBe('2.05');
+      const transaction = { origin: 'peer.test', origin_server_ts: 1, pdus: [], edus: [] };
+      const send = '/_matrix/federation/v1/send/1';
+      expect(await peer.request('PUT', send, transaction)).toEqual({ code: '2.04', body: { pdus: {} } });
+      expect((await peer.request('GET', '/_matrix/federation/v1/nothing')).code).toBe('4.04');
+      const { counts } = await peer.state();
+      expect(counts['compact d0']).toBe(1_200);
+      expect([counts['compact c0'], counts['compact f0'], counts.dropped ?? 0]).toEqual([1, 1, 0]);
+      const token = await server.register('alice');
+      expect((await askPeer(token)).status).toBe(403);
+      expect((await peer.state()).counts['compact 10']).toBeGreaterThan(0);
+    });
+
+    it('is called with XX, agrees on compact headers and answers in them', async () => {
+      const peer = await startPeer();
+      await startServer(peer);
+      await peer.configure({
+        compact: true,
+        answer: [403, { errcode: 'M_FORBIDDEN', error: 'not for you' }],
+      });
+      const token = await server.register('alice');
+      expect((await askPeer(token)).status).toBe(403);
+      const { counts, handled } = await peer.state();
+      expect(handled[0]!.target).toMatch(/make_join/);
+      expect(counts['compact 10']).toBe(1);
+    });
+
     it('is called with XX and answers', async () => {
       const peer = await startPeer();
       await startServer(peer);
