@@ -1,7 +1,7 @@
 -- Events whose signatures go after them (docs/protocol.md, "Deferred signatures").
 
 -- Signatures of our own events that went without them, in the order in which they went. A row leaves when its destination
--- has answered for the signature, or when the event has gone with it.
+-- has answered for the signature.
 CREATE TABLE owed_signatures (
   id INTEGER PRIMARY KEY,
   destination TEXT NOT NULL,

@@ -87,25 +87,25 @@ export function pipeCodecFor({ writing, reading, hasSecrets = false }: PipeForm)
     if (!isTarget(target) || request.path.includes('?'))
       return bad('the path or query is not a URL, or too long');
     if (isTooDeep(request.body)) return bad('the body is nested too deeply');
+    if (writing !== undefined && isBareRequest(request))
+      return ok({ code: SIGNATURES_CODE, options: [], payload: encodeBareRequest(request) });
     return ok({
       code: METHODS[request.method],
       options: request.authorization === undefined ? [] : [authorizationOption(request.authorization)],
       payload:
         writing === undefined
           ? packPlain(concat(encodeJson(target), encodeBody(request.body)))
-          : isBareRequest(request)
-            ? encodeBareRequest(request)
-            : packCompact(encodeCompactParts(writing.context, request, request.body), writing.packing),
+          : packCompact(encodeCompactParts(writing.context, request, request.body), writing.packing),
     });
   }
 
   function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> {
+    if (coap.code === SIGNATURES_CODE) {
+      const reader = new CompactReader(coap.payload, 0, readingContext);
+      return ok(requestOf(coap, 'PUT', SIGNATURES_PATH, '', { kind: 'compact', reader }));
+    }
     const method = methodOf(coap.code);
     if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
-    if (method === 'PUT' && coap.payload[0] === BARE_REQUEST) {
-      const reader = new CompactReader(coap.payload, 1, readingContext);
-      return ok(requestOf(coap, method, SIGNATURES_PATH, '', { kind: 'compact', reader }));
-    }
     if (!isCompact(coap.payload)) return decodePlainRequest(coap, method);
     const opened = unpackCompact(coap.payload, MAX_UNPACKED_BYTES, coders);
     if (!opened.ok) return bad(notOpened(opened.problem));
@@ -178,8 +178,8 @@ export const isBareAnswer = ({ method, path }: ExchangeRequest, status: number):
 /** Where signatures go that follow their events (docs/protocol.md, "Deferred signatures"). */
 export const SIGNATURES_PATH = '/_matrix/federation/unstable/org.ravine.signatures';
 
-/** What no container begins with: a form follows that is all of a request to SIGNATURES_PATH, which nothing compresses. */
-const BARE_REQUEST = 0x20;
+/** iPATCH (RFC 8132), which HTTP has not: the payload is the form of a request to SIGNATURES_PATH, which nothing compresses. */
+const SIGNATURES_CODE = 7;
 
 const isBareRequest = ({ method, path, query, body }: ExchangeRequest): boolean =>
   method === 'PUT' && path === SIGNATURES_PATH && query === '' && body?.kind === 'formed';
@@ -187,7 +187,7 @@ const isBareRequest = ({ method, path, query, body }: ExchangeRequest): boolean 
 function encodeBareRequest({ body }: ExchangeRequest): Uint8Array {
   const writer = new CompactWriter({});
   if (body?.kind === 'formed') body.write(writer);
-  return concat(Uint8Array.of(BARE_REQUEST), writer.done());
+  return writer.done();
 }
 
 /** First bytes that no container has: a bare form that begins so needs none, where it is shortest as it is. */

@@ -6,6 +6,7 @@ import type { Timing } from '../coap/timing.ts';
 import { type Address, type Link, sustainedRate } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
+import type { Agreement } from '../pipe/agreement.ts';
 import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { deviceKeyOf, nameOf } from '../pipe/identity.ts';

@@ -115,13 +115,20 @@ export class DeferredSignatures {
   /** Whether an event without a signature may be taken from a server; else it has to send it whole. */
   async mayTake(origin: ServerName, event: Event): Promise<boolean> {
     const { database, isAgreed, provisional } = this.#options;
+    if (await this.#isKnown(event.id)) return true;
     if (!isAgreed(origin) || serverOf(event.pdu.sender) !== origin) return false;
     const servers = await joinedServers(database, event.room);
     const pdu = event.pdu as unknown as JsonObject;
     if (!servers.includes(origin) || !servers.includes(this.#options.serverName)) return false;
     if (signaturesOf(pdu)?.length !== 0 || !mayDefer(pdu, servers.length)) return false;
-    if (!contentHashMatches(event.pdu) || (await countKept(database, origin)) >= MAX_PROVISIONAL) return false;
+    if (!contentHashMatches(event.pdu) || (await countKept(database, origin)) >= MAX_PROVISIONAL)
+      return false;
     return (await this.#options.usualKey(origin)) !== undefined && (await provisional.isAllowed(event));
+  }
+
+  async #isKnown(id: EventId): Promise<boolean> {
+    const { database } = this.#options;
+    return (await storedIds(database, [id])).size > 0 || (await keptById(database, [id])).length > 0;
   }
 
   /**
@@ -130,13 +137,15 @@ export class DeferredSignatures {
    * @throws FederationError where it has to be asked for and its server cannot be reached
    */
   async take(origin: ServerName, room: RoomVersionOf, event: Event): Promise<JsonValue | undefined> {
-    const { database, provisional, usualKey, isAgreed } = this.#options;
-    const known = await storedIds(database, [event.id]);
-    if (known.size > 0 || (await keptById(database, [event.id])).length > 0) return undefined;
+    const { provisional, usualKey, isAgreed } = this.#options;
+    if (await this.#isKnown(event.id)) return undefined;
     const key = await usualKey(origin);
     if (key !== undefined && (await this.mayTake(origin, event))) {
       const kept = { keyId: key.keyId, publicKey: base64(key.publicKey) } as KeptEvent['key'];
-      const isKept = await provisional.keep({ event, origin, state: 'provisional', key: kept }, MAX_PROVISIONAL);
+      const isKept = await provisional.keep(
+        { event, origin, state: 'provisional', key: kept },
+        MAX_PROVISIONAL,
+      );
       if (isKept) {
         this.counters.provisional++;
         if (this.#expiry === undefined) await this.#expire();
@@ -157,8 +166,7 @@ export class DeferredSignatures {
     const prevs = (await keptById(database, prevIds(event))).filter((prev) => prev.origin === origin);
     if (prevs.length === 0) return false;
     const [own] = await keptById(database, [event.id]);
-    if (own !== undefined)
-      return own.state === 'verified' || this.#becomes(own, 'whole verified', event.pdu);
+    if (own !== undefined) return own.state === 'verified' || this.#becomes(own, 'whole verified', event.pdu);
     return provisional.keep({ event, origin, state: 'verified', key: undefined }, MAX_PROVISIONAL);
   }
 
@@ -255,7 +263,10 @@ export class DeferredSignatures {
         const fetched = await this.#refetch(origin);
         isLeft = !(await this.#release(origin)) || !fetched;
       } catch (error) {
-        this.#options.log.warn({ origin, error: String(error) }, 'deciding provisional events was interrupted');
+        this.#options.log.warn(
+          { origin, error: String(error) },
+          'deciding provisional events was interrupted',
+        );
         isLeft = true;
       }
     }
@@ -322,7 +333,8 @@ export class DeferredSignatures {
     } catch (error) {
       const isFinal = error instanceof MatrixError && error.status < 500 && error.status !== 429;
       if (isFinal || (error instanceof FederationError && error.problem === 'bad_answer')) return undefined;
-      if (error instanceof MatrixError) throw new FederationError('unreachable', `${room.id}: ${error.message}`);
+      if (error instanceof MatrixError)
+        throw new FederationError('unreachable', `${room.id}: ${error.message}`);
       throw error;
     }
   }
@@ -358,7 +370,12 @@ export class DeferredSignatures {
     if (decision === 'refused') {
       this.counters.rejected++;
       await provisional.retract(event.id, 'rejected');
-    } else await database.transaction((tx) => dropKept(tx, event.id));
+      return true;
+    }
+    // One that came meanwhile may have to be decided before it.
+    if ((await storedIds(database, [event.id])).size === 0) return false;
+    // It was stored before, in another way.
+    await database.transaction((tx) => dropKept(tx, event.id));
     return true;
   }
 

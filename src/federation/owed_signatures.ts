@@ -1,13 +1,13 @@
 import { base64, fromBase64 } from '../base/bytes.ts';
 import type { Cancel, Clock, Millis } from '../base/time.ts';
+import { SIGNATURE_BYTES } from '../compact/pdu/layout.ts';
 import { MAX_PROVISIONAL, mayDefer } from '../compact/pdu/provisional.ts';
 import { plainSignatures, signerOf } from '../compact/pdu/signature_field.ts';
 import { compactSignatures, MAX_BATCHED_SIGNATURES } from '../compact/pdu/signatures.ts';
-import { SIGNATURE_BYTES } from '../compact/pdu/layout.ts';
 import { SIGNATURES_PATH } from '../exchange/pipe_codec.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { referenceHash } from '../matrix/hashes.ts';
-import type { EventId, RoomId, ServerName } from '../matrix/ids.ts';
+import type { RoomId, ServerName } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import { roomVersion } from '../matrix/room_version.ts';
 import type { Database } from '../storage/database.ts';
@@ -27,8 +27,8 @@ import type { FederationTransport } from './transport.ts';
 // How signatures follow their events
 // ----------------------------------
 // Before an event goes without its signature, a row says that the signature is owed. It may go once the event has left the
-// outbox, which is when its destination has answered for it: so what is owed is right whatever stops in between, and an
-// event that is sent again goes as it did before, or with its signature, and then nothing is owed any more.
+// outbox, which is when its destination has answered for it: so what is owed is right whatever stops in between. It stays
+// owed where the event is sent again with its signature: that transaction may be answered for what came first.
 //
 // Signatures wait until nothing has gone to their destination for a while, so that many go together and nobody waits for
 // them. An event that goes with its signature, such as a state event or a redaction, may be built on those that went
@@ -128,20 +128,15 @@ export class OwedSignatures {
   async going(destination: ServerName, written: readonly WrittenPdu[]): Promise<void> {
     const { database } = this.#options;
     const owed: OwedSignature[] = [];
-    const whole: EventId[] = [];
     for (const { pdu, isDeferred } of written) {
-      const found = await this.#owedOf(pdu);
+      const found = isDeferred ? await this.#owedOf(pdu) : undefined;
       if (found === undefined) continue;
-      if (isDeferred) owed.push(found);
-      else whole.push(found.eventId);
+      owed.push(found);
     }
-    const mustFollow = whole.length > 0 && (await countOwed(database, destination)) > 0;
-    if (owed.length > 0 || mustFollow)
-      await database.transaction(async (tx) => {
-        await putOwed(tx, destination, owed);
-        await dropOwed(tx, destination, whole);
-      });
-    this.counters.deferred += owed.length;
+    const isWhole = written.some(({ isDeferred }) => !isDeferred);
+    const mustFollow = isWhole && (await countOwed(database, destination)) > 0;
+    if (owed.length > 0)
+      this.counters.deferred += await database.transaction((tx) => putOwed(tx, destination, owed));
     if (owed.length > 0 || this.#lanes.has(destination)) this.#schedule(destination, mustFollow);
   }
 

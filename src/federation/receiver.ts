@@ -10,7 +10,7 @@ import type { Database } from '../storage/database.ts';
 import { storeAnswer, storedAnswer } from '../storage/federation_transactions.ts';
 import type { WaitingPdu } from '../storage/inbox.ts';
 import { Slots } from './bounded.ts';
-import { type DeferredSignatures, type Decision, isUnsigned } from './deferred_signatures.ts';
+import { type Decision, type DeferredSignatures, isUnsigned } from './deferred_signatures.ts';
 import { admit } from './gap.ts';
 import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
@@ -220,7 +220,8 @@ export class Receiver {
       const event = await checker.check(whole, version ?? DEFAULT_ROOM_VERSION);
       if (!event.ok)
         return event.problem.kind === 'no_key' ? waits(event.problem.reason) : refused(event.problem.reason);
-      if (version !== undefined && (await deferred?.mustWait(origin, event.value))) return { kind: 'done', id };
+      if (version !== undefined && (await deferred?.mustWait(origin, event.value)))
+        return { kind: 'done', id };
       const received =
         version === undefined
           ? await rooms.receive(event.value)

@@ -23,7 +23,7 @@ import { eventRoutes } from '../api/federation/events.ts';
 import { handshakeRoutes } from '../api/federation/handshakes.ts';
 import { keyRoutes } from '../api/federation/key.ts';
 import { queryRoutes } from '../api/federation/queries.ts';
-import { transactionRoutes } from '../api/federation/transactions.ts';
+import { signatureRoutes, transactionRoutes } from '../api/federation/transactions.ts';
 import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
 import { ClientForms } from '../api/forms/client_forms.ts';
 import type { Random } from '../base/random.ts';
@@ -37,11 +37,13 @@ import type { LinkFits } from '../exchange/link_timing.ts';
 import type { PlainPolicy } from '../exchange/plain_policy.ts';
 import { ExchangeSocket } from '../exchange/socket.ts';
 import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
+import { DeferredSignatures } from '../federation/deferred_signatures.ts';
 import { FederationForms } from '../federation/forms/federation_forms.ts';
 import { type RoomStores, RoomViews } from '../federation/forms/room_views.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
 import { LocalOutbox } from '../federation/local_outbox.ts';
+import { OwedSignatures } from '../federation/owed_signatures.ts';
 import { fingerprint, Peers } from '../federation/peers.ts';
 import { PipeTransport } from '../federation/pipe_transport.ts';
 import { Receiver } from '../federation/receiver.ts';
@@ -64,6 +66,7 @@ import { Messages } from '../homeserver/messages.ts';
 import { Notifier } from '../homeserver/notifier.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import { Profiles } from '../homeserver/profiles.ts';
+import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import type { Link } from '../link/link.ts';
@@ -132,6 +135,7 @@ export interface HomeserverCounters {
   readonly receiver: Receiver['counters'];
   readonly ledger: Ledger['counters'];
   readonly forms: FederationForms['counters'];
+  readonly signatures: OwedSignatures['counters'] & DeferredSignatures['counters'];
   readonly exchange: ExchangeCounters | undefined;
   /** Of all links by their names, the one of `exchange` included. */
   readonly links: Readonly<Record<string, ExchangeCounters>>;
@@ -177,8 +181,18 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     fits,
     validity,
     () => local.rooms.writer,
+    () => deferred,
   );
   const local = createLocal(options, serverName, key, federation);
+  const deferred = new DeferredSignatures({
+    ...{ serverName, database, clock, log, checker: federation.keys, transport: federation.transports },
+    provisional: new ProvisionalEvents({
+      ...{ database, clock, notifier: local.notifier, writer: local.rooms.writer },
+    }),
+    isAgreed: federation.mayDefer,
+    usualKey: (server) => federation.views.usualKey(server),
+    decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
+  });
 
   const receiver = new Receiver({
     serverName,
@@ -189,6 +203,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     checker: federation.keys,
     remote: federation.remoteEvents,
     joining: (room) => federation.remoteRooms.joining(room),
+    deferred,
   });
   const app = createApp({
     clock,
@@ -204,11 +219,14 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     federation.keys.peerSpoke(server);
     federation.sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    federation.owed.peerSpoke(server);
+    deferred.peerSpoke(server);
   });
   addClientRoutes(app, options, local);
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
   keyRoutes(app, { keys: federation.keys });
   transactionRoutes(app, { receiver });
+  signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles });
@@ -224,6 +242,8 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     );
   await federation.sender.start();
   await receiver.start();
+  await federation.owed.start();
+  await deferred.start();
 
   return {
     serverName,
@@ -237,6 +257,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       receiver: { ...receiver.counters },
       ledger: { ...ledger.counters },
       forms: { ...federation.forms.counters },
+      signatures: { ...federation.owed.counters, ...deferred.counters },
       exchange: federation.links.get(UDP_LINK)?.socket.counters,
       links: Object.fromEntries([...federation.links].map(([name, { socket }]) => [name, socket.counters])),
       unboundDevices: federation.devicePipes.unbound,
@@ -245,11 +266,14 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       federation.devicePipes.close();
       await Promise.all([...federation.links.values()].map(({ socket }) => socket.close()));
       await federation.sender.stop();
+      await federation.owed.stop();
+      const decided = deferred.stop();
       const received = receiver.stop();
       await app.close();
       // Ends fetches under way, which the receiver waits for.
       await federation.https?.close();
       await received;
+      await decided;
     },
   };
 }
@@ -263,6 +287,7 @@ function createFederation(
   fits: ReadonlyMap<string, LinkFits>,
   validity: Clock,
   stores: () => RoomStores,
+  deferred: () => DeferredSignatures,
 ) {
   const { config, clock, random, work, database, sealing, log } = options;
   const peers = config.federation.peers.map(peerEntry);
@@ -297,6 +322,7 @@ function createFederation(
         },
         acceptDevices: config.coap.pipe.devices,
         earlySends: config.coap.pipe.early_sends,
+        deferredSignatures: config.coap.pipe.signatures === 'deferred',
         models: modelsFor(config.coap.pipe, link.profile).flatMap((one) => options.models?.get(one) ?? []),
         ...(options.observer && { observer: options.observer }),
         ...(options.layers && { layers: options.layers }),
@@ -308,13 +334,30 @@ function createFederation(
     for (const { socket } of links.values()) socket.forget(peer, reason);
   };
   const devicePipes = new DevicePipesOfLinks({ database, clock, forget });
-  const views = new RoomViews({ database, serverName, signingKey: signing, stores });
-  const forms = new FederationForms({ views, database, serverName, signingKey: signing });
+  const views = new RoomViews({
+    ...{ database, serverName, signingKey: signing, stores },
+    provisional: (room, origin) => deferred().eventsOf(room, origin),
+  });
+  const addresses = pipeAddresses(peers);
+  // Where bodies have no forms of their own, signatures are always there.
+  const mayDefer = (server: ServerName): boolean => {
+    const at = addresses.get(server);
+    const agreed = at && links.get(at.link)?.socket.agreed(server);
+    return agreed?.deferredSignatures === true && options.layers?.forms !== false;
+  };
+  const forms = new FederationForms({
+    ...{ views, database, serverName, signingKey: signing },
+    deferral: {
+      mayFollow: (destination, pdus) => owed.mayFollow(destination, pdus),
+      going: (destination, written) => owed.going(destination, written),
+      mayTake: (origin, event) => deferred().mayTake(origin, event),
+    },
+  });
   const transports = new Transports({
     serverName,
     peers,
     ...(https && { https }),
-    ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses: pipeAddresses(peers), forms }) }),
+    ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses, forms }) }),
   });
   const keys = new KeyRing({
     ...common,
@@ -331,7 +374,21 @@ function createFederation(
     remote: remoteEvents,
   });
   const sender = new Sender({ ...common, transport: transports });
-  return { https, links, devicePipes, forms, transports, keys, remoteEvents, remoteRooms, sender };
+  const owed = new OwedSignatures({ ...common, transport: transports, isAgreed: mayDefer });
+  return {
+    views,
+    mayDefer,
+    owed,
+    https,
+    links,
+    devicePipes,
+    forms,
+    transports,
+    keys,
+    remoteEvents,
+    remoteRooms,
+    sender,
+  };
 }
 
 /** The short forms of bodies, by who asks. */
@@ -381,7 +438,16 @@ function createLocal(
   profiles.onChange(rooms);
   const sync = new Sync({ reader: database, clock, notifier, filters });
   const messages = new Messages({ reader: database, clock });
-  return { accounts, devices: new Devices({ database, pipes }), profiles, filters, rooms, sync, messages };
+  return {
+    accounts,
+    devices: new Devices({ database, pipes }),
+    profiles,
+    filters,
+    rooms,
+    sync,
+    messages,
+    notifier,
+  };
 }
 
 function addClientRoutes(

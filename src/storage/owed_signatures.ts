@@ -10,14 +10,15 @@ export interface OwedSignature {
   readonly signature: Uint8Array;
 }
 
-/** Notes what is owed; what is noted already stays. */
+/** Notes what is owed; what is noted already stays. @returns how many are new */
 export async function putOwed(
   tx: Transaction,
   destination: ServerName,
   owed: readonly OwedSignature[],
-): Promise<void> {
+): Promise<number> {
+  let added = 0;
   for (const { eventId, referenceHash, signature } of owed) {
-    await tx.run(
+    added += await tx.run(
       `INSERT INTO owed_signatures (destination, event_id, reference_hash, signature) VALUES (?, ?, ?, ?)
        ON CONFLICT (destination, event_id) DO NOTHING`,
       destination,
@@ -26,6 +27,7 @@ export async function putOwed(
       signature,
     );
   }
+  return added;
 }
 
 export async function dropOwed(

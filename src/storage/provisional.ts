@@ -96,7 +96,9 @@ export async function keptEvents(
 
 /** Those of the events that are kept. */
 export async function keptById(db: Reader, ids: readonly EventId[]): Promise<KeptEvent[]> {
-  return (await allIn<KeptRow>(db, ids, (list) => `${FROM_KEPT} WHERE p.event_id IN (${list})`)).map(keptEvent);
+  return (await allIn<KeptRow>(db, ids, (list) => `${FROM_KEPT} WHERE p.event_id IN (${list})`)).map(
+    keptEvent,
+  );
 }
 
 /** How many events are kept of a server. */
@@ -110,7 +112,9 @@ export async function countKept(db: Reader, origin: ServerName): Promise<number>
 
 /** The servers of which something is kept. */
 export async function keptOrigins(db: Reader): Promise<ServerName[]> {
-  const rows = await db.all<{ origin: string }>('SELECT DISTINCT origin FROM provisional_events ORDER BY origin');
+  const rows = await db.all<{ origin: string }>(
+    'SELECT DISTINCT origin FROM provisional_events ORDER BY origin',
+  );
   return rows.map((row) => row.origin as ServerName);
 }
 

@@ -112,6 +112,40 @@ describe('transactions in their short form', () => {
   });
 });
 
+it('an answer to a transaction goes without saying only where it tells of no error', async () => {
+  const call = { method: 'PUT', path: '/_matrix/federation/v1/send/t' };
+  const written = async (answer: JsonValue): Promise<number | undefined> => {
+    const formed = await b.forms.formAnswer(call, 200, answer);
+    const writer = new CompactWriter({});
+    formed?.write(writer);
+    return formed && writer.length;
+  };
+  expect(await written({ pdus: {} })).toBe(0);
+  expect(await written({ pdus: { $a: {} } })).toBe(0);
+  expect(await written({ pdus: { $a: {}, $b: { error: 'no' } } })).toBeUndefined();
+  expect(await written({ pdus: {}, more: 1 })).toBeUndefined();
+  expect(await b.forms.formAnswer(call, 500, { pdus: {} })).toBeUndefined();
+});
+
+it('of a transaction only what was not understood goes again whole', async () => {
+  const [quiet, other] = [await sharedRoom(), await sharedRoom()];
+  await within(c.rooms.memberships.join(c.user('carol'), other, { via: [A] }));
+  await network.time.pass(1_000);
+  const before = { ...a.forms.counters };
+  network.passes = (_, to) => to !== B;
+  for (let i = 0; i < 8; i++) await within(c.say(c.user('carol'), other, `only for a ${i}`));
+  await network.time.pass(1_000);
+  for (const room of [quiet, quiet, other]) await within(a.say(a.user('alice'), room, 'to all'));
+  network.passes = (from, to) => from === A && to === B;
+  await network.time.pass(10 * 60_000);
+  // The last of several.
+  expect(
+    network.calls.filter(({ from, to, path }) => from === A && to === B && path.includes('/send/')).length,
+  ).toBe(3);
+  expect(a.forms.counters.writtenWhole - before.writtenWhole).toBe(1);
+  expect(a.forms.counters.askedWhole - before.askedWhole).toBe(1);
+});
+
 describe('bytes that nobody wrote', () => {
   /** Changes, cuts or lengthens. */
   const mutated = (bytes: Uint8Array, dice: Random): Uint8Array => {

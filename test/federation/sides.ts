@@ -6,7 +6,7 @@ import { eventRoutes } from '../../src/api/federation/events.ts';
 import { handshakeRoutes } from '../../src/api/federation/handshakes.ts';
 import { keyRoutes } from '../../src/api/federation/key.ts';
 import { queryRoutes } from '../../src/api/federation/queries.ts';
-import { transactionRoutes } from '../../src/api/federation/transactions.ts';
+import { signatureRoutes, transactionRoutes } from '../../src/api/federation/transactions.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import type { Clock } from '../../src/base/time.ts';
@@ -15,11 +15,13 @@ import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { CompactReader } from '../../src/compact/value_reader.ts';
 import { CompactWriter } from '../../src/compact/value_writer.ts';
 import type { FormedBody } from '../../src/exchange/request.ts';
+import { DeferredSignatures } from '../../src/federation/deferred_signatures.ts';
 import { FederationForms } from '../../src/federation/forms/federation_forms.ts';
 import { RoomViews } from '../../src/federation/forms/room_views.ts';
 import { KEY_PATH } from '../../src/federation/key_document.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { LocalOutbox } from '../../src/federation/local_outbox.ts';
+import { OwedSignatures } from '../../src/federation/owed_signatures.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
@@ -32,6 +34,7 @@ import {
 } from '../../src/federation/transport.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
+import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
@@ -77,6 +80,8 @@ export class Network {
   signed = false;
   /** Send bodies in their short forms, as through a pipe. */
   formed = false;
+  /** In short forms, let signatures follow their events. */
+  deferred = false;
   /** Changes the bytes of a short form on their way. */
   tamper: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
   /** Bytes of short forms, by whether they were a request's or an answer's. */
@@ -183,7 +188,10 @@ export async function openSide(
 ) {
   const transport = network.transportOf(serverName, signingKey);
   const transports = new Transports({ serverName, peers: [], https: transport });
-  const side = await openServer({ clock: network.time.clock, serverName, signingKey, seed, transports });
+  const mayDefer = (): boolean => network.formed && network.deferred;
+  const side = await openServer({
+    ...{ clock: network.time.clock, serverName, signingKey, seed, transports, mayDefer },
+  });
   network.sides.set(serverName, side);
   return side;
 }
@@ -197,6 +205,7 @@ export async function openServer({
   transports: transport,
   database = temporaryDatabase(),
   profiles = { get: async () => undefined },
+  mayDefer = () => false,
 }: {
   readonly clock: Clock;
   readonly serverName: ServerName;
@@ -205,6 +214,7 @@ export async function openServer({
   readonly transports: Transports;
   readonly database?: Database;
   readonly profiles?: RoomsOptions['profiles'];
+  readonly mayDefer?: () => boolean;
 }) {
   const log = recordingLog();
   const keys = new KeyRing({
@@ -238,7 +248,20 @@ export async function openServer({
     profiles,
     localUserExists: async () => true,
   });
-  const receiver = new Receiver({
+  const views = new RoomViews({
+    ...{ database, serverName, signingKey, stores: () => rooms.writer },
+    provisional: (room, origin) => deferred.eventsOf(room, origin),
+  });
+  const owed = new OwedSignatures({ serverName, database, clock, transport, isAgreed: mayDefer, log });
+  const deferred: DeferredSignatures = new DeferredSignatures({
+    ...{ serverName, database, clock, log, checker: keys, transport, isAgreed: mayDefer },
+    provisional: new ProvisionalEvents({
+      ...{ database, clock, notifier: { published: () => undefined }, writer: rooms.writer },
+    }),
+    usualKey: (server) => views.usualKey(server),
+    decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
+  });
+  const receiver: Receiver = new Receiver({
     serverName,
     database,
     clock,
@@ -246,10 +269,17 @@ export async function openServer({
     checker: keys,
     remote,
     joining: (room) => remoteRooms.joining(room),
+    deferred,
     log,
   });
-  const views = new RoomViews({ database, serverName, signingKey, stores: () => rooms.writer });
-  const forms = new FederationForms({ views, database, serverName, signingKey });
+  const forms = new FederationForms({
+    ...{ views, database, serverName, signingKey },
+    deferral: {
+      mayFollow: (destination, pdus) => owed.mayFollow(destination, pdus),
+      going: (destination, written) => owed.going(destination, written),
+      mayTake: (origin, event) => deferred.mayTake(origin, event),
+    },
+  });
   const app = createApp({
     clock,
     cbor: { encode: encodeJson, decode: decodeJson },
@@ -260,10 +290,13 @@ export async function openServer({
     keys.peerSpoke(server);
     sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    owed.peerSpoke(server);
+    deferred.peerSpoke(server);
   });
   keyRoutes(app, { keys });
   versionRoutes(app, { name: 'Ravine', version: '0' });
   transactionRoutes(app, { receiver });
+  signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms, checker: keys });
   eventRoutes(app, { serverName, rooms, clock });
   queryRoutes(app, {
@@ -273,6 +306,8 @@ export async function openServer({
   await app.ready();
   await sender.start();
   await receiver.start();
+  await owed.start();
+  await deferred.start();
   let txn = 0;
   const side = {
     serverName,
@@ -282,6 +317,8 @@ export async function openServer({
     keys,
     sender,
     receiver,
+    owed,
+    deferred,
     rooms,
     remoteRooms,
     forms,

@@ -28,7 +28,7 @@ Examples:
       'after',
       `
 Whole homeservers and clients talk over an emulated link in virtual time, and each datagram is captured on it. The same
-exchanges run once more over HTTPS and JSON on 127.0.0.1, to compare. It takes about a minute.
+exchanges run once more over HTTPS and JSON on 127.0.0.1, to compare. It takes a few minutes, and one with --no-layers.
 
 What the product cannot do yet is told as such, and counts as over budget; so does, with --no-https, what is judged by its
 ratio to HTTPS. Exit status: 0; with --check 1 where a budget is not kept.

@@ -37,6 +37,9 @@ export const SLOW: Way = { rate: 100, delay: 1000, mtu: 1200 };
 /** Of servers and clients, best first. */
 const MODELS: readonly ModelName[] = ['large', 'small'];
 
+/** coap.pipe.signatures. */
+type Signatures = 'inline' | 'deferred';
+
 /** The key log of a server, by its server name. */
 export type KeyLogOf = (serverName: string) => KeyLog;
 
@@ -70,13 +73,21 @@ export class World {
   readonly #running = new Map<string, Homeserver>();
   #way: Way;
   readonly #keyLog: KeyLogOf | undefined;
+  readonly #signatures: Signatures;
   /** What shortens what servers and clients say; undefined: all that there is. */
   readonly layers: Layers | undefined = layersInForce.getStore();
   #starts = 0;
   /** What is being handed to the network. */
   #sending = new Uint8Array(0);
 
-  private constructor(names: readonly string[], way: Way, seed: number, keyLog: KeyLogOf | undefined) {
+  private constructor(
+    names: readonly string[],
+    way: Way,
+    seed: number,
+    keyLog: KeyLogOf | undefined,
+    signatures: Signatures,
+  ) {
+    this.#signatures = signatures;
     this.#names = names;
     this.#way = way;
     this.#seed = seed;
@@ -93,9 +104,16 @@ export class World {
   /**
    * @param names of the servers, all of which know each other's addresses
    * @param keyLog of each of them
+   * @param signatures as in their configurations
    */
-  static async open(names: readonly string[], way: Way = FAST, seed = 1, keyLog?: KeyLogOf): Promise<World> {
-    const world = new World(names, way, seed, keyLog);
+  static async open(
+    names: readonly string[],
+    way: Way = FAST,
+    seed = 1,
+    keyLog?: KeyLogOf,
+    signatures: Signatures = 'inline',
+  ): Promise<World> {
+    const world = new World(names, way, seed, keyLog, signatures);
     for (const name of names) await world.start(name);
     return world;
   }
@@ -123,7 +141,7 @@ export class World {
         models,
         config: {
           server_name: `${name}.example`,
-          coap: { plain: 'trusted', pipe: { models: 'large' } },
+          coap: { plain: 'trusted', pipe: { models: 'large', signatures: this.#signatures } },
           federation: {
             // There is no key API that could confirm a key: the first one seen is kept.
             trust: 'tofu',

@@ -32,7 +32,7 @@ const FEATURES = [
   'early data',
   'early data here',
   'dictionary 2',
-  'bit 7',
+  'deferred signatures',
 ];
 const PARAMETERS: Readonly<Record<number, string>> = {
   1: 'longest datagram',

@@ -58,16 +58,17 @@ export function compactSendAnswer(event: Event, view: PduView, names: NameWriter
     stateKey: pdu.state_key,
     content: pdu.content,
   };
-  // In room versions 1 and 2 an id is not computed but chosen.
-  if (!refersByPairs(view.version)) {
-    const literal = writeAnswer(pdu, sent, view, literalNames);
-    const back = restoreSendAnswer(literal, sent, view, literalNames);
-    if (back.ok && back.value.eventId === event.id) return writeAnswer(pdu, sent, view, names);
-  }
   const hash = hashInEventId(event.id);
-  return hash === undefined
-    ? concat(Uint8Array.of(LITERAL_TEXT), utf8(event.id))
-    : concat(Uint8Array.of(LITERAL_HASH), hash);
+  const told =
+    hash === undefined
+      ? concat(Uint8Array.of(LITERAL_TEXT), utf8(event.id))
+      : concat(Uint8Array.of(LITERAL_HASH), hash);
+  // In room versions 1 and 2 an id is not computed but chosen.
+  if (refersByPairs(view.version)) return told;
+  const literal = writeAnswer(pdu, sent, view, literalNames);
+  const back = restoreSendAnswer(literal, sent, view, literalNames);
+  const isComputed = back.ok && back.value.eventId === event.id && literal.length <= told.length;
+  return isComputed ? writeAnswer(pdu, sent, view, names) : told;
 }
 
 function writeAnswer(pdu: Pdu, sent: Subject, view: PduView, names: NameWriter): Uint8Array {

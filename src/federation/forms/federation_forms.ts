@@ -1,16 +1,22 @@
 import { bad, ok, type Result } from '../../base/result.ts';
+import { SIGNATURE_BYTES } from '../../compact/pdu/layout.ts';
 import { ANY_TRANSACTION } from '../../compact/text_forms.ts';
 import type { CompactReader } from '../../compact/value_reader.ts';
+import { CompactWriter } from '../../compact/value_writer.ts';
+import { SIGNATURES_PATH } from '../../exchange/pipe_codec.ts';
 import type { FormedBody } from '../../exchange/request.ts';
 import { type ExchangeResponse, errorResponse } from '../../exchange/response.ts';
 import { MatrixError } from '../../matrix/error.ts';
+import { parsePdu } from '../../matrix/event_format.ts';
 import { parseRoomId, type RoomId, type ServerName } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import type { Event } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import type { SigningKey } from '../../matrix/signing.ts';
 import type { Reader } from '../../storage/database.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import { isOnlyKey, KEY_PATH } from '../key_document.ts';
+import { signaturesBytes, signaturesJson, type WrittenPdu } from '../owed_signatures.ts';
 import {
   type EventLists,
   hasEventLists,
@@ -81,6 +87,15 @@ interface Routed {
   readonly path: string;
 }
 
+/** Which events go and come without their signatures, which follow them. */
+export interface Deferral {
+  mayFollow(destination: ServerName, pdus: readonly JsonObject[]): Promise<ReadonlySet<JsonObject>>;
+  /** Told before they go. */
+  going(destination: ServerName, written: readonly WrittenPdu[]): Promise<void>;
+  /** Whether an event without its signature may be taken. */
+  mayTake(origin: ServerName, event: Event): Promise<boolean>;
+}
+
 /** The bodies of federation's requests and answers in forms that are shorter than their JSON. */
 export class FederationForms {
   /** Events by how they were written and read; `askedWhole`: those that a reader, here or there, did not understand. */
@@ -89,23 +104,28 @@ export class FederationForms {
   readonly #database: Reader;
   readonly #serverName: ServerName;
   readonly #signingKey: SigningKey;
+  readonly #deferral: Deferral | undefined;
 
   constructor({
     views,
     database,
     serverName,
     signingKey,
+    deferral,
   }: {
     readonly views: RoomViews;
     readonly database: Reader;
     readonly serverName: ServerName;
     /** The one to which this server's pipe identity is bound. */
     readonly signingKey: SigningKey;
+    /** Left out: all signatures are inline. */
+    readonly deferral?: Deferral;
   }) {
     this.#views = views;
     this.#database = database;
     this.#serverName = serverName;
     this.#signingKey = signingKey;
+    this.#deferral = deferral;
   }
 
   /**
@@ -129,9 +149,20 @@ export class FederationForms {
         write: (writer) => writeJoining(writer, body, { ...own, isWhole }),
       };
     }
+    if (isSignatures(request)) return formOfSignatures(body);
     if (!isTransaction(request)) return undefined;
-    const plan = await planTransaction(this.#views, this.#serverName, destination, body, { whole });
+    const pdus = pdusOf(body);
+    const follow = await this.#deferral?.mayFollow(destination, pdus);
+    const deferSignature = (pdu: JsonObject): boolean => follow?.has(pdu) === true;
+    const options = { whole, deferSignature };
+    const plan = await planTransaction(this.#views, this.#serverName, destination, body, options);
     if (plan === undefined) return undefined;
+    if (this.#deferral !== undefined) {
+      // Which signatures are left out does not depend on how names are written.
+      const deferred = writeTransaction(new CompactWriter({}), plan);
+      const written = plan.entries.map(({ pdu }, place) => ({ pdu, isDeferred: deferred.has(place) }));
+      await this.#deferral.going(destination, written);
+    }
     for (const { view } of plan.entries) this.counters[view === undefined ? 'writtenWhole' : 'written']++;
     return { kind: 'formed', json: body, write: (writer) => writeTransaction(writer, plan) };
   }
@@ -147,7 +178,9 @@ export class FederationForms {
       ? await readJoining(reader, this.#views, caller, joined)
       : isTransaction(request)
         ? await this.#readTransaction(reader, caller)
-        : undefined;
+        : isSignatures(request)
+          ? readSignatures(reader)
+          : undefined;
     if (read === undefined) return bad(errorResponse(NO_FORM));
     if (!read.ok) {
       if (read.problem.kind === 'send whole') this.counters.askedWhole += read.problem.places.length;
@@ -164,15 +197,25 @@ export class FederationForms {
   ): Promise<Result<JsonObject, FormProblem>> {
     const read = await readTransaction(reader, this.#views, caller);
     if (!read.ok) return read;
-    // Nobody takes events without their signatures yet.
-    const places = [...read.value.provisional];
+    const places: number[] = [];
+    const pdus = pdusOf(read.value.body);
+    for (const place of read.value.provisional)
+      if (!(await this.#mayTake(caller, pdus[place]!))) places.push(place);
     return places.length > 0 ? bad({ kind: 'send whole', places }) : ok(read.value.body);
+  }
+
+  async #mayTake(origin: ServerName, pdu: JsonObject): Promise<boolean> {
+    const room = typeof pdu.room_id === 'string' ? pdu.room_id : '';
+    const version = roomVersion((await findRoom(this.#database, room as RoomId))?.version ?? '');
+    const event = version && parsePdu(pdu, version);
+    return event?.ok === true && (await this.#deferral?.mayTake(origin, event.value)) === true;
   }
 
   /** An answer in its short form; undefined where it has none. */
   async formAnswer(request: Routed, status: number, answer: JsonValue): Promise<FormedBody | undefined> {
     if (status !== 200) return undefined;
     if (isTransaction(request)) return hasNoErrors(answer) ? nothing(answer) : undefined;
+    if (isSignatures(request)) return nothing(answer);
     if (request.method === 'GET' && request.path === KEY_PATH) {
       const { keyId, publicKey } = this.#signingKey;
       return isOnlyKey(answer, keyId, publicKey) ? nothing(answer) : undefined;
@@ -230,6 +273,25 @@ export class FederationForms {
 
 /** Whether it is a transaction. */
 export const isTransaction = ({ method, path }: Routed): boolean => method === 'PUT' && SEND_PATH.test(path);
+
+const isSignatures = ({ method, path }: Routed): boolean => method === 'PUT' && path === SIGNATURES_PATH;
+
+function formOfSignatures(body: JsonValue): FormedBody | undefined {
+  const batch = isJsonObject(body) ? signaturesBytes(body) : undefined;
+  return batch && { kind: 'formed', json: body, write: (writer) => writer.raw(batch) };
+}
+
+function readSignatures(reader: CompactReader): Result<JsonObject, FormProblem> {
+  const batch = reader.bytes.subarray(reader.at);
+  return batch.length % SIGNATURE_BYTES === 0
+    ? ok(signaturesJson(batch))
+    : bad({ kind: 'malformed', reason: 'not a whole number of signatures' });
+}
+
+function pdusOf(body: JsonValue): readonly JsonObject[] {
+  const pdus = isJsonObject(body) ? own(body, 'pdus') : undefined;
+  return Array.isArray(pdus) ? pdus.filter(isJsonObject) : [];
+}
 
 /** The path of a transaction with an id that costs nothing (docs/protocol.md, "Targets"). */
 export const withAnyId = (path: string): string => path.replace(/[^/]+$/, ANY_TRANSACTION);

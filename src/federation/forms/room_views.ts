@@ -69,6 +69,11 @@ export class RoomViews {
     this.#options = options;
   }
 
+  /** The key with which a server signs, as far as that is clear. */
+  usualKey(server: ServerName): Promise<UsualKey | undefined> {
+    return usualKeyOf(this.#options, server);
+  }
+
   /**
    * A room in one direction; undefined where it is not known here.
    * @param reader the other server where this one writes; undefined where this one reads
@@ -87,6 +92,17 @@ export class RoomViews {
       for (const event of await provisional(room, writer)) await direction.add(event);
     return direction;
   }
+}
+
+async function usualKeyOf(
+  { database, serverName, signingKey }: RoomViewsOptions,
+  server: ServerName,
+): Promise<UsualKey | undefined> {
+  if (server === serverName) return signingKey;
+  const keys = (await keysOf(database, server)).filter(({ retired }) => !retired);
+  const [newest] = keys.toSorted((a, b) => b.validUntil - a.validUntil);
+  const publicKey = newest && fromBase64(newest.publicKey);
+  return publicKey && { keyId: newest!.keyId, publicKey };
 }
 
 /** A room while events of it are written to another server, or read from it, one after another. */
@@ -192,14 +208,9 @@ export class RoomDirection {
     return new Map([...found].flatMap(([id, { event }]) => (unshared.has(id) ? [] : [[id, event] as const])));
   }
 
-  /** The key with which a server signs, as far as that is clear. */
-  async usualKey(server: ServerName): Promise<UsualKey | undefined> {
-    const { database, serverName, signingKey } = this.#options;
-    if (server === serverName) return signingKey;
-    const keys = (await keysOf(database, server)).filter(({ retired }) => !retired);
-    const [newest] = keys.toSorted((a, b) => b.validUntil - a.validUntil);
-    const publicKey = newest && fromBase64(newest.publicKey);
-    return publicKey && { keyId: newest!.keyId, publicKey };
+  /** As RoomViews.usualKey. */
+  usualKey(server: ServerName): Promise<UsualKey | undefined> {
+    return usualKeyOf(this.#options, server);
   }
 
   get #stores(): RoomStores {

@@ -71,9 +71,11 @@ export class ProvisionalEvents {
   async keep({ event, origin, state, key }: ToKeep, most: number): Promise<boolean> {
     const received = this.#clock.wall();
     return this.#database.transaction(async (tx) => {
-      if ((await storedIds(tx, [event.id])).size > 0 || (await keptById(tx, [event.id])).length > 0) return true;
+      if ((await storedIds(tx, [event.id])).size > 0 || (await keptById(tx, [event.id])).length > 0)
+        return true;
       const room = await findRoom(tx, event.room);
-      if (room === undefined || room.currentGroup === null || (await countKept(tx, origin)) >= most) return false;
+      if (room === undefined || room.currentGroup === null || (await countKept(tx, origin)) >= most)
+        return false;
       const position = state === 'provisional' ? await nextPosition(tx) : null;
       const at = { received, position, stateGroup: room.currentGroup, room: room.row };
       await putKept(tx, { event, origin, state, key, ...at });
