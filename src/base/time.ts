@@ -33,6 +33,13 @@ export const systemClock: Clock = {
   },
 };
 
+/** A clock that tells no earlier Unix time than `earliest`; its intervals are those of `clock`. */
+export const neverBefore = (earliest: Millis, clock: Clock): Clock => ({
+  wall: () => Math.max(earliest, clock.wall()),
+  monotonic: () => clock.monotonic(),
+  after: (delay, run) => clock.after(delay, run),
+});
+
 /** Resolves after `delay` milliseconds of `clock`, or at once when `signal` aborts (it never rejects). */
 export function sleep(clock: Clock, delay: Millis, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

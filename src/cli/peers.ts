@@ -29,8 +29,8 @@ const STATE_TEXT: Readonly<Record<PeerState, string>> = {
 /** Digits of a fingerprint in the table: enough to tell keys apart, not to compare them. */
 const SHORT_DIGITS = 16;
 
-const AT_NEXT_HANDSHAKE =
-  'A server that runs goes by it at the next handshake; to end a session that there is, start the server anew.';
+const AT_ONCE =
+  'A server that runs goes by it within seconds: of a peer with another key it ends the session as soon as that says something.';
 
 const EXAMPLES = `
 Who the servers are that this one talks to through pipes, and which signing key each of them has to have. NAME is a
@@ -40,7 +40,7 @@ A fingerprint is the SHA-256 of a signing key. Compare it with the other operato
 by telephone the 16 words are enough, in writing the 64 digits. What "ravine keys" shows there has to be what
 "ravine peers show" shows here.
 
-LAST SEEN is the time of the last handshake, or of this server's last start where it went on with a session from before.
+LAST SEEN is when something came from it last, to the hour.
 
 What decides about a server's key, the first that applies: a fingerprint in the configuration; one that "pin" or
 "accept" has named; else the configuration's "verified" or "tofu". Under "verified" a new key is taken once the key API
@@ -211,7 +211,7 @@ function printPinned(name: ServerName, fingerprint: string, { json }: Options): 
       ['  digits', groupLines(fingerprint)],
     ]),
   );
-  console.log(AT_NEXT_HANDSHAKE);
+  console.log(AT_ONCE);
 }
 
 async function forget(text: string, options: Options): Promise<void> {
@@ -220,7 +220,7 @@ async function forget(text: string, options: Options): Promise<void> {
   if (options.json) return printJson({ name, sessions });
   const kept = sessions === 0 ? '' : sessions === 1 ? ', its session' : `, its ${sessions} sessions`;
   console.log(`${name} is forgotten: its key${kept}, and what you had pinned.`);
-  console.log('A server that runs keeps the session that it has until it is started anew.');
+  console.log('A server that runs ends a session that it has as soon as something comes on it.');
 }
 
 async function verify(text: string, options: Options): Promise<void> {

@@ -69,6 +69,16 @@ export interface RequestOptions {
   readonly supersedes?: string;
   /** Whether a lower layer may send it before the peer has shown that it is there: see CoapDatagram. Default false. */
   readonly early?: boolean;
+  /**
+   * What lower layers call it by (CoapDatagram.request), where it is a request once more that had that name and is over; see `request`.
+   * Default: as no other.
+   */
+  readonly name?: number;
+  /**
+   * Of an observation: whether the endpoint asks again by itself, for what has become too old and where the peer has restarted.
+   * Where it does not, the latter ends the observation with `reset`, and it is never too old. Default true.
+   */
+  readonly renews?: boolean;
 }
 
 /**
@@ -110,6 +120,8 @@ export type CoapEvent =
   | { readonly kind: 'sent'; readonly handle: number }
   /** The observer has acknowledged the newest notification. Non-confirmable ones are never acknowledged. */
   | { readonly kind: 'notified'; readonly exchange: number }
+  /** A lasting observer has not acknowledged the newest notification in time; it goes on to be one. */
+  | { readonly kind: 'observer_silent'; readonly exchange: number }
   /** The exchange names no observer any more. Not emitted where `notify` or `endObservation` have ended it. */
   | { readonly kind: 'observer_gone'; readonly exchange: number; readonly reason: ObserverEnd }
   /** A retransmission timer has fired: so many copies of one message have had no answer. */

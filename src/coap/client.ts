@@ -218,7 +218,7 @@ export class Client {
       this.#core.selective && timing.window !== undefined && confirmable && observing === null;
     return {
       kind: 'request',
-      number: this.#numbers++,
+      number: options.name ?? this.#numbers++,
       peer,
       request,
       listener,

@@ -177,22 +177,25 @@ export class CoapEndpoint {
    * Sends a request. Exactly one `response`, `failed` or `sent` event follows for `handle`, by the deadline at the
    * latest; `sent` only where the request has the option No-Response.
    * @param request without options of block-wise transfer, Observe and Request-Tag, which are added here.
+   * @returns name what lower layers call it by; undefined where it was not begun
    */
   request(
     peer: string,
     request: CoapRequest,
     options: RequestOptions,
     now: Millis,
-  ): { readonly handle: number; readonly step: CoapStep } {
+  ): { readonly handle: number; readonly name: number | undefined; readonly step: CoapStep } {
     const handle = this.#handles++;
     const known = this.#admitted(peer, request, options, handle, now);
+    let name: number | undefined;
     if (known !== undefined) {
       const { confirmable = true } = options;
       const listener = this.#application(handle);
       const outgoing = this.#client.start(known, request, { ...options, confirmable }, listener, now);
       if (known.requests.has(outgoing)) this.#byHandle.set(handle, outgoing);
+      name = outgoing.number;
     }
-    return { handle, step: this.#step() };
+    return { handle, name, step: this.#step() };
   }
 
   /**
@@ -234,13 +237,14 @@ export class CoapEndpoint {
    * @param priority of a response that goes separately; piggybacked ones are acknowledgements.
    * @param options.observe accepts the request as a registration, if it is one: from then on `exchange` names an
    * observer, until `observer_gone`, which comes at once where nobody was registered: after an error, and beyond a bound.
+   * One that is `lasting` stays it where it does not answer, and that is told as `observer_silent`.
    */
   respond(
     exchange: number,
     response: CoapResponse,
     now: Millis,
     priority: Priority = 1,
-    { observe = false }: { readonly observe?: boolean } = {},
+    { observe = false }: { readonly observe?: boolean | 'lasting' } = {},
   ): CoapStep {
     this.#server.respond(exchange, response, { priority, observe }, now);
     return this.#step();
@@ -267,6 +271,18 @@ export class CoapEndpoint {
   endObservation(exchange: number, now: Millis): CoapStep {
     this.#observers.end(exchange, now);
     return this.#step();
+  }
+
+  /** Ends an own observation, and does not tell the server: it has ended it, or a newer one takes its place there. */
+  dropObservation(handle: number, now: Millis): CoapStep {
+    this.#observations.drop(handle, now);
+    return this.#step();
+  }
+
+  /** How many bytes of a payload go to the peer in one message. */
+  undivided(peer: string): number {
+    const { blockSize, undividedSize = blockSize } = this.#core.timing(peer);
+    return undividedSize;
   }
 
   /**
@@ -390,7 +406,7 @@ export class CoapEndpoint {
         if (!this.#transmitter.fire(target, now)) break;
         if (target.block !== null) this.#blockGivenUp(target, now);
         else if (target.request !== null) this.#client.fail(target.request, 'timeout', now);
-        else if (target.notification !== null) this.#observers.gone(target.notification, 'timeout', now);
+        else if (target.notification !== null) this.#observers.unanswered(target.notification, now);
         else this.#prober.ended(target, now, 'timeout');
         break;
       case 'probe':

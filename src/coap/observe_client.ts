@@ -28,6 +28,8 @@ export interface Observation {
   readonly key: string;
   readonly priority: Priority;
   readonly confirmable: boolean;
+  /** See `RequestOptions`. */
+  readonly renews: boolean;
   /** How long a registration, or the fetching of a large representation, may take. */
   readonly patience: Millis;
   readonly token: Uint8Array;
@@ -99,6 +101,7 @@ export class Observations {
       key: operationKey(request.code, request.options),
       priority: options.priority,
       confirmable: options.confirmable ?? true,
+      renews: options.renews ?? true,
       patience: Math.max(0, options.deadline - now),
       token: peer.tokens.takeHandle(),
       tag: undefined,
@@ -140,6 +143,14 @@ export class Observations {
     return true;
   }
 
+  /** Ends an observation without a word to the server: what still comes of it is rejected. */
+  drop(handle: number, now: Millis): void {
+    const observation = this.#byHandle.get(handle);
+    if (observation === undefined) return;
+    this.#remove(observation, now);
+    this.#release(observation);
+  }
+
   /**
    * A message with the observation's token that answers none of our requests.
    * @returns false where it has to be rejected.
@@ -176,7 +187,10 @@ export class Observations {
     for (const observation of registered) this.#stopFetching(observation, now);
     this.#client.restart(peer, now);
     for (const observation of peer.observed.values()) observation.latest = null;
-    for (const observation of registered) this.#register(observation, undefined, now);
+    for (const observation of registered) {
+      if (observation.renews) this.#register(observation, undefined, now);
+      else this.#fail(observation, 'reset', now);
+    }
   }
 
   forget(peer: Peer, now: Millis): void {
@@ -277,6 +291,7 @@ export class Observations {
   }
 
   #renewAfter(observation: Observation, delay: Millis, now: Millis): void {
+    if (!observation.renews) return;
     const spread = LONGEST_RENEWAL_DELAY - SHORTEST_RENEWAL_DELAY;
     // Where a lost notification takes long to be repeated, it is waited for.
     const timing = this.#core.timing(observation.peer.name);

@@ -24,6 +24,8 @@ export interface Observer {
   readonly peer: Peer;
   readonly token: Uint8Array;
   readonly asked: Asked;
+  /** Whether it goes on to be one where it does not acknowledge. */
+  readonly lasting: boolean;
   /** The confirmable notification that it has not acknowledged. */
   transmission: Transmission | null;
   /** The newest representation, until it is sent. */
@@ -97,11 +99,16 @@ export class Observers {
   }
 
   /** A registration was answered: where it was accepted there is a new observer, in place of one with its token. */
-  answered(exchange: Incoming, response: CoapResponse, accepted: boolean, now: Millis): Observer | null {
+  answered(
+    exchange: Incoming,
+    response: CoapResponse,
+    accepted: boolean | 'lasting',
+    now: Millis,
+  ): Observer | null {
     const { peer, token, handle, key, selector, block2, size2 } = exchange;
     const before = exchange.observe ? peer.observers.get(hex(token)) : undefined;
     if (before !== undefined) this.gone(before, 'replaced', now);
-    if (!accepted) return null;
+    if (accepted === false) return null;
     const fits = response.payload.length <= this.#core.limits.bodyBytes;
     if (!exchange.observe || !isSuccess(response.code) || !fits || !this.admits(peer, token, exchange)) {
       this.refuse(handle);
@@ -114,6 +121,7 @@ export class Observers {
       // Kept for long, and not the datagram with it.
       token: token.slice(),
       asked: { peer, key, selector: selector.slice(), block1: undefined, block2, size2 },
+      lasting: accepted === 'lasting',
       transmission: null,
       waiting: null,
       nextAt: now,
@@ -175,6 +183,17 @@ export class Observers {
     observer.confirmedAt = now;
     if (observer.waiting !== null) this.#send(observer, now);
     else this.#core.events.push({ kind: 'notified', exchange: observer.handle });
+  }
+
+  /** A notification was not acknowledged in time, or as often as it may be repeated. */
+  unanswered(observer: Observer, now: Millis): void {
+    if (!observer.lasting) {
+      this.gone(observer, 'timeout', now);
+      return;
+    }
+    observer.transmission = null;
+    if (observer.waiting !== null) this.#send(observer, now);
+    else this.#core.events.push({ kind: 'observer_silent', exchange: observer.handle });
   }
 
   /** Ends an observation by something other than the application. */

@@ -39,6 +39,7 @@ export interface OutgoingOptions {
   readonly confirmable: boolean;
   readonly supersedes?: string | undefined;
   readonly early?: boolean;
+  readonly name?: number;
   readonly observing?: Observing;
   /** The Request-Tag, where it has to be that of a request before. */
   readonly tag?: Option | null;

@@ -217,13 +217,13 @@ export class Server {
   respond(
     handle: number,
     response: CoapResponse,
-    { priority, observe }: { readonly priority: Priority; readonly observe: boolean },
+    { priority, observe }: { readonly priority: Priority; readonly observe: boolean | 'lasting' },
     now: Millis,
   ): void {
     assert(isResponse(response.code), 'a response has a code of class 2, 4 or 5');
     const exchange = this.#open.get(handle);
     if (exchange === undefined) {
-      if (observe) this.#parts.observers.refuse(handle);
+      if (observe !== false) this.#parts.observers.refuse(handle);
       return;
     }
     this.#close(exchange);

@@ -10,7 +10,7 @@ import type { CompactContent } from './value_writer.ts';
  *     00000000   bytes as they are, of dictionary 1        0nnnnnnn   Deflate with preset dictionary n
  *     1ffbiiii   form f and an id i, 1 to 15; where that is 0 the next byte is the id
  *                0: as they are, of dictionary i    1: Deflate with dictionary i    2: mixer with model i
- *                3: mixer with model i and what both ends have learnt; the next byte names its generation
+ *                3: mixer with model i and what both ends have learnt; the next byte says what that is (`exchange/histories.ts`)
  *
  * Where b is 1, the blobs follow (hashes, keys and signatures, which nothing compresses) and are missing in the content:
  * first how many bytes they are, in seven bits a byte, the lowest first, with the highest bit set in all but the last.
@@ -24,12 +24,13 @@ const WITH_BLOBS = 0x10;
 const MAX_SHORT_ID = 15;
 /** Bytes of a varint that are read: more than any container has. */
 const MAX_VARINT_BYTES = 5;
-const GENERATIONS = 256;
 
 // Ours.
 /** How many times longer than what is packed the rest may be, beyond MAX_FREE_BYTES; the writer keeps it. */
 export const MAX_RATIO = 200;
 export const MAX_FREE_BYTES = 64 * 1024;
+/** How many bytes more a container may have so that both ends learn from it: it begins a history, or goes on with one. */
+const LEARNING_BYTES = 1;
 
 /** A coder of short contents, their blobs taken out, that both ends have: the context mixer, primed or with learnt history. */
 export interface Coder {
@@ -41,9 +42,9 @@ export interface Coder {
   decode(bytes: Uint8Array, maxBytes: number): Result<Uint8Array, string>;
 }
 
-/** A coder that has learnt from the acknowledged messages of one session and room, and from nothing else. */
-export interface LearntCoder extends Coder {
-  /** Which history it is; it counts up with each message that it learns, and only its last byte is told. */
+/** A coder that has learnt from the answered messages of one room to one peer, and from nothing else. */
+export interface LearntCoder extends Pick<Coder, 'id' | 'encode'> {
+  /** One byte: what it has learnt, and what is learnt from this message. */
   readonly generation: number;
 }
 
@@ -59,7 +60,7 @@ export type Packing =
 /** What the peer's containers may be opened with, besides the dictionaries. */
 export interface Coders {
   coder(id: number): Coder | undefined;
-  /** The history of that generation, by its last byte. */
+  /** What has been learnt, by the byte that names it. */
   learnt(id: number, generation: number): Coder | undefined;
 }
 
@@ -69,21 +70,24 @@ export const NO_CODERS: Coders = { coder: () => undefined, learnt: () => undefin
 export type ContainerProblem =
   | { readonly kind: 'empty' }
   | { readonly kind: 'unknown format'; readonly id: number }
+  /** The model has gone from here: the sender has to do without. */
+  | { readonly kind: 'unknown model'; readonly id: number }
   /** What both ends should have learnt is not known here: the sender has to do without. */
   | { readonly kind: 'unknown history'; readonly generation: number }
   | { readonly kind: 'too large' }
   | { readonly kind: 'malformed' };
 
-/**
- * Content in the plain form (dictionary 1): as it is or deflated, whichever is shorter. Secrets do not belong in a
- * container: beside text that somebody else has chosen, the length of what is compressed tells about them.
- */
+/** Content in the plain form (dictionary 1): as it is or deflated, whichever is shorter. Not for secrets. */
 export function pack(bytes: Uint8Array): Uint8Array {
   const packed = deflate(bytes, DICTIONARIES[PLAIN_DICTIONARY]);
-  return packed.length < bytes.length
-    ? concat(Uint8Array.of(PLAIN_DICTIONARY), packed)
-    : concat(Uint8Array.of(RAW), bytes);
+  return packed.length < bytes.length ? concat(Uint8Array.of(PLAIN_DICTIONARY), packed) : packAsItIs(bytes);
 }
+
+/**
+ * Content in the plain form with secrets in it: as it is. Beside text that somebody else has chosen, the length of what is
+ * compressed would tell about them.
+ */
+export const packAsItIs = (bytes: Uint8Array): Uint8Array => concat(Uint8Array.of(RAW), bytes);
 
 /** Content in the compact form, in whatever is shortest. */
 export function packCompact({ bytes, blobs }: CompactContent, packing: Packing): Uint8Array {
@@ -91,18 +95,18 @@ export function packCompact({ bytes, blobs }: CompactContent, packing: Packing):
   if (packing.kind === 'nothing') return best;
   const apart = concat(...blobs.map(([start, end]) => bytes.subarray(start, end)));
   const rest = apart.length === 0 ? bytes : without(bytes, blobs);
-  const consider = (head: Uint8Array, packed: Uint8Array | undefined): void => {
+  const consider = (head: Uint8Array, packed: Uint8Array | undefined, more = 0): void => {
     if (packed === undefined || rest.length > mostBytes(packed)) return;
     const container = apart.length === 0 ? concat(head, packed) : withBlobs(head, apart, packed);
-    if (container.length < best.length) best = container;
+    if (container.length < best.length + more) best = container;
   };
   const { coder } = packing;
   consider(formHead(FORMS.flate, COMPACT_DICTIONARY), deflate(rest, DICTIONARIES[COMPACT_DICTIONARY]));
   if (coder !== undefined) consider(formHead(FORMS.mixer, coder.id), coder.encode(rest));
   if (packing.kind === 'history') {
     const { learnt } = packing;
-    const head = concat(formHead(FORMS.history, learnt.id), Uint8Array.of(learnt.generation % GENERATIONS));
-    consider(head, learnt.encode(rest));
+    const head = concat(formHead(FORMS.history, learnt.id), Uint8Array.of(learnt.generation));
+    consider(head, learnt.encode(rest), LEARNING_BYTES + 1);
   }
   return best;
 }
@@ -124,6 +128,14 @@ function withBlobs(head: Uint8Array, blobs: Uint8Array, packed: Uint8Array): Uin
 
 /** Whether a container is in the compact form; what it holds then is too. */
 export const isCompact = (container: Uint8Array): boolean => (container[0] ?? 0) >= COMPACT;
+
+/** Whether only a reader with a model can open it. */
+export const needsModel = (container: Uint8Array): boolean =>
+  isCompact(container) && ((container[0]! >> 5) & 3) >= FORMS.mixer;
+
+/** Whether it is in the form that both ends have learnt something for. */
+export const isHistory = (container: Uint8Array): boolean =>
+  isCompact(container) && ((container[0]! >> 5) & 3) === FORMS.history;
 
 /** What `pack` was given, at most `maxBytes` long. */
 export function unpack(container: Uint8Array, maxBytes: number): Result<Uint8Array, ContainerProblem> {
@@ -179,7 +191,7 @@ function opener(
   }
   const coder = form === FORMS.mixer ? coders.coder(id) : coders.learnt(id, generation);
   if (coder !== undefined) return ok((bytes, maxBytes) => decoded(coder, bytes, maxBytes));
-  return bad(form === FORMS.mixer ? { kind: 'unknown format', id } : { kind: 'unknown history', generation });
+  return bad(form === FORMS.mixer ? { kind: 'unknown model', id } : { kind: 'unknown history', generation });
 }
 
 function blobsAt(

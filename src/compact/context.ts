@@ -16,19 +16,17 @@ export interface CompactContext {
 export interface MessageHandles {
   /** How to write this text; undefined: as a text. */
   write(kind: HandleKind, text: string): HandleMark | undefined;
-  /** The text of an acknowledged handle, or, with `ago`, of one that the message with that much lower a number introduces. */
-  read(kind: HandleKind, slot: number, ago?: number): string | HandleProblem;
+  /** The text of a handle. */
+  read(kind: HandleKind, slot: number): string | HandleProblem;
   /** The message says so; false: the handle is beyond the bounds. */
   introduce(kind: HandleKind, slot: number, text: string): boolean;
 }
 
 export type HandleMark =
   | { readonly kind: 'known'; readonly slot: number }
-  | { readonly kind: 'introduce'; readonly slot: number }
-  | { readonly kind: 'pending'; readonly slot: number; readonly ago: number };
+  | { readonly kind: 'introduce'; readonly slot: number };
 
-export type HandleProblem =
-  /** What introduces it has not arrived yet: the message can be read after the one with that number. */
-  | { readonly kind: 'waits for'; readonly number: number }
-  /** Nobody has introduced it here, or somebody has given it another meaning since. */
-  | { readonly kind: 'unknown handle' };
+/** Nobody has introduced it here, or somebody has given it another meaning since. */
+export interface HandleProblem {
+  readonly kind: 'unknown handle';
+}

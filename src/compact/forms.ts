@@ -32,8 +32,8 @@ export const FORM = {
   introduce: 15,
   /** A text that has a handle: slot; one head for each of HANDLE_KINDS. */
   handle: 16,
-  /** A handle that an unacknowledged message has introduced: kind and slot, how many message numbers ago. */
-  pending: 21,
+  /** `{"algorithm":"m.megolm.v1.aes-sha2","ciphertext":...,"session_id":item}`: number of the ciphertext's bytes, the bytes. */
+  megolm: 21,
   /** `m<milliseconds>.<n>`, a transaction id of common clients: difference as in `time`, n. */
   transaction: 22,
   /** `{"msgtype":"m.text","body":item}`. */
@@ -51,6 +51,10 @@ export const REMEMBERED: ReadonlySet<number> = new Set([
   FORM.hash,
   FORM.mxc,
 ]);
+
+/** What the form `megolm` says (client-server API, "m.room.encrypted"). */
+export const MEGOLM = 'm.megolm.v1.aes-sha2';
+export const MEGOLM_KEYS = ['algorithm', 'ciphertext', 'session_id'] as const;
 
 /** What handles name. A room's handle 3 and a user's handle 3 are different handles. */
 export const HANDLE_KINDS = ['room', 'user', 'event', 'server', 'device'] as const;

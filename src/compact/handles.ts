@@ -1,3 +1,5 @@
+import type { MessageId } from '../base/message_id.ts';
+import type { Millis } from '../base/time.ts';
 import type { HandleMark, HandleProblem, MessageHandles } from './context.ts';
 import { HANDLE_KINDS, type HandleKind } from './forms.ts';
 
@@ -11,154 +13,156 @@ export const MAX_HANDLE_LENGTH = 255;
 const MAX_OPEN_MESSAGES = 256;
 /** Handles that are looked at for one whose slot another text may have. */
 const MAX_LOOKED_AT = 16;
+/** How long after the end of a message copies of it may wait in some queue: its handles mean the same until then. */
+export const HELD_AFTER_MS: Millis = 60 * 60_000;
+/** Sessions of which a reader has handles, at most: the one in use, and those that cross it. */
+const MAX_SESSIONS = 3;
 
-/** Names a message between two peers: the session, by its generation, and a number that grows in it with each message sent. */
-export interface MessageNumber {
-  readonly generation: number;
-  readonly number: number;
-}
+/** The kinds of which texts get handles when they are written. */
+const WRITTEN_KINDS: readonly HandleKind[] = ['room', 'user', 'server', 'device'];
+
+/** How a message has ended. `read`: the peer has done what it says, and so has read all of it. */
+export type MessageEnding = 'read' | 'unsure';
 
 interface Entry {
   readonly text: string;
   readonly slot: number;
-  /** The message that introduces it, once it has a number. */
-  introducedIn: number | undefined;
-  state: 'introduced' | 'acknowledged' | 'lost';
-  /** Messages on their way that name it. */
+  /** Whether the peer knows it. */
+  isKnown: boolean;
+  /** Messages that name it and are not over. */
   openMessages: number;
+  heldUntil: Millis;
 }
 
 /**
- * Handles: small numbers for ids, in one direction of a session. A message introduces a text under a slot; once that message
- * is acknowledged, messages name the slot alone, before that the slot and the introducing message.
+ * Handles: small numbers for ids, in one direction of a session. A message introduces a text under a slot; once the peer has
+ * read one that does, messages name the slot alone. Until then each introduces it again, under the same slot. So a message names
+ * only what the peer has read, or what it says itself.
  *
- * Messages are numbered by the session as they are sent, upward through restarts, so both ends know the numbers: those of
- * their records. Loss, repetition and reordering cannot give a slot another meaning than the writer's:
+ * Messages are numbered in their session in the order in which they are first sent, through restarts, so both ends know the
+ * numbers: those of their records. Loss, repetition and reordering cannot give a slot another meaning than the writer's:
  *
- *  - The writer gives a slot to another text only once every message that names it is over. So all messages that mean the
- *    earlier text have lower numbers than the one that introduces the later text, and all that mean the later, higher ones.
- *  - The reader takes an introduction only where its message's number is higher than that of the one it has, and tells a
- *    message with a lower number that it does not know the handle.
+ *  - The writer gives a slot to another text only HELD_AFTER_MS after the end of every message that names it. So all messages
+ *    that mean the earlier text are numbered before the one that introduces the later text, or are never sent, and all that mean
+ *    the later one are numbered after it.
+ *  - The reader takes an introduction only from a message that is numbered after the one that it has it from, and tells a message
+ *    that is numbered before that it does not know the handle.
  *
- * The tables are in memory: who restarts has an empty one. A reader that has restarted takes no introduction from before: the
- * slot may have got another text since. A writer whose reader has restarted is told so by the session, or by an "unknown
- * handle", and begins anew, as both do in a new session (another generation).
+ * The tables are in memory: who restarts has an empty one. Nothing that was sealed before a reader's start is delivered after it,
+ * so that it hears of no introduction that is older than what the writer means. A writer whose reader has restarted is told so by the
+ * session, or by an "unknown handle", and introduces everything anew, under the slots that it had; as it does in another session.
  */
 export class HandleWriter {
   readonly #kinds: ReadonlySet<HandleKind>;
   readonly #tables: Readonly<Record<HandleKind, WriterTable>>;
-  readonly #open = new Map<number, MessageWriter>();
+  #session: number | undefined;
+  /** Counts how often the peer has forgotten: what it read before is not known to it. */
+  #age = 0;
   #openMessages = 0;
+  #heldUntil: Millis = Number.NEGATIVE_INFINITY;
 
   /**
    * @param kinds of these, texts get handles when they are written
    * @param handles of each kind, at most MAX_HANDLES
    */
-  constructor(kinds: readonly HandleKind[] = ['room', 'user', 'server', 'device'], handles = MAX_HANDLES) {
+  constructor(kinds = WRITTEN_KINDS, handles = MAX_HANDLES) {
     this.#kinds = new Set(kinds);
     this.#tables = perKind(() => new WriterTable(Math.min(handles, MAX_HANDLES)));
   }
 
   /**
-   * The handles of one message, for the context in which it is written.
-   * @param number the message's, where it is known before the message is written; otherwise see `numbered`
+   * The handles of one message, for the context in which it is written. It has to be told when that is over.
+   * @param session over which it will probably go (MessageId.generation)
    */
-  message(number?: number): MessageWriter {
+  message(session: number, now: Millis): MessageWriter {
+    if (session !== this.#session) this.forget();
+    this.#session = session;
     const kinds = this.#openMessages < MAX_OPEN_MESSAGES ? this.#kinds : NO_KINDS;
-    const message = new MessageWriter(this.#tables, kinds, number);
     this.#openMessages++;
-    if (number !== undefined) this.#open.set(number, message);
-    return message;
+    return new MessageWriter(this.#tables, kinds, this.#age, now);
   }
 
-  /** The message has got its number: it is sent. */
-  numbered(message: MessageWriter, number: number): void {
-    message.numbered(number);
-    this.#open.set(number, message);
+  /** The message has been answered, or is not repeated any more. To be called once. */
+  over(message: MessageWriter, ending: MessageEnding, now: Millis): void {
+    this.#openMessages--;
+    this.#heldUntil = now + HELD_AFTER_MS;
+    message.end(ending === 'read' && message.age === this.#age, this.#heldUntil);
   }
 
-  /** The peer has read the message with this number, introductions included. */
-  acknowledged(number: number): void {
-    const message = this.#open.get(number);
-    if (message !== undefined) this.over(message, true);
+  /** The peer knows no handle any more. */
+  forget(): void {
+    this.#age++;
+    for (const kind of HANDLE_KINDS) this.#tables[kind].forget();
   }
 
-  /** No copy of the message can be read any more, or for the first time; `read`: the peer is known to have read it. */
-  over(message: MessageWriter, read = false): void {
-    if (message.end(read)) this.#openMessages--;
-    if (message.number !== undefined) this.#open.delete(message.number);
+  /** Whether no message is on its way that names anything, so that a new writer may take its place. */
+  isSpare(now: Millis): boolean {
+    return this.#openMessages === 0 && now >= this.#heldUntil;
   }
 }
 
-/** The handles that a message is written with. */
+/** The handles that a message is written with, and the answer to it is read with. */
 export class MessageWriter implements MessageHandles {
+  readonly age: number;
   readonly #tables: Readonly<Record<HandleKind, WriterTable>>;
   readonly #kinds: ReadonlySet<HandleKind>;
+  readonly #now: Millis;
   readonly #introduced = new Set<Entry>();
-  readonly #named = new Set<Entry>();
+  readonly #named = perKind(() => new Map<number, Entry>());
   #ended = false;
-  number: number | undefined;
 
   constructor(
     tables: Readonly<Record<HandleKind, WriterTable>>,
     kinds: ReadonlySet<HandleKind>,
-    number: number | undefined,
+    age: number,
+    now: Millis,
   ) {
     this.#tables = tables;
     this.#kinds = kinds;
-    this.number = number;
+    this.age = age;
+    this.#now = now;
+  }
+
+  /** Whether it names anything that the peer may not know. */
+  get namesKnown(): boolean {
+    return HANDLE_KINDS.some((kind) =>
+      [...this.#named[kind].values()].some((entry) => !this.#introduced.has(entry)),
+    );
   }
 
   write(kind: HandleKind, text: string): HandleMark | undefined {
     if (this.#ended || !this.#kinds.has(kind) || text.length > MAX_HANDLE_LENGTH) return undefined;
     const table = this.#tables[kind];
-    const entry = table.get(text);
-    if (entry === undefined || entry.state === 'lost') return this.#introduce(table, text);
-    if (entry.state === 'acknowledged' || this.#introduced.has(entry)) {
-      this.#name(table, entry);
-      return { kind: 'known', slot: entry.slot };
+    const entry = table.take(text, this.#now);
+    if (entry === undefined) return undefined;
+    const named = this.#named[kind];
+    if (!named.has(entry.slot)) {
+      named.set(entry.slot, entry);
+      entry.openMessages++;
     }
-    if (this.number === undefined || entry.introducedIn === undefined) return undefined;
-    this.#name(table, entry);
-    return { kind: 'pending', slot: entry.slot, ago: this.number - entry.introducedIn };
+    if (entry.isKnown || this.#introduced.has(entry)) return { kind: 'known', slot: entry.slot };
+    this.#introduced.add(entry);
+    return { kind: 'introduce', slot: entry.slot };
   }
 
-  /** A message that is written is not read. */
-  read(): HandleProblem {
-    return { kind: 'unknown handle' };
+  /** An answer names what its request has named. */
+  read(kind: HandleKind, slot: number): string | HandleProblem {
+    return this.#named[kind].get(slot)?.text ?? UNKNOWN;
   }
 
+  /** An answer introduces nothing. */
   introduce(): boolean {
     return false;
   }
 
-  numbered(number: number): void {
-    this.number = number;
-    for (const entry of this.#introduced) entry.introducedIn = number;
-  }
-
-  /** Whether this is the first time. */
-  end(read: boolean): boolean {
-    if (this.#ended) return false;
+  end(isRead: boolean, heldUntil: Millis): void {
     this.#ended = true;
-    for (const entry of this.#named) entry.openMessages--;
-    for (const entry of this.#introduced) entry.state = read ? 'acknowledged' : 'lost';
-    return true;
-  }
-
-  #introduce(table: WriterTable, text: string): HandleMark | undefined {
-    const entry = table.add(text, this.number);
-    if (entry === undefined) return undefined;
-    this.#introduced.add(entry);
-    this.#name(table, entry);
-    return { kind: 'introduce', slot: entry.slot };
-  }
-
-  #name(table: WriterTable, entry: Entry): void {
-    table.use(entry);
-    if (this.#named.has(entry)) return;
-    this.#named.add(entry);
-    entry.openMessages++;
+    for (const kind of HANDLE_KINDS)
+      for (const entry of this.#named[kind].values()) {
+        entry.openMessages--;
+        entry.heldUntil = heldUntil;
+      }
+    if (isRead) for (const entry of this.#introduced) entry.isKnown = true;
   }
 }
 
@@ -171,32 +175,32 @@ class WriterTable {
     this.#slots = slots;
   }
 
-  get(text: string): Entry | undefined {
-    return this.#entries.get(text);
-  }
-
-  use(entry: Entry): void {
-    this.#entries.delete(entry.text);
-    this.#entries.set(entry.text, entry);
-  }
-
-  /** A handle for a text that has none that the peer knows; undefined where no slot is free. */
-  add(text: string, introducedIn: number | undefined): Entry | undefined {
-    const slot = this.#freeSlot(text);
-    if (slot === undefined) return undefined;
-    const entry: Entry = { text, slot, introducedIn, state: 'introduced', openMessages: 0 };
+  /** The text's handle; undefined where it has none and no slot is free. */
+  take(text: string, now: Millis): Entry | undefined {
+    const entry = this.#entries.get(text) ?? this.#create(text, now);
+    if (entry === undefined) return undefined;
+    this.#entries.delete(text);
     this.#entries.set(text, entry);
     return entry;
   }
 
-  #freeSlot(text: string): number | undefined {
-    const own = this.#entries.get(text);
-    if (own !== undefined) return own.openMessages === 0 ? own.slot : undefined;
+  forget(): void {
+    for (const entry of this.#entries.values()) entry.isKnown = false;
+  }
+
+  #create(text: string, now: Millis): Entry | undefined {
+    const slot = this.#freeSlot(now);
+    return slot === undefined
+      ? undefined
+      : { text, slot, isKnown: false, openMessages: 0, heldUntil: Number.NEGATIVE_INFINITY };
+  }
+
+  #freeSlot(now: Millis): number | undefined {
     // Slots are never given back, so that as many are in use as there are entries.
     if (this.#entries.size < this.#slots) return this.#entries.size;
     let looked = 0;
     for (const entry of this.#entries.values()) {
-      if (entry.openMessages === 0) {
+      if (entry.openMessages === 0 && now >= entry.heldUntil) {
         this.#entries.delete(entry.text);
         return entry.slot;
       }
@@ -208,20 +212,58 @@ class WriterTable {
 
 /** What the peer's handles mean. */
 export class HandleReader {
-  readonly #generation: number;
-  readonly #since: number;
-  readonly #tables: MeaningTables = perKind(() => new Map());
+  /** By session; of each, numbers grow with time. */
+  readonly #sessions = new Map<number, MeaningTables>();
+  /** Sessions up to this one are not listened to any more. */
+  #floor = Number.NEGATIVE_INFINITY;
+  readonly #grown: (characters: number) => void;
 
-  /** `since`: a number that no message has passed which was read before the start of this reader; -1: there was none. */
-  constructor(generation: number, since: number) {
-    this.#generation = generation;
-    this.#since = since;
+  /** @param grown told how many characters there are more, of all texts */
+  constructor(grown: (characters: number) => void = () => undefined) {
+    this.#grown = grown;
   }
 
-  /** The handles of one message, for the context in which it is read; undefined where it is of another session. */
-  message({ generation, number }: MessageNumber): MessageReader | undefined {
-    if (generation !== this.#generation) return undefined;
-    return new MessageReader(this.#tables, number, number > this.#since);
+  /** Forgets everything, for good. */
+  clear(): void {
+    for (const generation of [...this.#sessions.keys()]) this.#drop(generation);
+    this.#floor = Number.POSITIVE_INFINITY;
+  }
+
+  /** The handles of one message, for the context in which it is read. */
+  message({ generation, number }: MessageId): MessageReader {
+    const tables = this.#sessions.get(generation);
+    return new MessageReader(tables, number, (kind, slot, text) =>
+      this.#introduce(generation, number, { kind, slot, text }),
+    );
+  }
+
+  #introduce(
+    generation: number,
+    number: number,
+    { kind, slot, text }: { readonly kind: HandleKind; readonly slot: number; readonly text: string },
+  ): void {
+    const table = this.#tablesOf(generation)?.[kind];
+    const before = table?.get(slot);
+    if (table === undefined || (before !== undefined && before.newestIn >= number)) return;
+    const introducedIn = before?.text === text ? before.introducedIn : number;
+    table.set(slot, { text, introducedIn, newestIn: number });
+    this.#grown(text.length - (before?.text.length ?? 0));
+  }
+
+  #tablesOf(generation: number): MeaningTables | undefined {
+    const known = this.#sessions.get(generation);
+    if (known !== undefined || generation <= this.#floor) return known;
+    const tables: MeaningTables = perKind(() => new Map());
+    this.#sessions.set(generation, tables);
+    if (this.#sessions.size > MAX_SESSIONS) this.#drop(Math.min(...this.#sessions.keys()));
+    return this.#sessions.get(generation);
+  }
+
+  #drop(generation: number): void {
+    this.#floor = Math.max(this.#floor, generation);
+    for (const kind of HANDLE_KINDS)
+      for (const { text } of this.#sessions.get(generation)![kind].values()) this.#grown(-text.length);
+    this.#sessions.delete(generation);
   }
 }
 
@@ -229,68 +271,56 @@ type MeaningTables = Readonly<Record<HandleKind, Map<number, Meaning>>>;
 
 interface Meaning {
   readonly text: string;
+  /** The messages that have introduced it: the one since which it means this, and the newest. */
   readonly introducedIn: number;
+  readonly newestIn: number;
 }
 
-/** The handles that a message is read with. */
+/** The handles that a message is read with, and the answer to it is written with. */
 export class MessageReader implements MessageHandles {
-  readonly #tables: MeaningTables;
+  readonly #tables: MeaningTables | undefined;
   readonly #number: number;
-  readonly #isNew: boolean;
-  readonly #introduced = perKind(() => new Map<number, string>());
-  /** What the last look-up that failed was missing: a message that waits is to be read again later. */
-  missing: HandleProblem | undefined;
+  readonly #introduced: (kind: HandleKind, slot: number, text: string) => void;
+  /** What the message has said. */
+  readonly #own = perKind(() => new Map<number, string>());
+  /** What it has named. */
+  readonly #named = perKind(() => new Map<string, number>());
 
-  constructor(tables: MeaningTables, number: number, isNew: boolean) {
+  constructor(
+    tables: MeaningTables | undefined,
+    number: number,
+    introduced: (kind: HandleKind, slot: number, text: string) => void,
+  ) {
     this.#tables = tables;
     this.#number = number;
-    this.#isNew = isNew;
+    this.#introduced = introduced;
   }
 
-  read(kind: HandleKind, slot: number, ago?: number): string | HandleProblem {
-    const found = this.#find(kind, slot, ago);
-    if (typeof found !== 'string') this.missing = found;
-    return found;
-  }
-
-  #find(kind: HandleKind, slot: number, ago: number | undefined): string | HandleProblem {
-    const own = this.#introduced[kind].get(slot);
+  read(kind: HandleKind, slot: number): string | HandleProblem {
+    const own = this.#own[kind].get(slot);
     if (own !== undefined) return own;
-    const meaning = this.#tables[kind].get(slot);
-    if (ago === undefined)
-      return meaning !== undefined && meaning.introducedIn < this.#number
-        ? meaning.text
-        : { kind: 'unknown handle' };
-    const number = this.#number - ago;
-    if (meaning?.introducedIn === number) return meaning.text;
-    if (number < 0 || ago === 0 || (meaning !== undefined && meaning.introducedIn > number))
-      return { kind: 'unknown handle' };
-    return { kind: 'waits for', number };
+    const meaning = this.#tables?.[kind].get(slot);
+    if (meaning === undefined || meaning.introducedIn >= this.#number) return UNKNOWN;
+    this.#named[kind].set(meaning.text, slot);
+    return meaning.text;
   }
 
   introduce(kind: HandleKind, slot: number, text: string): boolean {
     if (slot >= MAX_HANDLES || text.length > MAX_HANDLE_LENGTH) return false;
-    this.#introduced[kind].set(slot, text);
+    this.#own[kind].set(slot, text);
+    this.#named[kind].set(text, slot);
+    this.#introduced(kind, slot, text);
     return true;
   }
 
-  /** The whole message has been read: what it introduces holds for others. Before that it is acknowledged to nobody. */
-  commit(): void {
-    if (!this.#isNew) return;
-    for (const kind of HANDLE_KINDS)
-      for (const [slot, text] of this.#introduced[kind]) {
-        const before = this.#tables[kind].get(slot);
-        if (before === undefined || before.introducedIn < this.#number)
-          this.#tables[kind].set(slot, { text, introducedIn: this.#number });
-      }
-  }
-
-  /** A message that is read is not written. */
-  write(): undefined {
-    return undefined;
+  /** An answer names what its request has named. */
+  write(kind: HandleKind, text: string): HandleMark | undefined {
+    const slot = this.#named[kind].get(text);
+    return slot === undefined ? undefined : { kind: 'known', slot };
   }
 }
 
+const UNKNOWN: HandleProblem = { kind: 'unknown handle' };
 const NO_KINDS: ReadonlySet<HandleKind> = new Set();
 
 function perKind<T>(make: () => T): Readonly<Record<HandleKind, T>> {

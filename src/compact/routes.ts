@@ -2,7 +2,7 @@ import type { HandleKind } from './forms.ts';
 import { OPERATIONS } from './route_table.ts';
 
 /** What stands in a path for a parameter, and in a query behind a key: how its text is written. */
-export type PartKind = HandleKind | 'digits' | 'text';
+export type PartKind = HandleKind | 'digits' | 'transaction' | 'text';
 
 const PARAMETER_KINDS: Readonly<Record<string, PartKind>> = {
   roomId: 'room',
@@ -11,7 +11,7 @@ const PARAMETER_KINDS: Readonly<Record<string, PartKind>> = {
   eventId: 'event',
   deviceId: 'device',
   serverName: 'server',
-  txnId: 'digits',
+  txnId: 'transaction',
   version: 'digits',
   filterId: 'digits',
 };

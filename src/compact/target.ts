@@ -189,6 +189,7 @@ function readPart(reader: CompactReader, kind: PartKind): string | undefined {
 function writeText(writer: CompactWriter, text: string, kind: PartKind): void {
   if (kind === 'text') writer.item(text);
   else if (kind === 'digits') writer.digits(text);
+  else if (kind === 'transaction') writer.transaction(text);
   else if (kind === 'server') writer.server(text);
   else writer.named(text, kind);
 }
@@ -196,6 +197,7 @@ function writeText(writer: CompactWriter, text: string, kind: PartKind): void {
 function readText(reader: CompactReader, kind: PartKind): string | undefined {
   if (kind === 'text') return reader.item();
   if (kind === 'digits') return reader.digits();
+  if (kind === 'transaction') return reader.transaction();
   return kind === 'server' ? reader.server() : reader.named(kind);
 }
 

@@ -10,6 +10,8 @@ export const HASH_BYTES = 32;
 export const SIGNATURE_BYTES = 64;
 
 // Ours.
+/** A transaction id that its reader replaces by the name of the message (docs/protocol.md, "Transaction ids"). */
+export const ANY_TRANSACTION = '~';
 /** Characters of HASH_BYTES and SIGNATURE_BYTES in unpadded base64. */
 const HASH_LENGTH = Math.ceil((HASH_BYTES * 4) / 3);
 const SIGNATURE_LENGTH = Math.ceil((SIGNATURE_BYTES * 4) / 3);

@@ -13,10 +13,11 @@ import {
   MAX_REMEMBERED_LENGTH,
   MAX_SERVERS,
   MAX_TEXT_DEPTH,
+  MEGOLM,
   REMEMBERED,
   slotOfHandleNumber,
 } from './forms.ts';
-import { HASH_BYTES, SIGNATURE_BYTES } from './text_forms.ts';
+import { ANY_TRANSACTION, HASH_BYTES, SIGNATURE_BYTES } from './text_forms.ts';
 import { unzigzag } from './times.ts';
 import { KEY_OF_CODE, PREFIXES, SHORT_TEXT_COUNT, TEXT_OF_SIMPLE } from './vocabulary.ts';
 
@@ -85,6 +86,8 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
         return isTextHead(head) ? this.item() : this.simple();
       case TAG:
         if ((head & 31) === FORM.time) return this.#time();
+        if ((head & 31) === FORM.megolm)
+          return depth === MAX_JSON_DEPTH ? this.fail('too deep') : this.#megolm();
         if ((head & 31) === FORM.message)
           return depth === MAX_JSON_DEPTH ? this.fail('too deep') : this.#message();
         return this.item();
@@ -125,6 +128,14 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
     return this.#isUnsigned() ? this.argument()?.toString() : this.item();
   }
 
+  /** See `CompactWriter.transaction`. */
+  transaction(): string | undefined {
+    if (!this.#isUnsigned()) return this.item();
+    const number = this.argument();
+    if (number === undefined) return undefined;
+    return number === 0 ? ANY_TRANSACTION : (number - 1).toString();
+  }
+
   /** A server name, or its place among those of this value. */
   server(nested = 0): string | undefined {
     if (this.#isUnsigned()) {
@@ -148,6 +159,15 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
       if (byte < 0x80) return number;
       if (factor > Number.MAX_SAFE_INTEGER) return this.fail('number out of range');
     }
+  }
+
+  /** Bytes that look like chance: from among them, where they stand apart. */
+  blob(length: number): Uint8Array | undefined {
+    if (this.#blobs === undefined) return this.take(length);
+    const start = this.#blobsRead;
+    if (length > this.#blobs.length - start) return this.fail('truncated');
+    this.#blobsRead += length;
+    return this.#blobs.subarray(start, this.#blobsRead);
   }
 
   #isUnsigned(): boolean {
@@ -194,6 +214,15 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
     this.at++;
     const body = this.item();
     return body === undefined ? undefined : { msgtype: 'm.text', body };
+  }
+
+  #megolm(): JsonObject | undefined {
+    this.at++;
+    const length = this.varint();
+    const ciphertext = length === undefined ? undefined : this.blob(length);
+    const session = ciphertext && this.named('device');
+    if (ciphertext === undefined || session === undefined) return undefined;
+    return { algorithm: MEGOLM, ciphertext: base64(ciphertext), session_id: session };
   }
 
   #time(): number | undefined {
@@ -266,7 +295,10 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
       const rest = prefix === undefined ? this.fail('unknown text') : this.item(nested + 1);
       return rest === undefined ? undefined : prefix + rest;
     }
-    const number = form >= FORM.again && form < FORM.transaction ? this.varint() : this.fail('unknown form');
+    const number =
+      form >= FORM.again && form < FORM.handle + HANDLE_KINDS.length
+        ? this.varint()
+        : this.fail('unknown form');
     if (number === undefined) return undefined;
     if (form === FORM.again) {
       const text = this.#remembered[number];
@@ -279,29 +311,17 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
       const taken = this.#context.handles?.introduce(kind, slotOfHandleNumber(number), text) ?? false;
       return taken ? text : this.fail('handle out of bounds');
     }
-    if (form !== FORM.pending) return this.#handle(HANDLE_KINDS[form - FORM.handle]!, number);
-    const ago = this.varint();
-    return ago === undefined
-      ? undefined
-      : this.#handle(kindOfHandleNumber(number), slotOfHandleNumber(number), ago);
+    return this.#handle(HANDLE_KINDS[form - FORM.handle]!, number);
   }
 
-  #handle(kind: HandleKind, slot: number, ago?: number): string | undefined {
-    const text = this.#context.handles?.read(kind, slot, ago) ?? ({ kind: 'unknown handle' } as const);
+  #handle(kind: HandleKind, slot: number): string | undefined {
+    const text = this.#context.handles?.read(kind, slot) ?? ({ kind: 'unknown handle' } as const);
     return typeof text === 'string' ? this.#expanded(text) : this.fail(text);
   }
 
   #bytesText(length: number | undefined, textOf: (bytes: Uint8Array) => string): string | undefined {
-    const bytes = length === undefined ? undefined : this.#blob(length);
+    const bytes = length === undefined ? undefined : this.blob(length);
     return bytes === undefined ? undefined : textOf(bytes);
-  }
-
-  #blob(length: number): Uint8Array | undefined {
-    if (this.#blobs === undefined) return this.take(length);
-    const start = this.#blobsRead;
-    if (length > this.#blobs.length - start) return this.fail('truncated');
-    this.#blobsRead += length;
-    return this.#blobs.subarray(start, this.#blobsRead);
   }
 
   #utf16(): string | undefined {

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { base64, fromBase64 } from '../base/bytes.ts';
 import type { JsonObject, JsonValue } from '../matrix/json.ts';
 import { MAX_JSON_DEPTH } from './cbor.ts';
 import { ARRAY, BYTES, CborWriter, FALSE, MAP, NULL, SIMPLE, TAG, TRUE, UNSIGNED } from './cbor_bytes.ts';
@@ -12,9 +13,12 @@ import {
   MAX_REMEMBERED_LENGTH,
   MAX_SERVERS,
   MAX_TEXT_DEPTH,
+  MEGOLM,
+  MEGOLM_KEYS,
   REMEMBERED,
 } from './forms.ts';
 import {
+  ANY_TRANSACTION,
   base64Of,
   decimalOf,
   HASH_BYTES,
@@ -28,6 +32,8 @@ import { isNearTime, zigzag } from './times.ts';
 import { CODE_OF_KEY, PREFIXES, SHORT_TEXT_COUNT, SIMPLE_OF_TEXT } from './vocabulary.ts';
 
 const SPLIT_FORMS = { '@': FORM.user, '!': FORM.room, '#': FORM.alias, $: FORM.oldEvent } as const;
+/** Keys under which a handle of a device may stand: what one device says stays under one Megolm session for long. */
+const DEVICE_KEYS: ReadonlySet<string> = new Set(['device_id', 'session_id']);
 const SIGIL_KINDS: Readonly<Record<string, HandleKind>> = { '@': 'user', '!': 'room', $: 'event' };
 
 /** Compact bytes, with the places of those in them that nothing compresses, in their order. */
@@ -100,6 +106,13 @@ export class CompactWriter extends CborWriter {
     else this.head(UNSIGNED, number);
   }
 
+  /** As `digits`, where a transaction id stands: ANY_TRANSACTION is 0, and a number one more than itself. */
+  transaction(text: string): void {
+    const number = text === ANY_TRANSACTION ? -1 : decimalOf(text);
+    if (number === undefined || number === Number.MAX_SAFE_INTEGER) this.item(text);
+    else this.head(UNSIGNED, number + 1);
+  }
+
   /** As `item`, where only a server name can stand: so an integer is its place among those of this value. */
   server(text: string, nested = 0): void {
     const known = this.#servers.get(text);
@@ -117,6 +130,12 @@ export class CompactWriter extends CborWriter {
     this.byte(rest);
   }
 
+  /** Bytes that look like chance, and which nothing compresses. */
+  blob(bytes: Uint8Array): void {
+    this.#blobs.push([this.length, this.length + bytes.length]);
+    this.raw(bytes);
+  }
+
   #map(value: JsonObject, depth: number): void {
     const entries = Object.entries(value).filter(([, inner]) => inner !== undefined);
     const body = bodyOfPlainMessage(entries);
@@ -125,12 +144,20 @@ export class CompactWriter extends CborWriter {
       this.item(body);
       return;
     }
+    const megolm = megolmOf(entries);
+    if (megolm !== undefined) {
+      this.#form(FORM.megolm);
+      this.varint(megolm.ciphertext.length);
+      this.blob(megolm.ciphertext);
+      this.named(megolm.session, 'device');
+      return;
+    }
     this.head(MAP, entries.length);
     for (const [key, inner] of entries) {
       const code = CODE_OF_KEY.get(key);
       if (code === undefined) this.item(key);
       else this.number(code);
-      if (key === 'device_id' && typeof inner === 'string') this.item(inner, 'device');
+      if (DEVICE_KEYS.has(key) && typeof inner === 'string') this.item(inner, 'device');
       else this.value(inner, depth + 1);
     }
   }
@@ -159,10 +186,9 @@ export class CompactWriter extends CborWriter {
       this.#form(FORM.handle + HANDLE_KINDS.indexOf(kind));
       this.varint(mark.slot);
     } else {
-      this.#form(mark.kind === 'introduce' ? FORM.introduce : FORM.pending);
+      this.#form(FORM.introduce);
       this.varint(handleNumber(kind, mark.slot));
-      if (mark.kind === 'pending') this.varint(mark.ago);
-      else this.#literal(text, nested + 1);
+      this.#literal(text, nested + 1);
     }
   }
 
@@ -228,7 +254,7 @@ export class CompactWriter extends CborWriter {
     if (bytes !== undefined) {
       const form = sigil === '!' ? FORM.hashRoom : FORM.event;
       this.#form(form);
-      this.#blob(bytes);
+      this.blob(bytes);
       return form;
     }
     const split = splitId(text);
@@ -247,24 +273,18 @@ export class CompactWriter extends CborWriter {
     if (alphabet === 'url') {
       this.#form(FORM.base64url);
       this.varint(bytes.length);
-      this.#blob(bytes);
+      this.blob(bytes);
       return FORM.base64url;
     }
     if (bytes.length === HASH_BYTES || bytes.length === SIGNATURE_BYTES) {
       const form = bytes.length === HASH_BYTES ? FORM.hash : FORM.signature;
       this.#form(form);
-      this.#blob(bytes);
+      this.blob(bytes);
       return form;
     }
     this.head(BYTES, bytes.length);
-    this.#blob(bytes);
+    this.blob(bytes);
     return BYTE_STRING;
-  }
-
-  /** Bytes that look like chance, and which nothing compresses. */
-  #blob(bytes: Uint8Array): void {
-    this.#blobs.push([this.length, this.length + bytes.length]);
-    this.raw(bytes);
   }
 
   #utf16(text: string): void {
@@ -295,6 +315,17 @@ const BYTE_STRING = -1;
 function kindOf(text: string): HandleKind | undefined {
   const kind = SIGIL_KINDS[text[0] ?? ''];
   return kind !== undefined && (splitId(text) ?? hashOfId(text)) !== undefined ? kind : undefined;
+}
+
+/** The parts of the usual content of an m.room.encrypted event, and of nothing else. */
+function megolmOf(
+  entries: readonly [string, JsonValue][],
+): { readonly ciphertext: Uint8Array; readonly session: string } | undefined {
+  if (entries.length !== 3 || entries.some(([key], i) => key !== MEGOLM_KEYS[i])) return undefined;
+  const [algorithm, ciphertext, session] = entries.map(([, value]) => value);
+  if (algorithm !== MEGOLM || typeof ciphertext !== 'string' || typeof session !== 'string') return undefined;
+  const bytes = fromBase64(ciphertext);
+  return bytes !== undefined && base64(bytes) === ciphertext ? { ciphertext: bytes, session } : undefined;
 }
 
 /** The body of `{"msgtype":"m.text","body":...}`, and of nothing else. */

@@ -5,16 +5,26 @@ import { CALLER } from '../api/caller.ts';
 import { LEDGER_ENTRY } from '../api/once.ts';
 import { assert } from '../base/assert.ts';
 import { fromUtf8 } from '../base/bytes.ts';
+import { bad, ok, type Result } from '../base/result.ts';
+import type { BodyForms } from '../exchange/body_forms.ts';
 import { CORE_PATH, coreResponse } from '../exchange/core_links.ts';
 import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
-import { type ExchangeResponse, HEADERS } from '../exchange/response.ts';
+import { type ExchangeResponse, errorResponse, HEADERS } from '../exchange/response.ts';
 import { isSecret } from '../exchange/secret_routes.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
+import { MatrixError } from '../matrix/error.ts';
 import type { JsonValue } from '../matrix/json.ts';
 import { answerOnce, type LedgerEntry, type Recognition } from './recognised.ts';
 
 /** Requests that are being answered at a time, by who asks: the long polls of devices keep no server waiting. */
-const MAX_REQUESTS: Readonly<Record<Caller['kind'], number>> = { server: 256, device: 256, plain: 256 };
+const MAX_REQUESTS: Readonly<Record<Caller['kind'] | 'observer', number>> = {
+  server: 256,
+  device: 256,
+  plain: 256,
+  observer: 4096,
+};
+/** Of those, the requests of one device, so that few devices keep no others waiting. */
+const MAX_REQUESTS_OF_DEVICE = 16;
 const BUSY: ExchangeResponse = { status: 503, headers: { 'retry-after': '10' } };
 
 const READABLE: ExchangeResponse = {
@@ -25,6 +35,8 @@ const READABLE: ExchangeResponse = {
     value: { errcode: 'M_FORBIDDEN', error: 'Everybody can read what passes here; this needs a private way' },
   },
 };
+
+const NO_FORM = new MatrixError(400, 'M_NOT_JSON', 'The form of the body is not known here');
 
 const CBOR = 'application/cbor';
 const JSON_TYPE = 'application/json';
@@ -51,34 +63,65 @@ interface RequestSource {
  * whoever speaks plain CoAP has only the token that he brings. Of a pipe that everybody can read no secrets are accepted.
  * @param cbor the codec that the app was given as well
  * @param recognition how requests that come again are recognised; left out: only as CoAP does it, until a restart
+ * @param forms of bodies, for peers of the pipe; left out: only JSON goes in and out
  */
 export async function openCoapDoor(
   app: FastifyInstance,
   source: RequestSource,
   cbor: BodyCodec,
   recognition?: Recognition,
+  forms?: BodyForms,
 ): Promise<void> {
   await app.ready();
-  const open = { server: 0, device: 0, plain: 0 };
-  source.onRequest(async (caller, request, signal, message) => {
-    if (request.path === CORE_PATH && request.method === 'GET') return coreResponse(LINKS, request.query);
-    if (open[caller.kind] >= MAX_REQUESTS[caller.kind]) return BUSY;
-    if (caller.kind !== 'plain' && caller.mode === 'authenticated-only' && isSecret(request)) return READABLE;
-    open[caller.kind]++;
+  const open = { server: 0, device: 0, plain: 0, observer: 0 };
+  /** By device, those that have any. */
+  const openOf = new Map<string, number>();
+  source.onRequest(async (caller, asked, signal, message) => {
+    if (asked.path === CORE_PATH && asked.method === 'GET') return coreResponse(LINKS, asked.query);
+    const who = asked.forObserver ? 'observer' : caller.kind;
+    if (open[who] >= MAX_REQUESTS[who]) return BUSY;
+    const device = caller.kind === 'device' && who === 'device' ? caller.key : undefined;
+    const ofDevice = device === undefined ? 0 : (openOf.get(device) ?? 0);
+    if (ofDevice >= MAX_REQUESTS_OF_DEVICE) return BUSY;
+    if (caller.kind !== 'plain' && caller.mode === 'authenticated-only' && isSecret(asked)) return READABLE;
+    open[who]++;
+    if (device !== undefined) openOf.set(device, ofDevice + 1);
     try {
+      const restored = await restore(caller, asked, forms);
+      if (!restored.ok) return restored.problem;
+      const request = restored.value;
       const payload = request.body && payloadOf(request.body, cbor);
       const run = async (entry?: LedgerEntry): Promise<ExchangeResponse> =>
         toExchange(await dispatch(app, { caller, request, payload, entry }, signal), cbor);
-      if (recognition === undefined) return await run();
-      return await answerOnce(recognition, { caller, request, payload }, message, run);
+      const answer =
+        recognition === undefined
+          ? await run()
+          : await answerOnce(recognition, { caller, request, payload }, message, run);
+      const form = caller.kind === 'plain' ? undefined : await forms?.formAnswer(caller, request, answer);
+      return form === undefined ? answer : { ...answer, body: form };
     } catch (error) {
       // The app's answer was cut off, since nobody waits for it.
       if (signal.aborted) return BUSY;
       throw error;
     } finally {
-      open[caller.kind]--;
+      open[who]--;
+      const left = device === undefined ? 0 : openOf.get(device)! - 1;
+      if (device !== undefined && left > 0) openOf.set(device, left);
+      else if (device !== undefined) openOf.delete(device);
     }
   });
+}
+
+/** The request with a body that the app reads. */
+async function restore(
+  caller: Caller,
+  request: ExchangeRequest,
+  forms: BodyForms | undefined,
+): Promise<Result<ExchangeRequest, ExchangeResponse>> {
+  if (request.body?.kind !== 'compact') return ok(request);
+  if (forms === undefined) return bad(errorResponse(NO_FORM));
+  const json = await forms.restoreRequest(caller, request, request.body.reader);
+  return json.ok ? ok({ ...request, body: { kind: 'json', value: json.value } }) : json;
 }
 
 function dispatch(
@@ -99,7 +142,7 @@ function dispatch(
   const { method, path, query, authorization, body } = request;
   const headers: Record<string, string> = { accept: CBOR };
   if (authorization !== undefined) headers.authorization = authorization;
-  if (body !== undefined) headers['content-type'] = body.kind === 'json' ? CBOR : body.contentType;
+  if (body !== undefined) headers['content-type'] = body.kind === 'bytes' ? body.contentType : CBOR;
   const options = {
     method,
     // Replaced below: here it would be normalised, as a browser does it, and another path be routed than was asked for.
@@ -118,7 +161,9 @@ function dispatch(
 }
 
 function payloadOf(body: Body, cbor: BodyCodec): Buffer {
-  const bytes = body.kind === 'json' ? cbor.encode(body.value) : body.bytes;
+  assert(body.kind !== 'compact', 'the form of a body has been read');
+  const bytes =
+    body.kind === 'bytes' ? body.bytes : cbor.encode(body.kind === 'json' ? body.value : body.json);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 

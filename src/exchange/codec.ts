@@ -12,5 +12,6 @@ export interface Codec {
   decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError>;
   /** `to` is the request that is answered. */
   encodeResponse(response: ExchangeResponse, to: CoapRequest): CoapResponse;
-  decodeResponse(coap: CoapResponse): Result<ExchangeResponse>;
+  /** `to` is the request that is answered, where it is known. */
+  decodeResponse(coap: CoapResponse, to?: ExchangeRequest): Result<ExchangeResponse>;
 }

@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import { UNSIGNED } from '../compact/cbor_bytes.ts';
 import type { Unpacked } from '../compact/container.ts';
@@ -12,13 +13,17 @@ import type { Body } from './request.ts';
 
 /** CBOR's "break", which no value begins with: bytes of a media type follow. */
 const BYTES_BODY = 0xff;
+/** Reserved in CBOR, so that no value begins with it either: a form of the application follows. */
+const FORMED_BODY = 0xfe;
+/** A JSON object begins with this byte, or a higher one. */
+const FIRST_OBJECT_BYTE = 0xa0;
 
 /**
  * What a container holds in the compact form; its parts share names and times:
  *
  *     request  = target [body]      target: `compact/target.ts`
  *     answer   = [body]
- *     body     = value  /  0xff, media type, the bytes up to the end
+ *     body     = value  /  0xff, media type, the bytes up to the end  /  0xfe, what a form has written up to the end
  *     media type = unsigned: CoAP Content-Format  /  text
  */
 export function encodeCompactParts(
@@ -29,6 +34,12 @@ export function encodeCompactParts(
   const writer = new CompactWriter(context);
   if (target !== undefined) writeTarget(writer, target);
   if (body?.kind === 'json') writer.value(body.value);
+  const isBare = body?.kind === 'formed' && body.bare === true && target === undefined;
+  if (body?.kind === 'formed') {
+    if (!isBare) writer.byte(FORMED_BODY);
+    body.write(writer);
+  }
+  assert(body?.kind !== 'compact', 'what a peer has formed is not passed on');
   if (body?.kind === 'bytes') {
     writer.byte(BYTES_BODY);
     const number = formatNumber(body.contentType);
@@ -36,8 +47,16 @@ export function encodeCompactParts(
     else writer.head(UNSIGNED, number);
     writer.raw(body.bytes);
   }
-  return writer.content();
+  const content = writer.content();
+  assert(!isBare || looksBare(content), 'a bare answer says that it is formed');
+  return content;
 }
+
+const looksBare = ({ bytes }: Pick<CompactContent, 'bytes'>): boolean => (bytes[0] ?? 0) < FIRST_OBJECT_BYTE;
+
+/** Whether an answer has been formed and nothing was written for it. */
+export const isNothing = (body: Body, { bytes }: CompactContent): boolean =>
+  body.kind === 'formed' && bytes.length === (body.bare ? 0 : 1);
 
 /** The problem is the answer that the peer gets. */
 export function decodeCompactRequest(
@@ -51,11 +70,15 @@ export function decodeCompactRequest(
   return body.ok ? ok({ target, body: body.value }) : bad(errorOf(body.problem));
 }
 
+/** @param mayBeBare whether a body that does not begin like an object is a form */
 export function decodeCompactAnswer(
   { bytes, blobs }: Unpacked,
   context: CompactContext,
+  mayBeBare: boolean,
 ): Result<Body | undefined> {
-  const body = readBody(new CompactReader(bytes, 0, context, blobs));
+  const reader = new CompactReader(bytes, 0, context, blobs);
+  if (mayBeBare && looksBare({ bytes })) return ok({ kind: 'compact', reader });
+  const body = readBody(reader);
   return body.ok ? body : bad(body.problem.kind === 'malformed' ? body.problem.reason : body.problem.kind);
 }
 
@@ -68,6 +91,10 @@ function readBody(reader: CompactReader): Result<Body | undefined, CompactProble
     const bytes = reader.bytes.subarray(reader.at);
     reader.at = reader.bytes.length;
     return reader.atEnd ? ok({ kind: 'bytes', contentType, bytes }) : bad(LEFT_OVER);
+  }
+  if (reader.bytes[reader.at] === FORMED_BODY) {
+    reader.at++;
+    return ok({ kind: 'compact', reader });
   }
   const value = reader.value();
   if (value === undefined) return bad(problemOf(reader));
@@ -83,9 +110,12 @@ function readContentType(reader: CompactReader): string | undefined {
   return number === undefined ? undefined : (formatName(number) ?? reader.fail('unknown text'));
 }
 
+/** The errcode of `missingHere`. */
+export const UNKNOWN_HERE = 'ORG_RAVINE_UNKNOWN_HANDLE';
+
 /** What a peer is told that has named something that is not known here: the same again, without such names, is read. */
 export const missingHere = (what: string): MatrixError =>
-  new MatrixError(422, 'ORG_RAVINE_UNKNOWN_HANDLE', `What the message refers to is not known here: ${what}`);
+  new MatrixError(422, UNKNOWN_HERE, `What the message refers to is not known here: ${what}`);
 
 function errorOf(problem: CompactProblem): MatrixError {
   if (problem.kind !== 'malformed') return missingHere(problem.kind);

@@ -1,15 +1,17 @@
+import type { Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
-import type { CoapEvent, FailureReason } from '../coap/api.ts';
+import type { CoapEvent, CoapResponse, FailureReason } from '../coap/api.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { TOO_EARLY } from './early_requests.ts';
 import { ExchangeError } from './exchange_error.ts';
-import { pipeCodec } from './pipe_codec.ts';
 import type { ExchangeResponse } from './response.ts';
 
 interface OpenRequest {
   readonly peer: ServerName;
   readonly resolve: (response: ExchangeResponse) => void;
   readonly reject: (error: ExchangeError) => void;
+  /** Reads an answer to it. */
+  readonly read: (response: CoapResponse) => Result<ExchangeResponse>;
   /** Makes it once more, where its answer is that it was too early. */
   readonly again?: (now: Millis) => void;
   /** Why trust with the peer has failed since the request was made. */
@@ -44,7 +46,7 @@ export class OpenRequests {
   answered({ handle, response }: Extract<CoapEvent, { kind: 'response' }>, now: Millis): void {
     const request = this.#take(handle);
     if (request === undefined) return;
-    const decoded = pipeCodec.decodeResponse(response);
+    const decoded = request.read(response);
     if (decoded.ok && decoded.value.status === TOO_EARLY.status && request.again !== undefined)
       request.again(now);
     else if (decoded.ok) request.resolve(decoded.value);

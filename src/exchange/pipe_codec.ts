@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { CoapRequest, CoapResponse } from '../coap/api.ts';
@@ -17,22 +18,34 @@ import {
   NO_CODERS,
   type Packing,
   pack,
+  packAsItIs,
   packCompact,
   unpack,
   unpackCompact,
 } from '../compact/container.ts';
 import type { CompactContext } from '../compact/context.ts';
+import { CompactReader } from '../compact/value_reader.ts';
+import { CompactWriter } from '../compact/value_writer.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { Codec } from './codec.ts';
 import {
   decodeCompactAnswer,
   decodeCompactRequest,
   encodeCompactParts,
+  isNothing,
   missingHere,
 } from './compact_payload.ts';
 import { formatName, formatNumber } from './content_format.ts';
 import { authorizationOption, decodeHead, encodeHead, inOrder, requestOf } from './own_options.ts';
-import { type Body, type ExchangeRequest, isMethod, METHODS, type Method, methodOf } from './request.ts';
+import {
+  type Body,
+  type ExchangeRequest,
+  isMethod,
+  jsonOf,
+  METHODS,
+  type Method,
+  methodOf,
+} from './request.ts';
 import type { ExchangeResponse } from './response.ts';
 import { isTarget, joinTarget, splitTarget } from './target.ts';
 
@@ -44,6 +57,8 @@ export const MAX_UNPACKED_BYTES = 8 * 1024 * 1024;
 export interface PipeForm {
   /** Undefined: in the plain form, which every peer reads. Else in the compact one, with this context and packing. */
   readonly writing?: { readonly context: CompactContext; readonly packing: Packing };
+  /** In the plain form nothing is compressed, since there may be secrets in it. */
+  readonly hasSecrets?: boolean;
   readonly reading?: { readonly context: CompactContext; readonly coders: Coders };
 }
 
@@ -61,7 +76,8 @@ export interface PipeForm {
  * option 256 for an Authorization header, which stays out of the container: it would be compressed beside text of the peer's
  * choice.
  */
-export function pipeCodecFor({ writing, reading }: PipeForm): Codec {
+export function pipeCodecFor({ writing, reading, hasSecrets = false }: PipeForm): Codec {
+  const packPlain = hasSecrets ? packAsItIs : pack;
   const readingContext = reading?.context ?? {};
   const coders = reading?.coders ?? NO_CODERS;
 
@@ -71,17 +87,23 @@ export function pipeCodecFor({ writing, reading }: PipeForm): Codec {
     if (!isTarget(target) || request.path.includes('?'))
       return bad('the path or query is not a URL, or too long');
     if (isTooDeep(request.body)) return bad('the body is nested too deeply');
+    if (writing !== undefined && isBareRequest(request))
+      return ok({ code: SIGNATURES_CODE, options: [], payload: encodeBareRequest(request) });
     return ok({
       code: METHODS[request.method],
       options: request.authorization === undefined ? [] : [authorizationOption(request.authorization)],
       payload:
         writing === undefined
-          ? pack(concat(encodeJson(target), encodeBody(request.body)))
+          ? packPlain(concat(encodeJson(target), encodeBody(request.body)))
           : packCompact(encodeCompactParts(writing.context, request, request.body), writing.packing),
     });
   }
 
   function decodeRequest(coap: CoapRequest): Result<ExchangeRequest, MatrixError> {
+    if (coap.code === SIGNATURES_CODE) {
+      const reader = new CompactReader(coap.payload, 0, readingContext);
+      return ok(requestOf(coap, 'PUT', SIGNATURES_PATH, '', { kind: 'compact', reader }));
+    }
     const method = methodOf(coap.code);
     if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
     if (!isCompact(coap.payload)) return decodePlainRequest(coap, method);
@@ -107,31 +129,69 @@ export function pipeCodecFor({ writing, reading }: PipeForm): Codec {
 
   function encodeAnswer(body: Body | undefined): Uint8Array {
     if (body === undefined) return NO_BYTES;
-    if (writing === undefined) return pack(encodeBody(body));
-    return packCompact(encodeCompactParts(writing.context, undefined, body), writing.packing);
+    if (writing === undefined) return packPlain(encodeBody(body));
+    const content = encodeCompactParts(writing.context, undefined, body);
+    if (isNothing(body, content)) return NO_BYTES;
+    const packed = packCompact(content, writing.packing);
+    const isBare = body.kind === 'formed' && body.bare === true;
+    return isBare && isPackedByItself(content.bytes) && content.bytes.length <= packed.length
+      ? content.bytes
+      : packed;
   }
 
-  function decodeResponse(coap: CoapResponse): Result<ExchangeResponse> {
+  function decodeResponse(coap: CoapResponse, to?: ExchangeRequest): Result<ExchangeResponse> {
     const head = decodeHead(coap);
     if (head === undefined) return bad('not an answer');
     if (coap.payload.length === 0) return ok(head);
-    const body = decodeAnswer(coap.payload);
+    const body = decodeAnswer(coap.payload, to !== undefined && isBareAnswer(to, head.status));
     // A CoAP endpoint's own errors carry text for people; the status still counts.
     if (!body.ok) return head.status >= 400 ? ok(head) : body;
     return ok({ ...head, ...(body.value === undefined ? {} : { body: body.value }) });
   }
 
-  function decodeAnswer(payload: Uint8Array): Result<Body | undefined> {
+  function decodeAnswer(payload: Uint8Array, mayBeBare: boolean): Result<Body | undefined> {
     if (isCompact(payload)) {
       const opened = unpackCompact(payload, MAX_UNPACKED_BYTES, coders);
-      return opened.ok ? decodeCompactAnswer(opened.value, readingContext) : bad(opened.problem.kind);
+      return opened.ok
+        ? decodeCompactAnswer(opened.value, readingContext, mayBeBare)
+        : bad(opened.problem.kind);
     }
+    if (mayBeBare && isPackedByItself(payload))
+      return decodeCompactAnswer({ bytes: payload, blobs: undefined }, readingContext, true);
     const opened = unpack(payload, MAX_UNPACKED_BYTES);
     return opened.ok ? decodeBody(opened.value, 0) : bad(opened.problem.kind);
   }
 
   return { encodeRequest, decodeRequest, encodeResponse, decodeResponse };
 }
+
+/** Answers of a client's commonest requests: nothing stands in front of their form. */
+const BARE_ANSWERS: Readonly<Partial<Record<string, RegExp>>> = {
+  PUT: /^\/_matrix\/client\/v3\/rooms\/[^/]+\/(?:send\/[^/]+\/[^/]+|redact\/[^/]+\/[^/]+|state\/[^/]+(?:\/[^/]*)?)$/,
+  GET: /^\/_matrix\/client\/v3\/sync$/,
+};
+
+/** Whether a body that does not begin like a JSON object is a form, in the answer to this request. */
+export const isBareAnswer = ({ method, path }: ExchangeRequest, status: number): boolean =>
+  status === 200 && BARE_ANSWERS[method]?.test(path) === true;
+
+/** Where signatures go that follow their events (docs/protocol.md, "Deferred signatures"). */
+export const SIGNATURES_PATH = '/_matrix/federation/unstable/org.ravine.signatures';
+
+/** iPATCH (RFC 8132), which HTTP has not: the payload is the form of a request to SIGNATURES_PATH, which nothing compresses. */
+const SIGNATURES_CODE = 7;
+
+const isBareRequest = ({ method, path, query, body }: ExchangeRequest): boolean =>
+  method === 'PUT' && path === SIGNATURES_PATH && query === '' && body?.kind === 'formed';
+
+function encodeBareRequest({ body }: ExchangeRequest): Uint8Array {
+  const writer = new CompactWriter({});
+  if (body?.kind === 'formed') body.write(writer);
+  return writer.done();
+}
+
+/** First bytes that no container has: a bare form that begins so needs none, where it is shortest as it is. */
+export const isPackedByItself = ([first = 0]: Uint8Array): boolean => first >= 0x20 && first < 0x80;
 
 /** Writes the plain form. */
 export const pipeCodec: Codec = pipeCodecFor({});
@@ -149,12 +209,17 @@ function decodePlainRequest(coap: CoapRequest, method: Method): Result<ExchangeR
   return ok(requestOf(coap, method, path, query, body.value));
 }
 
-const isTooDeep = (body: Body | undefined): boolean => body?.kind === 'json' && tooDeep(body.value);
+function isTooDeep(body: Body | undefined): boolean {
+  const json = jsonOf(body);
+  return json !== undefined && tooDeep(json);
+}
 
 /** The body's items in the plain form. */
 function encodeBody(body: Body | undefined): Uint8Array {
   if (body === undefined) return NO_BYTES;
-  if (body.kind === 'json') return encodeJson(body.value);
+  const json = jsonOf(body);
+  if (json !== undefined) return encodeJson(json);
+  assert(body.kind === 'bytes', 'what a peer has formed is not passed on');
   return concat(encodeByteString(body.bytes), encodeJson(formatNumber(body.contentType) ?? body.contentType));
 }
 
@@ -179,7 +244,7 @@ function decodeBody(bytes: Uint8Array, at: number): Result<Body | undefined> {
 
 function notOpened({ kind }: ContainerProblem): MatrixError {
   if (kind === 'too large') return new MatrixError(413, 'M_TOO_LARGE', 'The request is too large');
-  return kind === 'unknown history' ? missingHere(kind) : unreadable(kind);
+  return kind === 'unknown history' || kind === 'unknown model' ? missingHere(kind) : unreadable(kind);
 }
 
 const unreadable = (why: string): MatrixError =>

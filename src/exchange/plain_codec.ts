@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { concat, equal, fromUtf8, utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { CoapRequest, CoapResponse } from '../coap/api.ts';
@@ -29,7 +30,7 @@ import {
   TARGET,
 } from './own_options.ts';
 import { expandPath } from './path_enums.ts';
-import { type Body, type ExchangeRequest, isMethod, METHODS, methodOf } from './request.ts';
+import { type Body, type ExchangeRequest, isMethod, jsonOf, METHODS, methodOf } from './request.ts';
 import type { ExchangeResponse } from './response.ts';
 import { isTarget, joinTarget, splitTarget } from './target.ts';
 
@@ -120,11 +121,13 @@ function encodeBody(
   jsonFormat: number,
 ): { readonly options: readonly Option[]; readonly payload: Uint8Array } | undefined {
   if (body === undefined) return { options: [], payload: NO_BYTES };
-  if (body.kind === 'json') {
+  const json = jsonOf(body);
+  if (json !== undefined) {
     const options = [uintOption(OPTION.contentFormat, jsonFormat)];
-    if (jsonFormat === JSON_FORMAT) return { options, payload: utf8(JSON.stringify(body.value)) };
-    return tooDeep(body.value) ? undefined : { options, payload: encodeJson(body.value) };
+    if (jsonFormat === JSON_FORMAT) return { options, payload: utf8(JSON.stringify(json)) };
+    return tooDeep(json) ? undefined : { options, payload: encodeJson(json) };
   }
+  assert(body.kind === 'bytes', 'what a peer has formed is not passed on');
   const number = formatNumber(body.contentType);
   const option =
     number === undefined

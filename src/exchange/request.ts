@@ -1,11 +1,33 @@
+import type { CompactReader } from '../compact/value_reader.ts';
+import type { CompactWriter } from '../compact/value_writer.ts';
 import type { Address } from '../link/link.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import type { JsonValue } from '../matrix/json.ts';
 
-/** What a request or a response carries: JSON, or bytes of some media type. */
+/** JSON that its application writes in a form of its own, where the compact form is agreed on. */
+export interface FormedBody {
+  readonly kind: 'formed';
+  /** The same, for peers without the compact form. */
+  readonly json: JsonValue;
+  /** Of an answer for which nothing is written there is no payload. */
+  write(writer: CompactWriter): void;
+  /** Of an answer whose first byte says that it is formed (`isBareAnswer`): nothing stands in front of it. */
+  readonly bare?: true;
+}
+
+/** What a request or a response carries: JSON, in some form, or bytes of some media type. */
 export type Body =
   | { readonly kind: 'json'; readonly value: JsonValue }
-  | { readonly kind: 'bytes'; readonly contentType: string; readonly bytes: Uint8Array };
+  | { readonly kind: 'bytes'; readonly contentType: string; readonly bytes: Uint8Array }
+  | FormedBody
+  /** One that was read: the form is the application's to read on. Its names are those of its message, also later. */
+  | { readonly kind: 'compact'; readonly reader: CompactReader };
+
+/** The JSON of a body that this side has made, or has read whole; undefined where it is none. */
+export function jsonOf(body: Body | undefined): JsonValue | undefined {
+  if (body?.kind === 'json') return body.value;
+  return body?.kind === 'formed' ? body.json : undefined;
+}
 
 /** A request with HTTP's meaning and without HTTP's bytes. */
 export interface ExchangeRequest {
@@ -17,6 +39,8 @@ export interface ExchangeRequest {
   readonly query: string;
   /** The value of HTTP's Authorization header. */
   readonly authorization?: string;
+  /** It is no message of a peer: this side asks itself for what an observer is told next. */
+  readonly forObserver?: true;
   readonly body?: Body;
 }
 

@@ -29,15 +29,17 @@ export class Serving {
     return this.#running.size;
   }
 
-  /** Runs a handler. Never rejects. */
+  /** Runs a handler. Never rejects. @param signal aborts it before all are aborted */
   run(
     handle: RequestHandler,
     caller: Caller,
     request: ExchangeRequest,
     message: MessageId | undefined,
+    signal?: AbortSignal,
   ): Promise<ExchangeResponse> {
     const controller = new AbortController();
-    const running = this.#answer(handle, caller, request, controller.signal, message).finally(() =>
+    const either = signal === undefined ? controller.signal : AbortSignal.any([controller.signal, signal]);
+    const running = this.#answer(handle, caller, request, either, message).finally(() =>
       this.#running.delete(running),
     );
     this.#running.set(running, controller);

@@ -1,20 +1,23 @@
 import type { Priority } from '../base/priority.ts';
 import type { Millis } from '../base/time.ts';
-import type { CoapDatagram, CoapEvent, CoapStep } from '../coap/api.ts';
+import type { CoapDatagram, CoapEvent, CoapResponse, CoapStep } from '../coap/api.ts';
 import { CoapEndpoint } from '../coap/endpoint.ts';
 import type { Timing } from '../coap/timing.ts';
 import { type Address, type Link, sustainedRate } from '../link/link.ts';
 import { Pacer, type PacerStep } from '../link/pacer.ts';
 import type { ServerName } from '../matrix/ids.ts';
+import type { Agreement } from '../pipe/agreement.ts';
 import { Allowance } from '../pipe/allowance.ts';
 import { PipeEndpoint, type PipeEvent, type PipeStep } from '../pipe/endpoint.ts';
 import { deviceKeyOf, nameOf } from '../pipe/identity.ts';
 import { messageOf } from '../pipe/peer_messages.ts';
 import { AgreedForms, OWN_DICTIONARIES } from './agreed_form.ts';
 import { AirtimeWatch } from './airtime_watch.ts';
+import { PeerCoders } from './coders.ts';
 import { Driver } from './driver.ts';
 import { isEarlySend, mayBeEarly, TOO_EARLY } from './early_requests.ts';
 import { ExchangeError } from './exchange_error.ts';
+import { ALL_LAYERS } from './layers.ts';
 import {
   largestMessage,
   messageTimesOf,
@@ -23,9 +26,10 @@ import {
   PIPE_RECORD,
   timingOf,
 } from './link_timing.ts';
+import { Observations } from './observations.ts';
 import { OpenRequests } from './open_requests.ts';
+import { type ExchangeObserved, type ExchangeObserveOptions, OwnObservations } from './own_observations.ts';
 import { TARGET } from './own_options.ts';
-import { pipeCodec } from './pipe_codec.ts';
 import { plainCodec } from './plain_codec.ts';
 import { isAllowed, mustProve, type PlainPolicy, refusal } from './plain_policy.ts';
 import type { Caller, ExchangeRequest } from './request.ts';
@@ -64,6 +68,8 @@ const PIPE_HANDLE_BYTES = 1;
 
 /** Inputs that wait while sessions are loaded, at most, where more datagrams come. */
 const MAX_WAITING_INPUTS = 1_024;
+/** How long a device with a session is tried to be told of a start. */
+const START_TOLD_MS: Millis = 10 * 60_000;
 
 /** Which of the two CoAP endpoints: the one inside the pipe, or the one for everybody's CoAP. */
 type Layer = 'pipe' | 'plain';
@@ -97,15 +103,19 @@ export class ExchangeSocket {
   readonly #onRefused: ExchangeOptions['onRefused'];
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #pipe: PipeEndpoint;
-  readonly #forms = new AgreedForms((peer) => this.#pipe.agreed(peer));
+  readonly #forms: AgreedForms;
   readonly #coap: Readonly<Record<Layer, CoapEndpoint>>;
   readonly #pacer: Pacer<Tag>;
   readonly #open = new OpenRequests();
   readonly #serving: Serving;
+  /** Others' observations, and this side's own. */
+  readonly #observations: Observations;
+  readonly #observing: OwnObservations;
   readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
   readonly #timings: PeerTimings;
   readonly #airtime: AirtimeWatch;
-  readonly #driver: Driver<'pacer' | 'pipe' | 'inPipe' | 'plain' | 'fits'>;
+  readonly #driver: Driver<'pacer' | 'pipe' | 'inPipe' | 'plain' | 'fits' | 'keepAlive'>;
+  readonly #keepAliveMs: Millis | undefined;
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
@@ -118,10 +128,15 @@ export class ExchangeSocket {
     trust,
     acceptDevices = false,
     earlySends = false,
+    deferredSignatures = false,
     plain,
     store,
     network,
+    models = [],
+    layers = ALL_LAYERS,
     dictionaries = OWN_DICTIONARIES,
+    keepAliveMs,
+    linkName,
     timing,
     fits,
     limits,
@@ -132,6 +147,7 @@ export class ExchangeSocket {
     this.#link = link;
     this.#trust = trust;
     this.#earlySends = earlySends;
+    this.#keepAliveMs = keepAliveMs;
     this.#plain = plain;
     this.#mode = network?.mode === 'authenticated-only' ? { mode: network.mode } : {};
     this.#keeper = store && new SessionKeeper(store, clock, (token) => this.#stored(token), log);
@@ -139,6 +155,16 @@ export class ExchangeSocket {
     this.#onRefused = onRefused;
     this.#observer = observer;
     const { profile } = link;
+    const coders = new PeerCoders(models, { layers });
+    this.#forms = new AgreedForms((peer) => this.#pipe.agreed(peer), {
+      coders,
+      session: (peer) => this.#pipe.sessionName(peer),
+      link: linkName,
+      ownServer: identity.kind === 'server' ? identity.serverName : null,
+      now: () => this.#driver.latest,
+      random,
+      layers,
+    });
     this.#airtime = new AirtimeWatch(log);
     this.#timings = new PeerTimings({
       profile,
@@ -153,7 +179,13 @@ export class ExchangeSocket {
       identity,
       acceptDevices,
       random,
-      capabilities: { mtu: profile.mtu, rate: profile.rate, dictionaries, earlyData: earlySends },
+      capabilities: {
+        mtu: profile.mtu,
+        rate: profile.rate,
+        dictionaries: [...coders.models, ...dictionaries],
+        earlyData: earlySends,
+        deferredSignatures,
+      },
       handshakeTiming: () => handshakeTiming,
       messageTimes: (peer) => messageTimesOf(timing?.pipe ?? this.#timings.of(peer)),
       ...(network === undefined ? {} : { network }),
@@ -190,8 +222,32 @@ export class ExchangeSocket {
         this.#driver.setDeadline('fits', null);
         void this.#timings.save();
       },
+      keepAlive: (now) => this.#keepAlive(now),
     });
     this.#serving = new Serving((error) => log?.error({ err: error }, 'a request handler failed'));
+    this.#observations = new Observations(clock, {
+      ask: (caller, request, signal) => this.#serving.run(this.#handle!, caller, request, undefined, signal),
+      room: (peer) => this.#coap.pipe.undivided(peer),
+      notify: (exchange, notification) =>
+        this.#driver.enter((now) =>
+          this.#applyCoap(
+            'pipe',
+            this.#coap.pipe.notify(exchange, notification, now, { confirmable: true }),
+            now,
+          ),
+        ),
+      end: (exchange) =>
+        this.#driver.enter((now) =>
+          this.#applyCoap('pipe', this.#coap.pipe.endObservation(exchange, now), now),
+        ),
+    });
+    this.#observing = new OwnObservations(
+      (peer, response, request) => this.#forms.decodeResponse(peer, response, { request }),
+      (handle) =>
+        this.#driver.enter((now) =>
+          this.#applyCoap('pipe', this.#coap.pipe.dropObservation(handle, now), now),
+        ),
+    );
     const held = (): ExchangeHeld => ({
       pipe: this.#pipe.sizes,
       inPipe: this.#coap.pipe.held,
@@ -234,8 +290,25 @@ export class ExchangeSocket {
     keeper.load().then(({ sessions, early }) => {
       if (this.#driver.closed) return;
       this.counters.resumed = sessions.length;
-      this.#driver.resume((now) => this.#applyPipe(this.#pipe.restored(sessions, now, early), now));
+      this.#driver.resume((now) => {
+        this.#applyPipe(this.#pipe.restored(sessions, now, early), now);
+        for (const { claim } of sessions) if (claim.kind === 'device') this.#tellOfStart(nameOf(claim), now);
+      });
     });
+  }
+
+  /** A device that observes has to register anew, and does not know it before it hears of this start. */
+  #tellOfStart(device: string, now: Millis): void {
+    const details = { deadline: now + START_TOLD_MS, priority: STRANGER_PRIORITY };
+    this.#applyCoap('pipe', this.#coap.pipe.ping(device, details, now).step, now);
+  }
+
+  /** Of all peers at once: one that something has gone to meanwhile gets one record more than it needs. */
+  #keepAlive(now: Millis): void {
+    const { peers } = this.#observing;
+    const interval = this.#keepAliveMs;
+    this.#driver.setDeadline('keepAlive', interval === undefined || peers.size === 0 ? null : now + interval);
+    for (const peer of peers) this.#applyPipe(this.#pipe.keepAlive(peer, now), now);
   }
 
   #stored(token: number): void {
@@ -247,6 +320,11 @@ export class ExchangeSocket {
   /** Sets the one handler of requests; until then, and without one, every request gets 503. */
   onRequest(handle: RequestHandler): void {
     this.#handle = handle;
+  }
+
+  /** What has been agreed with a peer: in its session, or else in the last one that is remembered. */
+  agreed(peer: string): Agreement {
+    return this.#pipe.agreed(peer);
   }
 
   /**
@@ -275,6 +353,7 @@ export class ExchangeSocket {
         this.#pipe.setPeer(peer, address);
         const details = { ...how, deadline: now + timeoutMs };
         let latest: number | undefined;
+        let name: number | undefined;
         const cancel = (): void =>
           this.#driver.enter((then) => {
             if (latest !== undefined) this.#applyCoap('pipe', this.#coap.pipe.cancel(latest, then), then);
@@ -285,26 +364,82 @@ export class ExchangeSocket {
             how(outcome);
           };
         };
-        const ask = (then: Millis, early: boolean): void => {
-          const encoded = this.#forms.encodeRequest(peer, request);
+        const ask = (then: Millis, early: boolean, isAgain = false): void => {
+          const encoded = this.#forms.encodeRequest(peer, request, { isEarly: early, isAgain });
           if (!encoded.ok) {
             settle(reject)(new ExchangeError('invalid', encoded.problem));
             return;
           }
-          const { handle, step } = this.#coap.pipe.request(peer, encoded.value, { ...details, early }, then);
+          // What the peer has not understood is the same request under the same name: it may have done it before its start.
+          const as = isAgain && name !== undefined ? { early, name } : { early };
+          const asked = this.#coap.pipe.request(peer, encoded.value, { ...details, ...as }, then);
+          const { handle, step } = asked;
           latest = handle;
+          name = asked.name;
           const answered = (response: ExchangeResponse): void => {
-            if (this.#forms.isMisread(peer, encoded.value, response)) ask(this.#driver.latest, false);
+            this.#forms.ended(encoded.value, response);
+            if (this.#forms.isMisread(peer, encoded.value, response)) ask(this.#driver.latest, false, true);
             else settle(resolve)(response);
           };
-          const open = { peer, resolve: answered, reject: settle(reject) };
+          const failed = (error: ExchangeError): void => {
+            this.#forms.ended(encoded.value);
+            settle(reject)(error);
+          };
+          const again = (at: Millis): void => {
+            this.#forms.ended(encoded.value);
+            ask(at, false);
+          };
+          const read = (answer: CoapResponse) =>
+            this.#forms.decodeResponse(peer, answer, { request, sent: encoded.value });
+          const open = { peer, resolve: answered, reject: failed, read };
           // Where it was too early: once more, on the session that has brought this answer.
-          this.#open.add(handle, early ? { ...open, again: (at: Millis) => ask(at, false) } : open);
+          this.#open.add(handle, early ? { ...open, again } : open);
           this.#applyCoap('pipe', step, then);
         };
         this.counters.requestsOut++;
         signal?.addEventListener('abort', cancel, { once: true });
         ask(now, this.#earlySends && isEarlySend(request));
+      });
+    });
+  }
+
+  /**
+   * Asks a server for /sync and for what comes after it (docs/protocol.md, "Observing /sync"), until the signal aborts.
+   * Nothing is renewed by itself: a position that is not the server's any more has to be replaced by whoever asks.
+   * @throws ExchangeError where there is no first answer
+   */
+  observe(
+    peer: ServerName,
+    address: Address,
+    request: ExchangeRequest,
+    { timeoutMs, priority, signal, onNotification, onEnd }: ExchangeObserveOptions,
+  ): Promise<ExchangeObserved> {
+    if (signal?.aborted) return Promise.reject(new ExchangeError('cancelled', 'nobody waits for the answer'));
+    return new Promise((resolve, reject) => {
+      this.#driver.enter((now) => {
+        if (this.#driver.closed) return reject(new ExchangeError('closed', 'the socket is closed'));
+        this.#pipe.setPeer(peer, address);
+        const encoded = this.#forms.encodeRequest(peer, request, { isUnnamed: true });
+        if (!encoded.ok) return reject(new ExchangeError('invalid', encoded.problem));
+        // Nothing is learnt from it.
+        this.#forms.ended(encoded.value);
+        const details = { priority, deadline: now + timeoutMs, renews: false };
+        const { handle, step } = this.#coap.pipe.observe(peer, encoded.value, details, now);
+        const cancel = (): void =>
+          this.#driver.enter((then) => this.#applyCoap('pipe', this.#coap.pipe.cancel(handle, then), then));
+        const ended: ExchangeObserveOptions['onEnd'] = (reason) => {
+          signal?.removeEventListener('abort', cancel);
+          onEnd(reason);
+        };
+        signal?.addEventListener('abort', cancel, { once: true });
+        this.#observing.add(handle, {
+          peer,
+          request,
+          resolve,
+          reject,
+          options: { onNotification, onEnd: ended },
+        });
+        this.#applyCoap('pipe', step, now);
       });
     });
   }
@@ -324,10 +459,13 @@ export class ExchangeSocket {
     if (this.#driver.closed) return;
     this.#driver.close();
     this.#open.close();
+    this.#observing.close();
+    const observed = this.#observations.close();
     const served = this.#serving.close();
     const saved = this.#timings.save();
     await this.#link.close();
     await served;
+    await observed;
     await saved;
     await this.#keeper?.close();
   }
@@ -419,6 +557,8 @@ export class ExchangeSocket {
     switch (event.kind) {
       case 'payload':
         this.#silence.delete(event.peer);
+        this.#observations.heard(event.peer);
+        if (deviceKeyOf(event.peer) === undefined) this.#trust.heard?.(event.peer);
         this.#applyCoap('pipe', this.#coap.pipe.receive(event.peer, event.bytes, now, event.copy), now);
         break;
       case 'early':
@@ -436,11 +576,13 @@ export class ExchangeSocket {
         this.#open.established(event.peer);
         if (!event.restarted) break;
         this.counters.restarts++;
+        this.#forms.restarted(event.peer);
         this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
         break;
       case 'restarted':
         this.#log?.debug({ ...this.#mode, peer: event.peer }, 'the peer of a pipe has restarted');
         this.counters.restarts++;
+        this.#forms.restarted(event.peer);
         this.#applyCoap('pipe', this.#coap.pipe.restarted(event.peer, now), now);
         break;
       case 'refused':
@@ -465,9 +607,9 @@ export class ExchangeSocket {
     }
   }
 
-  #decide({ session, claim, address }: Extract<PipeEvent, { kind: 'identity' }>): void {
+  #decide({ session, claim, address, isResumed }: Extract<PipeEvent, { kind: 'identity' }>): void {
     this.#trust
-      .decide(claim, address)
+      .decide(claim, address, isResumed)
       .catch((error: unknown) => {
         this.#log?.error({ ...this.#mode, err: error, peer: nameOf(claim) }, 'trust could not be decided');
         return { trusted: false, reason: 'trust could not be decided' } as const;
@@ -484,10 +626,24 @@ export class ExchangeSocket {
         break;
       case 'response':
         this.counters.responsesIn++;
-        this.#open.answered(event, now);
+        if (!this.#observing.answered(event)) this.#open.answered(event, now);
+        else if (event.observing && this.#keepAliveMs !== undefined)
+          this.#driver.setDeadline('keepAlive', now + this.#keepAliveMs);
         break;
       case 'failed':
-        this.#open.failed(event);
+        if (!this.#observing.failed(event)) this.#open.failed(event);
+        break;
+      case 'notification':
+        this.#observing.notified(event);
+        break;
+      case 'notified':
+        this.#observations.acknowledged(event.exchange);
+        break;
+      case 'observer_silent':
+        this.#observations.silent(event.exchange);
+        break;
+      case 'observer_gone':
+        this.#observations.gone(event.exchange);
         break;
       case 'unanswered':
         if (layer === 'pipe') this.#unanswered(event.peer, now);
@@ -509,14 +665,19 @@ export class ExchangeSocket {
   #serve(layer: Layer, event: Extract<CoapEvent, { kind: 'request' }>, now: Millis, isEarly: boolean): void {
     this.counters.requestsIn++;
     const { exchange, request: coap, token } = event;
-    const request = (layer === 'pipe' ? pipeCodec : plainCodec).decodeRequest(coap);
-    const respond = (response: ExchangeResponse, then: Millis): void => {
-      const asked = request.ok ? request.value : undefined;
-      const encoded =
-        layer === 'pipe'
-          ? this.#forms.encodeResponse(event.peer, response, coap, asked)
-          : plainCodec.encodeResponse(response, coap);
-      this.#applyCoap(layer, this.#coap[layer].respond(exchange, encoded, then), then);
+    const message = layer === 'pipe' ? messageOf(token) : undefined;
+    const request =
+      layer === 'pipe'
+        ? this.#forms.decodeRequest(event.peer, coap, message)
+        : plainCodec.decodeRequest(coap);
+    const asked = request.ok ? request.value : undefined;
+    const write = (response: ExchangeResponse): CoapResponse =>
+      layer === 'pipe'
+        ? this.#forms.encodeResponse(event.peer, response, coap, asked)
+        : plainCodec.encodeResponse(response, coap);
+    const respond = (response: ExchangeResponse, then: Millis, observe: false | 'lasting' = false): void => {
+      const step = this.#coap[layer].respond(exchange, write(response), then, undefined, { observe });
+      this.#applyCoap(layer, step, then);
     };
     if (!request.ok) {
       this.counters.malformedIn++;
@@ -530,9 +691,14 @@ export class ExchangeSocket {
       if (isEarly) this.counters.earlyIn++;
       const caller: Caller =
         layer === 'pipe' ? this.#callerOf(event.peer) : { kind: 'plain', address: event.peer };
-      const message = layer === 'pipe' ? messageOf(token) : undefined;
       this.#serving.run(this.#handle, caller, request.value, message).then((response) => {
-        this.#driver.enter((then) => respond(response, then));
+        this.#driver.enter((then) => {
+          const isObserver =
+            event.observe && caller.kind === 'device' && Observations.accepts(request.value, response);
+          if (isObserver)
+            this.#observations.begin({ exchange, peer: event.peer, caller, request: request.value, write });
+          respond(response, then, isObserver ? 'lasting' : false);
+        });
       });
     }
   }

@@ -12,6 +12,8 @@ import type { PipeLimits } from '../pipe/limits.ts';
 import type { NetworkConfig } from '../pipe/network.ts';
 import type { PipeStore } from '../pipe/resumption.ts';
 import type { FormCounters } from './agreed_form.ts';
+import type { Layers } from './layers.ts';
+import type { LearningModel } from './learnt.ts';
 import type { LinkFits } from './link_timing.ts';
 import type { PlainPolicy } from './plain_policy.ts';
 import type { TrustPolicy } from './trust.ts';
@@ -48,13 +50,26 @@ export interface ExchangeOptions {
    * hold back and deliver later: only where all of them that have effects are recognised durably. Left out: none.
    */
   readonly earlySends?: boolean;
+  /** Whether signatures of events may follow the events; what that means is the application's. Left out: no. */
+  readonly deferredSignatures?: boolean;
   readonly plain: PlainPolicy;
   /** Mode and pre-shared key of the pipes; left out: encrypted, and open to all servers that are trusted. */
   readonly network?: NetworkConfig;
+  /** What messages are compressed with besides Deflate, best first; left out: nothing. */
+  readonly models?: readonly LearningModel[];
   /** Ids of the dictionaries that it offers, best first; left out: all that it has. With none the plain form is written. */
   readonly dictionaries?: readonly number[];
+  /** What shortens what it writes; left out: all of them. */
+  readonly layers?: Layers;
+  /** Names the link, at every start alike, where there is more than one with the same handlers. */
+  readonly linkName?: string;
   /** Where sessions are kept, so that a restart goes on with them. Left out: they live in memory. */
   readonly store?: PipeStore;
+  /**
+   * Behind a NAT: how often at least something goes to each peer at which this side observes, so that notifications find the
+   * way. Left out: nothing goes where there is nothing to say.
+   */
+  readonly keepAliveMs?: Millis;
   /** Instead of what the link's profile leads to. */
   readonly timing?: { readonly pipe: Timing; readonly plain: Timing };
   /** Where the timers that were fitted to the link are kept; without it they are learned again at each start. */

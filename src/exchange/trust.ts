@@ -10,8 +10,11 @@ export interface TrustPolicy {
   /**
    * The reason of a refusal goes to the operator and to the peer. A rejected promise is a refusal too.
    * @param address where it has come from
+   * @param isResumed it is that of a session which goes on after a start: nothing has come from there yet
    */
-  decide(claim: IdentityClaim, address: Address): Promise<Verdict>;
+  decide(claim: IdentityClaim, address: Address, isResumed: boolean): Promise<Verdict>;
+  /** Something has come through a pipe from that server, which was accepted before. Often called. */
+  heard?(server: string): void;
   /** Whether a peer that has a session is nobody's yet: what goes to it goes after everything else. Left out: none is. */
   isStranger?(peer: string): boolean;
 }

@@ -13,7 +13,7 @@ export const MAX_KEY_VALIDITY_MS: Millis = 7 * 24 * 60 * 60 * 1000;
 
 /** How long others may use what we publish before they ask again: as long as they may at all, since asking costs. */
 const OWN_KEY_VALIDITY_MS = MAX_KEY_VALIDITY_MS;
-const KEY_PATH = '/_matrix/key/v2/server';
+export const KEY_PATH = '/_matrix/key/v2/server';
 const FETCH_TIMEOUT_MS: Millis = 30_000;
 /** Keys in one document, of either kind. */
 const MAX_KEYS = 64;
@@ -46,17 +46,33 @@ export function ownKeyDocument(
   );
 }
 
+/** Whether a document has this key and no other, now or ever. */
+export function isOnlyKey(document: JsonValue, keyId: string, publicKey: Uint8Array): boolean {
+  if (!isJsonObject(document)) return false;
+  const [keys, old] = [own(document, 'verify_keys'), own(document, 'old_verify_keys') ?? {}];
+  if (!isJsonObject(keys) || !isJsonObject(old) || Object.keys(old).length > 0) return false;
+  const [id, ...others] = Object.keys(keys);
+  const key = id === undefined ? undefined : own(keys, id);
+  return id === keyId && others.length === 0 && isJsonObject(key) && own(key, 'key') === base64(publicKey);
+}
+
 /**
  * Asks a server for its keys and checks the answer.
  * @param request sends a call to that server
+ * @param bound the key to which its pipe is bound: through a pipe, an empty answer says that it has this one and no other
  * @throws FederationError where it does not answer
  */
 export async function requestKeys(
   request: (call: FederationCall) => ReturnType<FederationTransport['request']>,
   server: ServerName,
   now: () => Millis,
+  bound?: () => Promise<StoredKey | undefined>,
 ): Promise<Result<readonly StoredKey[]>> {
   const { body } = await request({ method: 'GET', path: KEY_PATH, timeoutMs: FETCH_TIMEOUT_MS, priority: 2 });
+  if (bound !== undefined && isJsonObject(body) && Object.keys(body).length === 0) {
+    const key = await bound();
+    return key === undefined ? bad('its pipe is bound to no key') : ok([key]);
+  }
   return parseKeyDocument(body, server, now());
 }
 

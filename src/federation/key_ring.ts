@@ -1,6 +1,6 @@
 import { base64, fromBase64 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import type { Clock, Millis } from '../base/time.ts';
+import { type Clock, type Millis, sleep } from '../base/time.ts';
 import type { EventVerifier } from '../homeserver/ports.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { type KeyId, parseKeyId, type ServerName } from '../matrix/ids.ts';
@@ -37,6 +37,11 @@ const MIN_FETCH_INTERVAL_MS: Millis = 10_000;
 /** After the first failure; doubled by each further one. */
 const FIRST_RETRY_MS: Millis = 10_000;
 const MAX_RETRY_MS: Millis = 60 * 60 * 1000;
+/**
+ * How long a server in the pipe of which nothing is known may come by itself before it is asked for its keys, where its name comes
+ * first: when two servers learn of each other in a room, two handshakes at a time would be one too many.
+ */
+const FIRST_WORD_MS: Millis = 500;
 const MAX_CACHED_SERVERS = 10_000;
 /** Signatures of one server that are looked at on one event. */
 const MAX_SIGNATURES = 8;
@@ -243,12 +248,18 @@ export class KeyRing implements EventVerifier, RequestKeys {
 
   /** Fetches, checks and stores. Returns what went wrong, or nothing as an empty text. */
   async #fetchNow(server: ServerName, kind: TransportKind): Promise<string> {
-    const { clock, database, transports } = this.#options;
+    const { clock, database, transports, serverName } = this.#options;
+    const mayComeItself = kind === 'pipe' && server < serverName && (await this.#stored(server)).length === 0;
+    if (mayComeItself) {
+      await sleep(clock, FIRST_WORD_MS);
+      if ((await this.#stored(server)).length > 0) return '';
+    }
     try {
       const keys = await requestKeys(
         (call) => transports.request(server, call, kind),
         server,
         () => clock.wall(),
+        kind === 'pipe' ? () => this.#boundKey(server) : undefined,
       );
       if (!keys.ok) return keys.problem;
       if (kind === 'pipe') {
@@ -269,6 +280,18 @@ export class KeyRing implements EventVerifier, RequestKeys {
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }
+  }
+
+  /** The key to which a server's accepted pipe identity is bound, believed from now on. */
+  async #boundKey(server: ServerName): Promise<StoredKey | undefined> {
+    const peer = await pipePeer(this.#options.database, server);
+    const validUntil = this.#options.clock.wall() + MAX_KEY_VALIDITY_MS;
+    return (
+      peer && {
+        ...{ keyId: peer.signingKeyId as KeyId, publicKey: peer.signingKey },
+        ...{ validUntil, retired: false, confirmedUntil: 0 },
+      }
+    );
   }
 
   #noteFetch(id: string, server: ServerName, problem: string): void {

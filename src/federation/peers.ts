@@ -1,5 +1,5 @@
 import { base64, fromBase64, hex } from '../base/bytes.ts';
-import type { Clock } from '../base/time.ts';
+import type { Clock, Millis } from '../base/time.ts';
 import { sha256 } from '../crypto/sha256.ts';
 import { type KeyId, parseKeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
 import type { Database, Transaction } from '../storage/database.ts';
@@ -10,10 +10,16 @@ import {
   pipePin,
   waitingKeys,
 } from '../storage/peer_trust.ts';
-import { type PipePeer, pipePeer, putPipePeer, type TrustKind } from '../storage/pipe_peers.ts';
+import { type PipePeer, pipePeer, putPipePeer, sawPipePeer, type TrustKind } from '../storage/pipe_peers.ts';
 import { parseFingerprint } from './fingerprints.ts';
 import type { Log } from './log.ts';
 import type { PeerEntry, PeerTrust } from './transports.ts';
+
+/** How often the operator's decisions are looked at while a server is heard, and how exact it is when it was heard last. */
+const LOOK_AGAIN_MS: Millis = 10_000;
+const SEEN_INTERVAL_MS: Millis = 60 * 60 * 1000;
+/** Servers of which it is remembered when that was; past it remembering begins anew. */
+const MAX_HEARD = 4_096;
 
 /** Who a peer of the pipe says it is; the signature that binds these together has been checked. */
 export interface PipeClaim {
@@ -66,7 +72,11 @@ export class Peers {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #forget: (server: ServerName, reason: string) => void;
+  /** When it was last looked whether a server is still welcome. */
+  readonly #looked = new Map<ServerName, Millis>();
 
+  /** @param forget ends everything with a server that the operator wants no more */
   constructor({
     serverName,
     peers,
@@ -75,6 +85,7 @@ export class Peers {
     database,
     clock,
     log,
+    forget = () => {},
   }: {
     readonly serverName: ServerName;
     readonly peers: readonly PeerEntry[];
@@ -83,6 +94,7 @@ export class Peers {
     readonly database: Database;
     readonly clock: Clock;
     readonly log: Log;
+    readonly forget?: (server: ServerName, reason: string) => void;
   }) {
     this.#serverName = serverName;
     this.#trust = new Map(peers.map((peer) => [peer.serverName, peer.trust]));
@@ -91,10 +103,14 @@ export class Peers {
     this.#database = database;
     this.#clock = clock;
     this.#log = log;
+    this.#forget = forget;
   }
 
-  /** Accepts or refuses an identity; what is accepted is remembered before this resolves. */
-  async decide(claim: PipeClaim): Promise<Verdict> {
+  /**
+   * Accepts or refuses an identity; what is accepted is remembered before this resolves.
+   * @param isResumed it was accepted before a start, and nothing has come from it since
+   */
+  async decide(claim: PipeClaim, isResumed = false): Promise<Verdict> {
     const server = parseServerName(claim.serverName);
     const keyId = parseKeyId(claim.signingKeyId);
     if (!server.ok || !keyId.ok) return refuse('the identity has a malformed name');
@@ -108,10 +124,42 @@ export class Peers {
       noiseKey: base64(claim.noisePublic),
       serial: claim.serial,
     };
-    return this.#judge(parsed);
+    return this.#judge(parsed, isResumed);
   }
 
-  async #judge(claim: Claim): Promise<Verdict> {
+  /**
+   * Something has come from a server through a pipe. Notes it, and looks whether the operator has forgotten that server or pinned
+   * another key of it meanwhile, which a command does in the database. Never rejects.
+   */
+  async heard(peer: string): Promise<void> {
+    const server = parseServerName(peer);
+    const now = this.#clock.monotonic();
+    if (!server.ok || now - (this.#looked.get(server.value) ?? Number.NEGATIVE_INFINITY) < LOOK_AGAIN_MS)
+      return;
+    if (this.#looked.size >= MAX_HEARD) this.#looked.clear();
+    this.#looked.set(server.value, now);
+    try {
+      await this.#lookAt(server.value);
+    } catch (err) {
+      this.#log.warn({ server: server.value, err }, 'what is known of a peer could not be looked at');
+    }
+  }
+
+  async #lookAt(server: ServerName): Promise<void> {
+    const now = this.#clock.wall();
+    const known = await pipePeer(this.#database, server);
+    const trust = await this.#trustOf(server);
+    const signingPublic = known && fromBase64(known.signingKey);
+    if (known === undefined || signingPublic === undefined) {
+      this.#forget(server, 'forgotten by the operator');
+    } else if (typeof trust === 'object' && !matchesPin(trust.pinned, signingPublic)) {
+      this.#forget(server, 'the signing key is not the pinned one');
+    } else if (now - known.lastSeen >= SEEN_INTERVAL_MS) {
+      await this.#database.transaction((tx) => sawPipePeer(tx, server, now));
+    }
+  }
+
+  async #judge(claim: Claim, isResumed: boolean): Promise<Verdict> {
     const trust = await this.#trustOf(claim.server);
     const known = await pipePeer(this.#database, claim.server);
     const refusal = await this.#refusalOfSigningKey(claim, trust, known);
@@ -120,7 +168,9 @@ export class Peers {
       return refuse(refusal);
     }
     const kind = typeof trust === 'string' ? trust : 'pinned';
-    const stored = await this.#database.transaction((tx) => this.#accept(tx, claim, kind, known));
+    const stored = await this.#database.transaction((tx) =>
+      this.#accept(tx, claim, kind, { judged: known, isResumed }),
+    );
     if (!stored.trusted) {
       this.#log.warn({ ...fieldsOf(claim), reason: stored.reason }, 'the identity of a pipe was refused');
       return stored;
@@ -189,7 +239,7 @@ export class Peers {
     tx: Transaction,
     claim: Claim,
     trust: TrustKind,
-    judged: PipePeer | undefined,
+    { judged, isResumed }: { readonly judged: PipePeer | undefined; readonly isResumed: boolean },
   ): Promise<Verdict> {
     const known = await pipePeer(tx, claim.server);
     const now = this.#clock.wall();
@@ -209,7 +259,7 @@ export class Peers {
       trust,
       serial: sameSigner ? Math.max(known.serial, claim.serial) : claim.serial,
       firstSeen: now,
-      lastSeen: now,
+      lastSeen: isResumed && known !== undefined ? known.lastSeen : now,
     });
     await forgetWaitingKey(tx, claim.server, claim.fingerprint);
     if (known === undefined || rotated || !sameSigner) {

@@ -1,7 +1,9 @@
 import type { Millis } from '../base/time.ts';
-import type { ExchangeRequest } from '../exchange/request.ts';
+import { type Body, type ExchangeRequest, jsonOf } from '../exchange/request.ts';
 import type { ExchangeResponse } from '../exchange/response.ts';
 import type { ServerName } from '../matrix/ids.ts';
+import type { JsonValue } from '../matrix/json.ts';
+import { type FederationForms, hasEdus, isTransaction, withAnyId } from './forms/federation_forms.ts';
 import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
 import type { PipeAddress } from './transports.ts';
 
@@ -17,6 +19,12 @@ interface PipeRequester {
       readonly signal?: AbortSignal;
     },
   ): Promise<ExchangeResponse>;
+}
+
+interface Answer {
+  readonly status: number;
+  /** Undefined where the answer is not JSON. */
+  readonly value: JsonValue | undefined;
 }
 
 /** What is on one link. */
@@ -50,18 +58,23 @@ const LEAST_RATE = 10;
 export class PipeTransport implements FederationTransport {
   readonly #links: ReadonlyMap<string, PipeLink>;
   readonly #addresses: ReadonlyMap<ServerName, PipeAddress>;
+  readonly #forms: FederationForms | undefined;
 
   constructor({
     links,
     addresses,
+    forms,
   }: {
     /** By the name that a PipeAddress has for them. */
     readonly links: ReadonlyMap<string, PipeLink>;
     /** Where each server behind a pipe is. */
     readonly addresses: ReadonlyMap<ServerName, PipeAddress>;
+    /** How bodies are written in fewer bytes; left out: all as JSON. */
+    readonly forms?: FederationForms;
   }) {
     this.#links = links;
     this.#addresses = addresses;
+    this.#forms = forms;
   }
 
   #timeoutOf({ timeoutMs, body }: FederationCall, { rate, delay }: PipeLink['profile']): Millis {
@@ -77,18 +90,29 @@ export class PipeTransport implements FederationTransport {
     const at = this.#addresses.get(destination);
     const link = at && this.#links.get(at.link);
     if (link === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
-    const request: ExchangeRequest = {
-      method: call.method,
-      path: call.path,
-      query: call.query ?? '',
-      ...(call.body !== undefined && { body: { kind: 'json', value: call.body } }),
+    const { method, query = '' } = call;
+    const send = async (body: Body | undefined): Promise<Answer> => {
+      const request: ExchangeRequest = { method, path: pathOf(call, body), query, ...(body && { body }) };
+      const answer = await this.#exchange(destination, at!.address, link, request, call);
+      return { status: answer.status, value: this.#valueOf(request, answer.body) };
     };
-    const { status, body } = await this.#exchange(destination, at!.address, link, request, call);
-    const value = body === undefined ? {} : body.kind === 'json' ? body.value : undefined;
+    const json: Body | undefined = call.body === undefined ? undefined : { kind: 'json', value: call.body };
+    const { status, value } =
+      call.body === undefined || this.#forms === undefined
+        ? await send(json)
+        : await this.#forms.exchange(destination, call, call.body, (formed) => send(formed ?? json));
     if (status < 200 || status > 299) throw remoteError(status, value ?? null);
     if (value === undefined)
       throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
     return { status, body: value };
+  }
+
+  /** The JSON of an answer, which may be in a short form; undefined where it is none. */
+  #valueOf(request: ExchangeRequest, body: Body | undefined): JsonValue | undefined {
+    if (body === undefined) return {};
+    if (body.kind !== 'compact') return jsonOf(body);
+    const restored = this.#forms?.restoreAnswer(request, body.reader);
+    return restored?.ok ? restored.value : undefined;
   }
 
   async #exchange(
@@ -113,4 +137,10 @@ export class PipeTransport implements FederationTransport {
       );
     }
   }
+}
+
+/** Where events are all there is, the transaction's id does nothing that theirs do not do: one that costs nothing will do. */
+function pathOf(call: FederationCall, body: Body | undefined): string {
+  const isOfEvents = body?.kind === 'formed' && isTransaction(call) && !hasEdus(body.json);
+  return isOfEvents ? withAnyId(call.path) : call.path;
 }

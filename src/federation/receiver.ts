@@ -10,6 +10,7 @@ import type { Database } from '../storage/database.ts';
 import { storeAnswer, storedAnswer } from '../storage/federation_transactions.ts';
 import type { WaitingPdu } from '../storage/inbox.ts';
 import { Slots } from './bounded.ts';
+import { type Decision, type DeferredSignatures, isUnsigned } from './deferred_signatures.ts';
 import { admit } from './gap.ts';
 import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
@@ -43,6 +44,8 @@ interface ReceiverOptions {
    * way. Rooms answer once they have stored what it brought.
    */
   readonly joining: (room: RoomId) => Promise<unknown> | undefined;
+  /** Keeps events whose signatures follow; left out: none are taken. */
+  readonly deferred?: DeferredSignatures;
   readonly log: Log;
 }
 
@@ -100,6 +103,12 @@ export class Receiver {
     );
     this.#underWay.set(key, answer);
     return answer;
+  }
+
+  /** Judges an event that waited for its signature. */
+  async decide(origin: ServerName, room: RoomId, pdu: JsonValue): Promise<Decision> {
+    const { kind } = await this.#one(origin, room, pdu, new Budget(MAX_REQUESTS));
+    return kind === 'outside' ? 'refused' : kind;
   }
 
   async #inTurn(origin: ServerName, task: () => Promise<JsonObject>): Promise<JsonObject> {
@@ -202,9 +211,17 @@ export class Receiver {
       if (isOfOurs !== true) return { kind: 'outside', id };
     }
     try {
-      const event = await checker.check(pdu, version ?? DEFAULT_ROOM_VERSION);
+      const { deferred } = this.#options;
+      const whole =
+        deferred !== undefined && version !== undefined && isUnsigned(parsed.value)
+          ? await deferred.take(origin, { id: room, version }, parsed.value)
+          : pdu;
+      if (whole === undefined) return { kind: 'done', id };
+      const event = await checker.check(whole, version ?? DEFAULT_ROOM_VERSION);
       if (!event.ok)
         return event.problem.kind === 'no_key' ? waits(event.problem.reason) : refused(event.problem.reason);
+      if (version !== undefined && (await deferred?.mustWait(origin, event.value)))
+        return { kind: 'done', id };
       const received =
         version === undefined
           ? await rooms.receive(event.value)

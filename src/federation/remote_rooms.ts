@@ -115,7 +115,7 @@ export class FederationRemoteRooms implements RemoteRooms {
   leave({ room, user, via }: Parameters<RemoteRooms['leave']>[0]): Promise<Event> {
     return this.#throughOneOf(via, async (server) => {
       const handshake: Handshake = { room, user, membership: 'leave', content: {} };
-      const { event } = await this.#make(
+      const { event, version } = await this.#make(
         server,
         handshake,
         path`/_matrix/federation/v1/make_leave/${room}/${user}`,
@@ -124,6 +124,7 @@ export class FederationRemoteRooms implements RemoteRooms {
         method: 'PUT',
         path: path`/_matrix/federation/v2/send_leave/${room}/${event.id}`,
         body: pduJson(event.pdu),
+        roomVersion: version.id,
       });
       return event;
     });
@@ -187,6 +188,7 @@ export class FederationRemoteRooms implements RemoteRooms {
       method: 'PUT',
       path: path`/_matrix/federation/v2/send_join/${room}/${made.event.id}`,
       body,
+      roomVersion: made.version.id,
       // A server behind a pipe is one of ours: it leaves out what would be told twice, and no members.
       ...(transport.kindFor(server) === 'pipe' && { query: 'omit_members=true' }),
     });
@@ -211,7 +213,7 @@ export class FederationRemoteRooms implements RemoteRooms {
    */
   async #sendJoin(
     attempt: JoinAttempt,
-    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body' | 'roomVersion'>,
   ): Promise<JsonObject> {
     const { database, clock } = this.#options;
     const room = attempt.room as RoomId;
@@ -316,7 +318,7 @@ export class FederationRemoteRooms implements RemoteRooms {
 
   async #ask(
     server: ServerName,
-    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body' | 'roomVersion'>,
     timeoutMs: Millis = TIMEOUT_MS,
   ): Promise<JsonObject> {
     const { body } = await this.#options.transport.request(server, { ...call, timeoutMs, priority: 2 });

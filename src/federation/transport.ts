@@ -12,6 +12,8 @@ export interface FederationCall {
   /** As in a URL, without the question mark. */
   readonly query?: string;
   readonly body?: JsonValue;
+  /** Of the room that the event in the body is of, where this server has not got the room. */
+  readonly roomVersion?: string;
   /** How long the answer may take; a transport over a slow link allows more. */
   readonly timeoutMs: Millis;
   readonly priority: Priority;

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/time.ts';
-import { clientEvent } from '../matrix/client_event.ts';
+import { type ClientEventExtras, clientEvent } from '../matrix/client_event.ts';
 import type { EventId, RoomId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
@@ -47,7 +47,7 @@ export class Renderer {
         replaced !== undefined && (replaced.state_before === null || (await visibility.allows(replaced)));
       const { event, redactedBy } = shown[at]!;
       events.push(
-        clientEvent(event, {
+        marked(row, event, {
           age: this.#age(event),
           transactionId: transactions.get(event.id),
           prevContent: showsReplaced ? contentOf(replaced.json) : undefined,
@@ -95,6 +95,18 @@ export class Renderer {
     if (row.state_key === null || row.state_before === null) return undefined;
     return stateGroupEntry(this.#reader, row.state_before, row.type, row.state_key);
   }
+}
+
+/** What is shown before its signature has come says so, and so does a notice that such an event has come to nothing. */
+function marked({ provisional }: EventRow, event: Event, extras: ClientEventExtras): JsonObject {
+  const shown = clientEvent(event, extras);
+  if (provisional == null) return shown;
+  const unsigned = shown.unsigned as JsonObject | undefined;
+  const mark =
+    provisional === 'provisional'
+      ? { 'org.ravine.provisional': true }
+      : { 'org.ravine.retracted': provisional };
+  return { ...shown, unsigned: { ...unsigned, ...mark } };
 }
 
 function shownRow(room: RoomId, row: EventRow): Shown {

@@ -13,6 +13,7 @@ const EARLY_DATA = 0x10;
 /** The dictionary that everybody has today costs a bit instead of a parameter. */
 const USUAL_DICTIONARY = 2;
 const HAS_USUAL_DICTIONARY = 0x40;
+const DEFERRED_SIGNATURES = 0x80;
 const END = 0;
 const PARAMETERS = { mtu: 1, rate: 2, parallelism: 3 } as const;
 const DICTIONARIES = 4;
@@ -41,6 +42,8 @@ export interface Agreement {
   readonly dictionaries: readonly number[];
   /** A request may go in an IK1 (docs/protocol.md, "Early data"). */
   readonly earlyData: boolean;
+  /** Signatures of events may follow the events (docs/protocol.md, "Deferred signatures"). */
+  readonly deferredSignatures: boolean;
 }
 
 /** What a side says of itself: the same fields, with its own MTU, rate, parallelism and dictionaries in them. */
@@ -62,6 +65,7 @@ export const NOTHING_AGREED: Agreement = {
   parallelism: null,
   dictionaries: [],
   earlyData: false,
+  deferredSignatures: false,
 };
 
 /** The capabilities of a side that knows of no negotiation. */
@@ -87,7 +91,7 @@ const isTold = (value: number | null, below = 2 ** 32): value is number =>
  * @param room bytes for the parameters
  */
 export function encodeCapabilities(
-  { compactHeader, mtu, rate, parallelism, dictionaries, earlyData }: Capabilities,
+  { compactHeader, mtu, rate, parallelism, dictionaries, earlyData, deferredSignatures }: Capabilities,
   { isDevice, room }: { readonly isDevice: boolean; readonly room: number },
 ): Uint8Array {
   assert(
@@ -107,6 +111,7 @@ export function encodeCapabilities(
     (compactHeader ? COMPACT_HEADER : 0) |
     (isDevice ? DEVICE : 0) |
     (earlyData ? EARLY_DATA : 0) |
+    (deferredSignatures ? DEFERRED_SIGNATURES : 0) |
     (dictionaries.includes(USUAL_DICTIONARY) ? HAS_USUAL_DICTIONARY : 0);
   return concat(Uint8Array.of(features), ...parts);
 }
@@ -180,6 +185,7 @@ function decodeCapabilities(bytes: Uint8Array): Capabilities {
     parallelism: integer(PARAMETERS.parallelism, 1),
     dictionaries: [...new Set([...(values.get(DICTIONARIES) ?? []), ...usual])].filter((id) => id !== 0),
     earlyData: ((bytes[0] ?? 0) & EARLY_DATA) !== 0,
+    deferredSignatures: ((bytes[0] ?? 0) & DEFERRED_SIGNATURES) !== 0,
   };
 }
 
@@ -193,6 +199,7 @@ export function agreementOf({ own, peer }: Said): Agreement {
     compactHeader,
     // Its message is named as those with compact headers are.
     earlyData: compactHeader && ours.earlyData && theirs.earlyData,
+    deferredSignatures: ours.deferredSignatures && theirs.deferredSignatures,
     dictionaries: ours.dictionaries.filter((id) => theirs.dictionaries.includes(id)),
   };
 }

@@ -231,6 +231,21 @@ export class PipeEndpoint {
     return found?.known === undefined ? NOTHING_AGREED : agreementOf(found.known.said);
   }
 
+  /** This side's name of the session with a peer that is in use (MessageId.generation); undefined: none, or without message ids. */
+  sessionName(peer: string): number | undefined {
+    const found = this.#state.peers.find(peer);
+    const session = found && this.#state.current(found);
+    return session?.terms.agreed.compactHeader ? session.names.own : undefined;
+  }
+
+  /** Sends a peer with a session a record that says nothing and is not answered: a NAT on the way keeps its binding. */
+  keepAlive(peer: string, now: Millis): PipeStep {
+    const found = this.#state.peers.find(peer);
+    const session = found && this.#state.current(found);
+    if (session !== undefined) this.#state.sendControl(session, CONFIRMATION, 'keep-alive', now);
+    return this.#state.step();
+  }
+
   /** Answers stay away: begins a new handshake, at most once per handshake timer. The old session is kept. */
   renew(peer: string, now: Millis): PipeStep {
     this.#initiator.renew(this.#state.peer(peer), now, true);

@@ -33,6 +33,7 @@ export type PipeEvent =
       readonly session: number;
       readonly claim: IdentityClaim;
       readonly address: Address;
+      readonly isResumed: boolean;
     }
   /**
    * The peer has proved all that it has to, the pre-shared key of a closed network included. `restarted`: it has lost what

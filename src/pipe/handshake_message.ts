@@ -58,7 +58,11 @@ export const emptyFirstLength = (pattern: 'XX' | 'IK', network: Network): number
 
 /** The next message of a handshake, which says `payload`: sealed, or readable with its digest sealed. */
 export function writeMessage(handshake: HandshakeState, payload: Uint8Array, network: Network): Uint8Array {
-  if (network.mode === 'encrypted') return handshake.writeMessage(payload);
+  if (network.mode === 'encrypted') {
+    const message = handshake.writeMessage(payload);
+    network.keyLog?.handshake(message, payload);
+    return message;
+  }
   const readable = concat(network.station, payload);
   const length = Uint8Array.of(readable.length >> 8, readable.length & 0xff);
   return concat(length, readable, handshake.writeMessage(sha256(readable)));
@@ -70,7 +74,11 @@ export function readMessage(
   message: Uint8Array,
   network: Network,
 ): Result<Uint8Array, NoiseProblem> {
-  if (network.mode === 'encrypted') return handshake.readMessage(message);
+  if (network.mode === 'encrypted') {
+    const payload = handshake.readMessage(message);
+    if (payload.ok) network.keyLog?.handshake(message, payload.value);
+    return payload;
+  }
   const parts = partMessage(message);
   if (parts === undefined) return bad('too_short');
   const digest = handshake.readMessage(parts.noise);

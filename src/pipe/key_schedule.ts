@@ -32,6 +32,9 @@ export const phaseOf = (number: number): 0 | 1 => (epochOf(number) % 2 === 0 ? 0
 
 const nextSecret = (secret: Uint8Array): Uint8Array => SUITE.hash.hkdf(NO_SALT, secret, KEY_BYTES, NEXT);
 
+/** Is told of keys under which records are sealed, or have come. */
+type OnKey = (epoch: number, key: Uint8Array) => void;
+
 /** The key of an epoch. The salts are at this leaf and not at the root, so that the root need not be kept for new salts. */
 const keyOf = (secret: Uint8Array, senderSalt: Uint8Array, receiverSalt: Uint8Array): Uint8Array =>
   SUITE.hash.hkdf(concat(senderSalt, receiverSalt), secret, KEY_BYTES, KEY);
@@ -54,12 +57,15 @@ export class SendKeys {
   #key: Uint8Array;
   readonly #ownSalt: Uint8Array;
   #peerSalt: Uint8Array;
+  readonly #onKey: OnKey | undefined;
 
-  constructor(chain: Chain, ownSalt: Uint8Array, peerSalt: Uint8Array) {
+  constructor(chain: Chain, ownSalt: Uint8Array, peerSalt: Uint8Array, onKey?: OnKey) {
     this.#chain = chainAt(chain, chain.epoch);
     this.#ownSalt = ownSalt;
     this.#peerSalt = peerSalt;
+    this.#onKey = onKey;
     this.#key = keyOf(this.#chain.secret, ownSalt, peerSalt);
+    onKey?.(chain.epoch, this.#key);
   }
 
   /** From now on the peer opens under this salt of its own. */
@@ -87,6 +93,7 @@ export class SendKeys {
     this.#key.fill(0);
     this.#chain = chain;
     this.#key = keyOf(chain.secret, this.#ownSalt, this.#peerSalt);
+    this.#onKey?.(chain.epoch, this.#key);
   }
 }
 
@@ -110,12 +117,15 @@ export class ReceiveKeys {
   /** Of the epoch before, for this side's newest salt. */
   #previous: Uint8Array | undefined;
   #forgeries = 0;
+  readonly #onKey: OnKey | undefined;
 
-  constructor(chain: Chain, ownSalts: readonly Uint8Array[], peerSalt: Uint8Array) {
+  constructor(chain: Chain, ownSalts: readonly Uint8Array[], peerSalt: Uint8Array, onKey?: OnKey) {
     this.#chain = chainAt(chain, chain.epoch);
     this.#ownSalts = ownSalts;
     this.#peerSalt = peerSalt;
+    this.#onKey = onKey;
     this.#keys = this.#keysAt(this.#chain.secret, peerSalt);
+    for (const key of this.#keys) onKey?.(chain.epoch, key);
   }
 
   get chain(): Chain {
@@ -202,6 +212,7 @@ export class ReceiveKeys {
     for (const key of this.#keys) key.fill(0);
     this.#chain = chain;
     this.#keys = keys;
+    for (const key of keys) this.#onKey?.(chain.epoch, key);
     this.#peerSalt = salt;
     this.#forgeries = 0;
   }

@@ -15,6 +15,7 @@ import { PeerMessages, type ReadMessage } from './peer_messages.ts';
 import { ReceivedOfAll } from './received_messages.ts';
 import type { Outgoing } from './send_queue.ts';
 import type { SentAs } from './sent_messages.ts';
+import { SentOfAll } from './sent_of_all.ts';
 import type { Payload, Session } from './session.ts';
 
 // Ours.
@@ -44,6 +45,7 @@ export class Messages {
   #firstId: number;
   readonly #statistics: PipeStatistics;
   readonly #receivedOfAll = new ReceivedOfAll();
+  readonly #sentOfAll = new SentOfAll();
   /** What an IK1 has carried: its receiver may have it already. */
   readonly #early = new WeakSet<Outgoing>();
 
@@ -175,7 +177,7 @@ export class Messages {
 
   #of(peer: Peer): PeerMessages {
     if (peer.messages === undefined) {
-      peer.messages = new PeerMessages(this.#firstId, this.#receivedOfAll);
+      peer.messages = new PeerMessages(this.#firstId, this.#receivedOfAll, this.#sentOfAll);
       this.#firstId = (this.#firstId + FIRST_ID_STEP) % ID_COUNT;
     }
     return peer.messages;

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { concat, utf8 } from '../base/bytes.ts';
 import { sha256 } from '../crypto/sha256.ts';
+import type { KeyLog } from './key_log.ts';
 
 // docs/protocol.md, "Modes".
 export const PSK_BYTES = 32;
@@ -19,13 +20,15 @@ export const DIGEST_BYTES = 32;
  */
 export type PipeMode = 'encrypted' | 'authenticated-only';
 
-/** What both ends have to be configured with alike. It is in the prologue and never negotiated. */
+/** What both ends have to be configured with alike, but for the station and the log. It is in the prologue and never negotiated. */
 export interface NetworkConfig {
   readonly mode: PipeMode;
   /** 32 bytes that all servers of a closed network have; who has not got them finishes no handshake. */
   readonly psk?: Uint8Array;
   /** Of `authenticated-only`: who transmits, 1 to 16 printable ASCII characters; in clear in every record. */
   readonly station?: string;
+  /** Left out: no key is told to anybody. */
+  readonly keyLog?: KeyLog;
 }
 
 export const OPEN_NETWORK: NetworkConfig = { mode: 'encrypted' };
@@ -40,10 +43,11 @@ export interface Network {
   readonly station: Uint8Array;
   /** Tells apart the sessions of different networks; a secret is not found out from it. */
   readonly digest: Uint8Array;
+  readonly keyLog: KeyLog | undefined;
 }
 
 /** @throws an assertion where the configuration is none; whoever reads it from a file has checked it. */
-export function networkOf({ mode, psk, station }: NetworkConfig): Network {
+export function networkOf({ mode, psk, station, keyLog }: NetworkConfig): Network {
   const isReadable = mode === 'authenticated-only';
   assert(psk === undefined || psk.length === PSK_BYTES, 'a pre-shared key has 32 bytes');
   assert(!isReadable || STATION.test(station ?? ''), 'a station is 1 to 16 printable ASCII characters');
@@ -53,6 +57,7 @@ export function networkOf({ mode, psk, station }: NetworkConfig): Network {
     mode,
     psk,
     flags,
+    keyLog,
     station: isReadable ? concat(Uint8Array.of(name.length), name) : name,
     digest: sha256(
       concat(utf8('ravine pipe network\0'), Uint8Array.of(flags), psk ?? name.subarray(0, 0)),

@@ -21,6 +21,7 @@ import {
 } from './message_names.ts';
 import { ReceivedMessages, ReceivedOfAll } from './received_messages.ts';
 import { type SentAs, type SentCopy, SentMessages, type TokenNames } from './sent_messages.ts';
+import { SentOfAll } from './sent_of_all.ts';
 
 /** A message for a record, once it is known how it is marked. */
 export interface Written {
@@ -45,16 +46,18 @@ export type ReadProblem = 'malformed' | 'unknown' | 'refused';
  * numbers on the wire (docs/protocol.md, "Message ids").
  */
 export class PeerMessages {
-  readonly #sent = new SentMessages();
+  readonly #sent: SentMessages;
   readonly #received: ReceivedMessages;
 
   /** @param firstId see ReceivedMessages */
-  constructor(firstId = 0, receivedOfAll = new ReceivedOfAll()) {
+  constructor(firstId = 0, receivedOfAll = new ReceivedOfAll(), sentOfAll = new SentOfAll()) {
+    this.#sent = new SentMessages(sentOfAll);
     this.#received = new ReceivedMessages(firstId, receivedOfAll);
   }
 
-  /** Forgets what has been received, where it will not be asked for again. */
+  /** Forgets everything, where nothing of it will be asked for again. */
   end(): void {
+    this.#sent.end();
     this.#received.shed(this.#received.size);
   }
 

@@ -5,6 +5,7 @@ import { isRequest } from '../coap/codes.ts';
 import type { MessageParts } from '../coap/message.ts';
 import { ENDINGS, HANDLE_BYTES } from './message_header.ts';
 import { isSame, keyOf, type MessagePlace, partToken } from './message_names.ts';
+import type { SentOfAll } from './sent_of_all.ts';
 
 /** What a message is beside its bytes: see CoapDatagram. */
 export interface SentAs {
@@ -86,6 +87,35 @@ export class SentMessages {
   readonly #answered = new Set<Request>();
   readonly #byKey = new Map<number, Request>();
   readonly #byOwner = new Map<string, Request>();
+  readonly #ofAll: SentOfAll;
+
+  constructor(ofAll: SentOfAll) {
+    this.#ofAll = ofAll;
+  }
+
+  get size(): number {
+    const { size } = this.#messages;
+    return size + this.#copies.size + this.#unconfirmed.size + this.#open.size + this.#answered.size;
+  }
+
+  /** Forgets that share of everything, the oldest; at least one of each. */
+  shed(share: number): void {
+    shorten(this.#messages, Math.floor(this.#messages.size * (1 - share)));
+    for (const copies of [this.#copies, this.#unconfirmed]) {
+      const most = Math.floor(copies.size * (1 - share));
+      for (const copy of [...copies.values()].slice(0, copies.size - most)) this.#drop(copy);
+    }
+    for (const requests of [this.#open, this.#answered]) {
+      const most = Math.floor(requests.size * (1 - share));
+      while (requests.size > most) this.#forget(requests);
+    }
+  }
+
+  /** Forgets everything, where nothing is asked for again. */
+  end(): void {
+    this.shed(1);
+    this.#ofAll.removed(this);
+  }
 
   /**
    * How many packet numbers to leave out, so that no copy that may be answered yet has a number with the same ending; null:
@@ -132,6 +162,7 @@ export class SentMessages {
       this.#unconfirmed.set(keyOf(at), sent);
       shorten(this.#unconfirmed, MOST_UNCONFIRMED);
     }
+    this.#ofAll.added(this);
     return message;
   }
 
@@ -250,5 +281,8 @@ export class SentMessages {
 const endingKey = (session: number, number: number): number => session * ENDINGS + (number % ENDINGS);
 
 function shorten<Key, Value>(map: Map<Key, Value>, most: number): void {
-  if (map.size > most) map.delete(map.keys().next().value!);
+  for (const key of map.keys()) {
+    if (map.size <= most) break;
+    map.delete(key);
+  }
 }

@@ -6,7 +6,7 @@ import type { Address } from '../link/link.ts';
 import type { TransportSecrets } from '../noise/handshake_state.ts';
 import type { Agreement, Said } from './agreement.ts';
 import type { PipeEvent } from './events.ts';
-import type { IdentityClaim } from './identity.ts';
+import { type IdentityClaim, nameOf } from './identity.ts';
 import { type Chain, FIRST_SALT, phaseOf, ReceiveKeys, SendKeys } from './key_schedule.ts';
 import { type SessionNames, sessionNames } from './message_names.ts';
 import type { Network } from './network.ts';
@@ -196,8 +196,13 @@ export class Session {
     this.path = new Path(terms.address);
     this.names = sessionNames(terms.generation, terms.initiator);
     this.lastHeardAt = terms.createdAt;
-    this.#sendKeys = new SendKeys(send, salts[0]!, peerSalt);
-    this.#receiveKeys = new ReceiveKeys(receive, salts, peerSalt);
+    const { local, remote, network, claim } = terms;
+    const told = (to: ConnectionId, sends: boolean) =>
+      network.keyLog &&
+      ((epoch: number, key: Uint8Array) =>
+        network.keyLog?.record(to, epoch, key, { name: nameOf(claim), sends }));
+    this.#sendKeys = new SendKeys(send, salts[0]!, peerSalt, told(remote, false));
+    this.#receiveKeys = new ReceiveKeys(receive, salts, peerSalt, told(local, true));
     this.#window = new ReplayWindow(highest);
     this.#stored = highest;
     this.#nextNumber = ceiling;

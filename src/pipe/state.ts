@@ -251,7 +251,7 @@ export class PipeState {
     peer.add(session);
     peer.speaks(session.terms.agreed.compactHeader);
     this.resumed.set(number, session);
-    this.events.push({ kind: 'identity', session: number, claim, address });
+    this.events.push({ kind: 'identity', session: number, claim, address, isResumed: true });
     this.#makeRoomFor(session);
     this.save(session, now);
   }
@@ -456,7 +456,7 @@ export class PipeState {
     const rivals = [...this.undecided.values()].filter((other) => claimOf(other).kind === claim.kind);
     if (rivals.length >= most) this.removeUndecided(rivals[0]!);
     this.undecided.set(number, waiting);
-    this.events.push({ kind: 'identity', session: number, claim, address });
+    this.events.push({ kind: 'identity', session: number, claim, address, isResumed: false });
   }
 
   removeUndecided(waiting: Candidate | Session | EarlyRequest): void {

@@ -32,6 +32,8 @@ export interface Config {
       readonly station: string | null;
       readonly devices: boolean;
       readonly early_sends: boolean;
+      readonly models: 'auto' | 'small' | 'large' | 'off';
+      readonly signatures: 'inline' | 'deferred';
     };
   };
   readonly federation: {
@@ -94,7 +96,15 @@ const DEFAULTS: Config = {
     link: { rate: null, delay_ms: 0, mtu: 1200, airtime_per_hour_s: null },
     websocket: true,
     serial: [],
-    pipe: { mode: 'encrypted', psk: null, station: null, devices: true, early_sends: false },
+    pipe: {
+      mode: 'encrypted',
+      psk: null,
+      station: null,
+      devices: true,
+      early_sends: false,
+      models: 'auto',
+      signatures: 'inline',
+    },
   },
   federation: { trust: 'verified', peers: [], certificate_authorities: [] },
   log: { level: 'info' },

@@ -3,15 +3,18 @@ import { join } from 'node:path';
 import type { Random } from '../base/random.ts';
 import type { Clock } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
+import type { Layers } from '../exchange/layers.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import type { Link } from '../link/link.ts';
+import type { KeyLog } from '../pipe/key_log.ts';
 import { migrate } from '../storage/migrate.ts';
 import { IN_CLEAR } from '../storage/sealing.ts';
 import { openSqlite } from '../storage/sqlite.ts';
 import { completeConfig, type PartialConfig } from './config.ts';
 import { createHomeserver, type Homeserver, type ServerLink } from './homeserver.ts';
 import { createLogger } from './logger.ts';
+import type { Models } from './models.ts';
 import { VERSION } from './version.ts';
 
 /** Cheap, since what these servers hold is thrown away. */
@@ -30,6 +33,9 @@ export interface EphemeralOptions {
   readonly https?: boolean;
   readonly certificateAuthorities?: readonly string[];
   readonly observer?: (observation: ExchangeObservation) => void;
+  readonly keyLog?: KeyLog;
+  readonly layers?: Layers;
+  readonly models?: Models;
 }
 
 /**
@@ -48,6 +54,9 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     https = false,
     certificateAuthorities,
     observer,
+    keyLog,
+    layers,
+    models,
   } = options;
   const data = join(folder, config.server_name);
   mkdirSync(data, { recursive: true });
@@ -69,6 +78,9 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     passwordCost: PASSWORD_COST,
     ...(certificateAuthorities && { certificateAuthorities }),
     ...(observer && { observer }),
+    ...(keyLog && { keyLog }),
+    ...(layers && { layers }),
+    ...(models && { models }),
   });
   return {
     ...homeserver,

@@ -23,20 +23,27 @@ import { eventRoutes } from '../api/federation/events.ts';
 import { handshakeRoutes } from '../api/federation/handshakes.ts';
 import { keyRoutes } from '../api/federation/key.ts';
 import { queryRoutes } from '../api/federation/queries.ts';
-import { transactionRoutes } from '../api/federation/transactions.ts';
+import { signatureRoutes, transactionRoutes } from '../api/federation/transactions.ts';
 import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
+import { ClientForms } from '../api/forms/client_forms.ts';
 import type { Random } from '../base/random.ts';
-import type { Clock } from '../base/time.ts';
+import { type Clock, neverBefore } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
 import { decodeJson, encodeJson } from '../compact/cbor.ts';
 import { openCoapDoor } from '../doors/coap.ts';
+import type { BodyForms } from '../exchange/body_forms.ts';
+import type { Layers } from '../exchange/layers.ts';
 import type { LinkFits } from '../exchange/link_timing.ts';
 import type { PlainPolicy } from '../exchange/plain_policy.ts';
 import { ExchangeSocket } from '../exchange/socket.ts';
 import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
+import { DeferredSignatures } from '../federation/deferred_signatures.ts';
+import { FederationForms } from '../federation/forms/federation_forms.ts';
+import { type RoomStores, RoomViews } from '../federation/forms/room_views.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
 import { LocalOutbox } from '../federation/local_outbox.ts';
+import { OwedSignatures } from '../federation/owed_signatures.ts';
 import { fingerprint, Peers } from '../federation/peers.ts';
 import { PipeTransport } from '../federation/pipe_transport.ts';
 import { Receiver } from '../federation/receiver.ts';
@@ -59,12 +66,15 @@ import { Messages } from '../homeserver/messages.ts';
 import { Notifier } from '../homeserver/notifier.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import { Profiles } from '../homeserver/profiles.ts';
+import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import type { Link } from '../link/link.ts';
 import { type KeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
 import { type SigningKey, signingKey } from '../matrix/signing.ts';
+import type { KeyLog } from '../pipe/key_log.ts';
 import type { Database } from '../storage/database.ts';
+import { highestTime } from '../storage/highest_time.ts';
 import type { RetiredKey } from '../storage/own_keys.ts';
 import { pipeSessionStore } from '../storage/pipe_sessions.ts';
 import type { Sealing } from '../storage/sealing.ts';
@@ -73,6 +83,7 @@ import { type Config, ConfigError } from './config.ts';
 import { DevicePipesOfLinks } from './device_pipes.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
 import { storedFits } from './link_fits.ts';
+import { type Models, modelsFor } from './models.ts';
 import { pipeNetwork } from './pipe_network.ts';
 
 export interface HomeserverOptions {
@@ -98,6 +109,12 @@ export interface HomeserverOptions {
   readonly log: Logger;
   readonly passwordCost?: PasswordCost;
   readonly observer?: (observation: ExchangeObservation) => void;
+  /** The models of the mixer that are there; which of them a link has the configuration says. Left out: none. */
+  readonly models?: Models;
+  /** What shortens what it says in pipes; left out: all that there is. */
+  readonly layers?: Layers;
+  /** Told what opens the records of a capture. */
+  readonly keyLog?: KeyLog;
 }
 
 /** A link beside the one for `ravine://`. */
@@ -117,6 +134,8 @@ export interface HomeserverCounters {
   readonly sender: Sender['counters'];
   readonly receiver: Receiver['counters'];
   readonly ledger: Ledger['counters'];
+  readonly forms: FederationForms['counters'];
+  readonly signatures: OwedSignatures['counters'] & DeferredSignatures['counters'];
   readonly exchange: ExchangeCounters | undefined;
   /** Of all links by their names, the one of `exchange` included. */
   readonly links: Readonly<Record<string, ExchangeCounters>>;
@@ -153,8 +172,27 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     clock,
     linksOf(options).map((link) => link.name),
   );
-  const federation = createFederation(options, serverName, identity, key, fits);
+  const validity = neverBefore(await highestTime(database), clock);
+  const federation = createFederation(
+    options,
+    serverName,
+    identity,
+    key,
+    fits,
+    validity,
+    () => local.rooms.writer,
+    () => deferred,
+  );
   const local = createLocal(options, serverName, key, federation);
+  const deferred = new DeferredSignatures({
+    ...{ serverName, database, clock, log, checker: federation.keys, transport: federation.transports },
+    provisional: new ProvisionalEvents({
+      ...{ database, clock, notifier: local.notifier, writer: local.rooms.writer },
+    }),
+    isAgreed: federation.mayDefer,
+    usualKey: (server) => federation.views.usualKey(server),
+    decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
+  });
 
   const receiver = new Receiver({
     serverName,
@@ -165,6 +203,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     checker: federation.keys,
     remote: federation.remoteEvents,
     joining: (room) => federation.remoteRooms.joining(room),
+    deferred,
   });
   const app = createApp({
     clock,
@@ -180,20 +219,31 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     federation.keys.peerSpoke(server);
     federation.sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    federation.owed.peerSpoke(server);
+    deferred.peerSpoke(server);
   });
   addClientRoutes(app, options, local);
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
   keyRoutes(app, { keys: federation.keys });
   transactionRoutes(app, { receiver });
+  signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles });
   await app.ready();
   const ledger = new Ledger({ database, clock });
   for (const [link, { socket }] of federation.links)
-    await openCoapDoor(app, socket, { encode: encodeJson, decode: decodeJson }, { ledger, link });
+    await openCoapDoor(
+      app,
+      socket,
+      { encode: encodeJson, decode: decodeJson },
+      { ledger, link },
+      bodyForms(federation.forms, new ClientForms({ reader: database, clock })),
+    );
   await federation.sender.start();
   await receiver.start();
+  await federation.owed.start();
+  await deferred.start();
 
   return {
     serverName,
@@ -206,6 +256,8 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       sender: { ...federation.sender.counters },
       receiver: { ...receiver.counters },
       ledger: { ...ledger.counters },
+      forms: { ...federation.forms.counters },
+      signatures: { ...federation.owed.counters, ...deferred.counters },
       exchange: federation.links.get(UDP_LINK)?.socket.counters,
       links: Object.fromEntries([...federation.links].map(([name, { socket }]) => [name, socket.counters])),
       unboundDevices: federation.devicePipes.unbound,
@@ -214,22 +266,28 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       federation.devicePipes.close();
       await Promise.all([...federation.links.values()].map(({ socket }) => socket.close()));
       await federation.sender.stop();
+      await federation.owed.stop();
+      const decided = deferred.stop();
       const received = receiver.stop();
       await app.close();
       // Ends fetches under way, which the receiver waits for.
       await federation.https?.close();
       await received;
+      await decided;
     },
   };
 }
 
-/** Everything that reaches other servers. */
+/** Everything that reaches other servers. @param validity the clock by which others' keys end */
 function createFederation(
   options: HomeserverOptions,
   serverName: ServerName,
   identity: OwnIdentity,
   signing: SigningKey,
   fits: ReadonlyMap<string, LinkFits>,
+  validity: Clock,
+  stores: () => RoomStores,
+  deferred: () => DeferredSignatures,
 ) {
   const { config, clock, random, work, database, sealing, log } = options;
   const peers = config.federation.peers.map(peerEntry);
@@ -242,7 +300,7 @@ function createFederation(
         ...(options.certificateAuthorities && { certificateAuthorities: options.certificateAuthorities }),
       })
     : undefined;
-  const network = pipeNetwork(config.coap.pipe);
+  const network = { ...pipeNetwork(config.coap.pipe), ...(options.keyLog && { keyLog: options.keyLog }) };
   const links = new Map(
     linksOf(options).map(({ name, link, plain }) => {
       const socket = new ExchangeSocket({
@@ -253,35 +311,61 @@ function createFederation(
         identity: identity.pipe,
         plain,
         network,
+        linkName: name,
         store: pipeSessionStore(database, sealing, name),
         fits: fits.get(name)!,
         trust: {
-          decide: (claim, address) =>
-            claim.kind === 'device' ? devicePipes.decide(claim, address) : trust.decide(claim),
+          decide: (claim, address, isResumed) =>
+            claim.kind === 'device' ? devicePipes.decide(claim, address) : trust.decide(claim, isResumed),
           isStranger: (peer) => devicePipes.isStranger(peer),
+          heard: (server) => void trust.heard(server),
         },
         acceptDevices: config.coap.pipe.devices,
         earlySends: config.coap.pipe.early_sends,
+        deferredSignatures: config.coap.pipe.signatures === 'deferred',
+        models: modelsFor(config.coap.pipe, link.profile).flatMap((one) => options.models?.get(one) ?? []),
         ...(options.observer && { observer: options.observer }),
+        ...(options.layers && { layers: options.layers }),
       });
       return [name, { socket, profile: link.profile }];
     }),
   );
-  const devicePipes = new DevicePipesOfLinks({
-    database,
-    clock,
-    forget(peer, reason) {
-      for (const { socket } of links.values()) socket.forget(peer, reason);
+  const forget = (peer: string, reason: string): void => {
+    for (const { socket } of links.values()) socket.forget(peer, reason);
+  };
+  const devicePipes = new DevicePipesOfLinks({ database, clock, forget });
+  const views = new RoomViews({
+    ...{ database, serverName, signingKey: signing, stores },
+    provisional: (room, origin) => deferred().eventsOf(room, origin),
+  });
+  const addresses = pipeAddresses(peers);
+  // Where bodies have no forms of their own, signatures are always there.
+  const mayDefer = (server: ServerName): boolean => {
+    const at = addresses.get(server);
+    const agreed = at && links.get(at.link)?.socket.agreed(server);
+    return agreed?.deferredSignatures === true && options.layers?.forms !== false;
+  };
+  const forms = new FederationForms({
+    ...{ views, database, serverName, signingKey: signing },
+    deferral: {
+      mayFollow: (destination, pdus) => owed.mayFollow(destination, pdus),
+      going: (destination, written) => owed.going(destination, written),
+      mayTake: (origin, event) => deferred().mayTake(origin, event),
     },
   });
   const transports = new Transports({
     serverName,
     peers,
     ...(https && { https }),
-    ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses: pipeAddresses(peers) }) }),
+    ...(links.size > 0 && { pipe: new PipeTransport({ links, addresses, forms }) }),
   });
-  const keys = new KeyRing({ ...common, transports, retiredKeys: identity.retired.map(storedKey) });
-  const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys });
+  const keys = new KeyRing({
+    ...common,
+    clock: validity,
+    transports,
+    retiredKeys: identity.retired.map(storedKey),
+  });
+  const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys, forget });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys, log });
   const remoteRooms = new FederationRemoteRooms({
     ...common,
@@ -290,7 +374,36 @@ function createFederation(
     remote: remoteEvents,
   });
   const sender = new Sender({ ...common, transport: transports });
-  return { https, links, devicePipes, transports, keys, remoteEvents, remoteRooms, sender };
+  const owed = new OwedSignatures({ ...common, transport: transports, isAgreed: mayDefer });
+  return {
+    views,
+    mayDefer,
+    owed,
+    https,
+    links,
+    devicePipes,
+    forms,
+    transports,
+    keys,
+    remoteEvents,
+    remoteRooms,
+    sender,
+  };
+}
+
+/** The short forms of bodies, by who asks. */
+function bodyForms(federation: FederationForms, client: ClientForms): BodyForms {
+  return {
+    async restoreRequest(caller, request, reader) {
+      if (caller.kind !== 'server') return client.restoreRequest();
+      return federation.restoreRequest(caller.name, request, reader);
+    },
+    async formAnswer(caller, request, response) {
+      const { status, body } = response;
+      if (caller.kind !== 'server') return client.formAnswer(caller, request, response);
+      return body?.kind === 'json' ? federation.formAnswer(request, status, body.value) : undefined;
+    },
+  };
 }
 
 const linksOf = ({ config, link, links = [] }: HomeserverOptions): readonly ServerLink[] =>
@@ -326,7 +439,16 @@ function createLocal(
   profiles.onChange(rooms);
   const sync = new Sync({ reader: database, clock, notifier, filters });
   const messages = new Messages({ reader: database, clock });
-  return { accounts, devices: new Devices({ database, pipes }), profiles, filters, rooms, sync, messages };
+  return {
+    accounts,
+    devices: new Devices({ database, pipes }),
+    profiles,
+    filters,
+    rooms,
+    sync,
+    messages,
+    notifier,
+  };
 }
 
 function addClientRoutes(

@@ -9,6 +9,7 @@ import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '..
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { Link } from '../link/link.ts';
 import { webSocketUpgrader } from '../link/websocket_server.ts';
+import type { KeyLog } from '../pipe/key_log.ts';
 import type { Database } from '../storage/database.ts';
 import { migrate } from '../storage/migrate.ts';
 import { openSqlite } from '../storage/sqlite.ts';
@@ -16,6 +17,7 @@ import { type Config, ConfigError, type HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
 import { openLinks } from './links.ts';
 import { serverLog } from './logger.ts';
+import { loadModels, type ModelName, modelsFor } from './models.ts';
 import { openSealing } from './sealing.ts';
 import { VERSION } from './version.ts';
 
@@ -40,6 +42,8 @@ export interface OpenOptions {
   readonly sealKey?: Uint8Array | undefined;
   /** Told of every datagram. */
   readonly observer?: ((observation: ExchangeObservation) => void) | undefined;
+  /** Told what opens the records of a capture. */
+  readonly keyLog?: KeyLog | undefined;
   /** What comes between the server and its database or its links, for tests. */
   readonly decorate?: {
     readonly database: (database: Database) => Database;
@@ -54,7 +58,7 @@ export interface OpenOptions {
 export async function openServer(
   config: Config,
   log: Logger = serverLog(config),
-  { sealKey, decorate, observer }: OpenOptions = {},
+  { sealKey, decorate, observer, keyLog }: OpenOptions = {},
 ): Promise<RunningServer> {
   mkdirSync(config.data, { recursive: true, mode: FOLDER_MODE });
   const opened: { close(): Promise<void> }[] = [];
@@ -85,7 +89,9 @@ export async function openServer(
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
+      models: await loadModels(modelsOf(config)),
       ...(observer && { observer }),
+      ...(keyLog && { keyLog }),
     });
     opened.push({ close: () => homeserver.stop() });
     const webSocket = links?.webSocket;
@@ -111,6 +117,13 @@ export async function openServer(
     await closeAll();
     throw error;
   }
+}
+
+/** The models that any link of a configuration needs. */
+function modelsOf({ coap: { enabled, link, serial, pipe } }: Config): readonly ModelName[] {
+  if (!enabled) return [];
+  // A serial line always has a rate, a WebSocket never.
+  return modelsFor(pipe, { rate: serial.length > 0 ? 0 : link.rate });
 }
 
 interface OpenDoor {

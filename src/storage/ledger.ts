@@ -3,12 +3,18 @@ import type { Reader, SqlValue, Transaction } from './database.ts';
 
 /** Requests of one peer that are kept; of more, those that came first go. */
 export const MAX_REQUESTS = 4_096;
+/** Requests of all peers that are kept, so that new peers without number leave no more than this. */
+export const MAX_REQUESTS_OF_ALL = 262_144;
 /** How long a request is kept at most. */
 export const KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 /** How long it is known that requests of a session are gone: no copy of one is still under way after so long. */
 const FLOOR_KEPT_MS: Millis = 2 * KEPT_MS;
 /** Sessions of one peer of which that is known, the newest; of a session before them everything is gone. */
 export const MAX_FLOORS = 256;
+/** Of those of all peers, so many go at a time. */
+const SHED_REQUESTS = 4_096;
+/** Sessions of all peers of which that is known. It takes longer to fill than a copy of a request can be under way. */
+const MAX_FLOORS_OF_ALL = 262_144;
 
 /** Names a request: who asked, and the id of the message (base/message_id.ts). */
 export interface LedgerKey {
@@ -133,7 +139,23 @@ async function thin(tx: Transaction, peer: string, now: Millis): Promise<void> {
   }
   const old = await tx.get('SELECT 1 FROM ledger_requests WHERE begun < ? LIMIT 1', now - KEPT_MS);
   if (old !== undefined) await forget(tx, now, 'begun < ?', now - KEPT_MS);
+  await thinAll(tx, now);
   await tx.run('DELETE FROM ledger_floors WHERE raised < ?', now - FLOOR_KEPT_MS);
+}
+
+/** The same over all peers, some at a time. */
+async function thinAll(tx: Transaction, now: Millis): Promise<void> {
+  // Ids are given in order, so that there are at most as many requests as ids from the first to the last.
+  const ids = await tx.get<{ first: number; last: number }>(
+    'SELECT (SELECT min(id) FROM ledger_requests) AS first, (SELECT max(id) FROM ledger_requests) AS last',
+  );
+  if (ids === undefined || ids.last - ids.first < MAX_REQUESTS_OF_ALL) return;
+  await forget(tx, now, 'id <= ?', ids.last - MAX_REQUESTS_OF_ALL + SHED_REQUESTS);
+  const tooMany = await tx.get<{ raised: number }>(
+    'SELECT raised FROM ledger_floors ORDER BY raised DESC LIMIT 1 OFFSET ?',
+    MAX_FLOORS_OF_ALL,
+  );
+  if (tooMany !== undefined) await tx.run('DELETE FROM ledger_floors WHERE raised <= ?', tooMany.raised);
 }
 
 /** Removes requests, and keeps in mind that they are gone. */

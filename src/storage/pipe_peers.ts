@@ -54,6 +54,11 @@ export async function pipePeers(db: Reader): Promise<PipePeer[]> {
   return rows.map(peerOf);
 }
 
+/** Notes that something has come from a peer. */
+export async function sawPipePeer(tx: Transaction, server: ServerName, now: Millis): Promise<void> {
+  await tx.run('UPDATE pipe_peers SET last_seen = max(last_seen, ?) WHERE server_name = ?', now, server);
+}
+
 /** Stores a peer, in the place of what was known of it; the time at which it was first seen is kept. */
 export async function putPipePeer(tx: Transaction, peer: PipePeer): Promise<void> {
   await tx.run(

@@ -21,6 +21,8 @@ export interface EventRow {
   readonly state_after: number | null;
   readonly position: number | null;
   readonly redacted_by: string | null;
+  /** Of an event that is not part of its room yet; 'rejected' or 'quarantined' of a notice that one came to nothing. */
+  readonly provisional?: 'provisional' | 'rejected' | 'quarantined' | null;
 }
 
 const EVENT_COLUMNS =
@@ -51,7 +53,9 @@ export async function syncRooms(
   const rows = await reader.all<(SyncRoomRow | { readonly room_id: null }) & { readonly now: number }>(
     `SELECT s.position AS now, m.room AS room_id, m.membership, m.event_id, m.position, m.invite_state,
        m.event_json, m.forgotten, r.id AS room, r.version,
-       (SELECT MAX(e.position) FROM events e WHERE e.room = r.id) AS last_event,
+       MAX(COALESCE((SELECT MAX(e.position) FROM events e WHERE e.room = r.id), 0),
+         COALESCE((SELECT MAX(p.position) FROM provisional_events p WHERE p.room = r.id), 0),
+         COALESCE((SELECT MAX(n.position) FROM provisional_notices n WHERE n.room = r.id), 0)) AS last_event,
        (SELECT MAX(c.position) FROM current_state_changes c WHERE c.room = r.id) AS last_change
      FROM stream s LEFT JOIN memberships m ON m.user_id = ? LEFT JOIN rooms r ON r.room_id = m.room
      ORDER BY m.room`,
@@ -79,6 +83,12 @@ export type Direction = 'b' | 'f';
 
 const SORTED = { b: 'DESC', f: 'ASC' } as const;
 
+/** Events that are not part of their rooms, and notices about such, in the place of EVENT_COLUMNS and what they are. */
+const SHOWN_PROVISIONAL = `SELECT -p.id, p.event_id, p.type, NULL, p.sender, p.depth, p.json, p.state_group, p.state_group,
+  p.position, NULL, 'provisional' FROM provisional_events p`;
+const SHOWN_NOTICES = `SELECT -n.id, n.event_id, 'm.room.redaction', NULL, n.sender, n.depth, n.json, n.state_group, n.state_group,
+  n.position, NULL, n.reason FROM provisional_notices n`;
+
 /** Delivered events with `after` < position <= `upTo`, in a direction. */
 export function deliveredEvents(
   reader: Reader,
@@ -86,14 +96,14 @@ export function deliveredEvents(
   dir: Direction,
   range: { readonly after: number; readonly upTo: number; readonly limit: number },
 ): Promise<EventRow[]> {
+  const { after, upTo } = range;
   return reader.all<EventRow>(
-    `SELECT ${EVENT_COLUMNS} FROM events e
+    `SELECT ${EVENT_COLUMNS}, NULL AS provisional FROM events e
      WHERE e.room = ? AND e.position > ? AND e.position <= ? AND e.status = 'timeline'
-     ORDER BY e.position ${SORTED[dir]} LIMIT ?`,
-    room,
-    range.after,
-    range.upTo,
-    range.limit,
+     UNION ALL ${SHOWN_PROVISIONAL} WHERE p.room = ? AND p.position > ? AND p.position <= ?
+     UNION ALL ${SHOWN_NOTICES} WHERE n.room = ? AND n.position > ? AND n.position <= ?
+     ORDER BY position ${SORTED[dir]} LIMIT ?`,
+    ...[room, after, upTo, room, after, upTo, room, after, upTo, range.limit],
   );
 }
 
@@ -124,12 +134,13 @@ export function historicEvents(
   );
 }
 
-/** One event of a room's timeline; not an outlier, not rejected, not soft-failed. */
+/** One event of a room's timeline, or one that is shown before it is part of it; not an outlier, not rejected, not soft-failed. */
 export function timelineEvent(reader: Reader, room: number, eventId: string): Promise<EventRow | undefined> {
   return reader.get<EventRow>(
-    `SELECT ${EVENT_COLUMNS} FROM events e WHERE e.event_id = ? AND e.room = ? AND e.status = 'timeline'`,
-    eventId,
-    room,
+    `SELECT ${EVENT_COLUMNS}, NULL AS provisional FROM events e
+     WHERE e.event_id = ? AND e.room = ? AND e.status = 'timeline'
+     UNION ALL ${SHOWN_PROVISIONAL} WHERE p.event_id = ? AND p.room = ? AND p.position IS NOT NULL`,
+    ...[eventId, room, eventId, room],
   );
 }
 

@@ -8,6 +8,7 @@ const HELP = `Usage: npm run bench -- <benchmark> [options]
              compact codec: no exception, no growth, bounds kept, everything comes back as it was
   flood      50,000 handshake openings in ten seconds beside an established pipe, over real UDP on loopback
   goodput    exchanges over links of three rates with and without loss: RFC 7252's timers and ours
+  mixer      how long the models of the mixer take to load, and for 100 bytes of chat, with and without a history
   pipe       what handshakes and records cost, from captured datagrams, and how many there are a second
   planted    bugs planted one after the other, and whether the tests of docs/security.md's rules find each
   rooms      a room of 50,000 members: events authorised and stored a second, the state at any of them, a fork
@@ -34,6 +35,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ run(options: Options):
   fuzz: () => import('./fuzz.ts'),
   flood: () => import('./flood.ts'),
   goodput: () => import('./goodput.ts'),
+  mixer: () => import('./mixer.ts'),
   pipe: () => import('./pipe.ts'),
   planted: () => import('./planted.ts'),
   rooms: () => import('./rooms.ts'),

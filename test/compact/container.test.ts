@@ -14,6 +14,7 @@ import {
   MAX_RATIO,
   NO_CODERS,
   pack,
+  packAsItIs,
   packCompact,
   unpack,
   unpackCompact,
@@ -145,6 +146,12 @@ describe('a container', () => {
     });
   });
 
+  test('of secrets is as it is, and is read like any other', () => {
+    const secret = utf8('password password password password password');
+    expect(packAsItIs(secret)).toEqual(concat(Uint8Array.of(0), secret));
+    expect(unpack(packAsItIs(secret), LIMIT)).toStrictEqual({ ok: true, value: secret });
+  });
+
   test('of a transaction with one message takes little more than its hashes and signature', () => {
     const random = seededRandom(7);
     const eventId = (): string => `$${base64url(random.bytes(32))}`;
@@ -199,7 +206,7 @@ describe('a compact container', () => {
   const content = encodeCompact({ msgtype: 'm.text', body: 'Good morning, how are you today?' });
   const primed = new ListCoder(5, [hex(content)]);
   const far = new ListCoder(200, [hex(content)]);
-  const learnt: LearntCoder = new ListCoder(5, [hex(utf8('again'))], 259);
+  const learnt = new ListCoder(5, [hex(utf8('again'))], 3) satisfies LearntCoder;
   const plain = (bytes: Uint8Array) => ({ bytes, blobs: [] });
   const coders: Coders = {
     coder: (id) => [primed, far].find((one) => one.id === id),
@@ -235,6 +242,13 @@ describe('a compact container', () => {
     expect(hex(packCompact(plain(content), { kind: 'static', coder: far }))).toBe('c0c800');
     expect(hex(packCompact(plain(again), { kind: 'static', coder: primed }))).toBe(`82${hex(again)}`);
     expect(hex(packCompact(plain(again), { kind: 'history', coder: primed, learnt }))).toBe('e50300');
+    // What both ends learn from may cost a byte more, as where it begins a history; two bytes are too many.
+    const first = new ListCoder(5, [hex(content)], 0x80) satisfies LearntCoder;
+    expect(hex(packCompact(plain(content), { kind: 'history', coder: primed, learnt: first }))).toBe(
+      'e58000',
+    );
+    const longer = { ...first, id: 5, generation: 0x80, encode: () => Uint8Array.of(0, 1) };
+    expect(hex(packCompact(plain(content), { kind: 'history', coder: primed, learnt: longer }))).toBe('c500');
     const event = encodeCompact({ type: 'm.room.member', content: { membership: 'join' }, signatures: {} });
     const long = concat(event, event, event);
     const deflated = packCompact(plain(long), { kind: 'static' });
@@ -303,7 +317,7 @@ describe('a compact container', () => {
     [[0x92, 0x80, 0x80, 0x80, 0x80, 0x80, 0], 'malformed'],
     [[0x92, 0, 1], 'accepted'],
     [[0xa2, 0xff, 0xff], 'malformed'],
-    [[0xc6, 0], 'unknown format'],
+    [[0xc6, 0], 'unknown model'],
     [[0xc5, 9], 'malformed'],
     [[0xe5], 'malformed'],
     [[0xe5, 4, 0], 'unknown history'],
@@ -328,6 +342,23 @@ describe('a compact container', () => {
   });
 });
 
+describe('a federation transaction is packed with the history of a room', () => {
+  const target = { method: 'PUT', path: '/_matrix/federation/v1/send/1', query: '' };
+  const [a, b] = [{ room_id: '!a:b' }, { room_id: '!b:b' }];
+  test.each([
+    ['where all is said in one room', { pdus: [a, a] }, true],
+    ['where there are no ephemeral events', { pdus: [a], edus: [] }, true],
+    ['not where there are two rooms', { pdus: [a, b] }, false],
+    ['not where there are other things, such as to-device messages', { pdus: [a], edus: [{}] }, false],
+    ['not where there is no event', { pdus: [] }, false],
+    ['not where it is something else', { pdus: [{ room_id: 7 }] }, false],
+    ['not where nothing is known of it', undefined, false],
+  ])('%s', (_, body, isHistory) => {
+    const expected = isHistory ? { kind: 'history', roomId: '!a:b' } : { kind: 'static' };
+    expect(contextClassOf(target, body)).toEqual(expected);
+  });
+});
+
 describe('what a request may be packed with', () => {
   const room = '/_matrix/client/v3/rooms/!a%3Ab';
   test.each([
@@ -341,6 +372,7 @@ describe('what a request may be packed with', () => {
     ['DELETE', '/_matrix/client/v3/devices/X', 'nothing'],
     ['GET', '/_matrix/federation/v1/openid/userinfo', 'nothing'],
     ['GET', '/_matrix/client/v3/something/new', 'nothing'],
+    ['GET', '/_matrix/client/v3/voip/turnServer', 'nothing'],
     ['PUT', '/_matrix/client/v3/user/%40a%3Ab/account_data/m.direct', 'static'],
     ['PUT', '/_matrix/client/v3/sendToDevice/m.room.encrypted/1', 'static'],
     ['POST', '/_matrix/client/v3/keys/upload', 'static'],

@@ -43,7 +43,7 @@ test('an event that is as it is computed costs nothing but itself', () => {
   expect(cost(new PduRoom(v12, seededRandom(1)))).toBe(0);
 });
 
-test('nor one that joins two ends of a room, the deeper of which comes second', () => {
+test('nor one that joins two ends of a room, the deeper one named first', () => {
   expect(cost(forked().room)).toBe(0);
 });
 

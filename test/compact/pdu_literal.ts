@@ -97,7 +97,9 @@ export function restoreLiterally(bytes: Uint8Array, view: PduView): JsonObject |
   if (!has(5)) content = (decodeJson(tail) as { value: JsonValue }).value;
   if (extended(7)) [content, extra] = content as [JsonObject, JsonObject];
 
-  const extremities = [...view.extremities()].sort((a, b) => compareCodePoints(a.id, b.id));
+  const extremities = [...view.extremities()].sort(
+    (a, b) => b.depth - a.depth || compareCodePoints(a.id, b.id),
+  );
   const prev = prevList(extremities.slice(0, 24).map(({ id }) => element(id)));
   const prevIds = prev.map(idOfElement);
   const subject = { type, sender, stateKey, content: content as JsonObject };

@@ -12,13 +12,15 @@ import {
   readChoice,
   writeChoice,
 } from '../../src/compact/pdu/choice.ts';
-import { literalNames } from '../../src/compact/pdu/literal.ts';
+import { literalContents, literalNames } from '../../src/compact/pdu/literal.ts';
 import { idOf } from '../../src/compact/pdu/rules.ts';
 import type { NameKind } from '../../src/compact/pdu/view.ts';
 import { referenceHash } from '../../src/matrix/hashes.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import type { Pdu } from '../../src/matrix/pdu.ts';
 import { PduRoom, ROOM_VERSIONS, randomSaid } from './pdu_rooms.ts';
+
+const codecs = { names: literalNames, contents: literalContents };
 
 describe('a varint', () => {
   test('has seven bits a byte, the lowest first', () => {
@@ -30,7 +32,7 @@ describe('a varint', () => {
   test('of a signed number comes back, small numbers of either sign in one byte', () => {
     fc.assert(
       fc.property(fc.bigInt({ min: -(2n ** 55n), max: 2n ** 55n }), (value) => {
-        expect(new ByteReader(varint(zigzag(value))).bigVarint()).toBe(zigzag(value));
+        expect(new ByteReader(varint(zigzag(value)), codecs).bigVarint()).toBe(zigzag(value));
         expect(unzigzag(zigzag(value))).toBe(value);
       }),
       { seed: 1, numRuns: 200 },
@@ -39,11 +41,11 @@ describe('a varint', () => {
   });
 
   test('is refused past ten bytes, and past what its field may be', () => {
-    const long = new ByteReader(Uint8Array.from([...Array<number>(10).fill(0x80), 0]));
+    const long = new ByteReader(Uint8Array.from([...Array<number>(10).fill(0x80), 0]), codecs);
     long.bigVarint();
     expect(long.problem).toEqual({ kind: 'malformed', reason: 'a number is too long' });
     expect(long.take(1)).toHaveLength(0);
-    const large = new ByteReader(varint(256));
+    const large = new ByteReader(varint(256), codecs);
     expect(large.varint(255)).toBe(0);
     expect(large.problem).toEqual({ kind: 'malformed', reason: 'a number is too large' });
   });
@@ -51,15 +53,15 @@ describe('a varint', () => {
 
 describe('a list told by candidates', () => {
   const write = (list: string[], candidates: string[]): Uint8Array => {
-    const writer = new ByteWriter();
+    const writer = new ByteWriter(codecs);
     writeChoice(writer, choose(list, candidates), (other) =>
       writer.bytes(literalNames.write('event', String(other))),
     );
     return writer.done();
   };
   const read = (bytes: Uint8Array, candidates: string[]): unknown => {
-    const reader = new ByteReader(bytes);
-    const choice = readChoice(reader, () => reader.name('event', literalNames));
+    const reader = new ByteReader(bytes, codecs);
+    const choice = readChoice(reader, () => reader.name('event'));
     return reader.problem?.kind ?? listOf(choice, candidates);
   };
   const ids = fc.uniqueArray(fc.constantFrom(...'abcdefghijkl'), { maxLength: MAX_CANDIDATES });

@@ -75,8 +75,14 @@ export class PduRoom {
     this.add(this.make({ type: 'm.room.member', sender: BOB, state_key: BOB, content: join }));
   }
 
+  /** The extremities in the order in which a server names them: the deepest first. */
+  ends(): string[] {
+    const depth = (id: string): number => this.events.get(id)!.known.depth;
+    return [...this.extremities].sort((a, b) => depth(b) - depth(a) || (a < b ? -1 : 1));
+  }
+
   /** An event behind `prev`, with all that the format wants, and signatures that are only bytes. */
-  make(said: Said, prev: readonly string[] = [...this.extremities].sort()): JsonObject {
+  make(said: Said, prev: readonly string[] = this.ends()): JsonObject {
     this.clock += this.random.integer(600_000);
     const known = prev.map((id) => this.events.get(id)!.known);
     const subject = { ...said, stateKey: said.state_key };
@@ -279,7 +285,7 @@ function unknownReference(random: Random, room: PduRoom): JsonValue {
 export function randomPdu(room: PduRoom): JsonObject {
   const { random } = room;
   const ids = [...room.events.keys()];
-  const prev = random.integer(4) === 0 ? [pick(random, ids)] : [...room.extremities].sort();
+  const prev = random.integer(4) === 0 ? [pick(random, ids)] : room.ends();
   let pdu = room.make(randomSaid(random), prev);
   if (random.integer(2) === 0) return pdu;
   if (random.integer(2) === 0) {

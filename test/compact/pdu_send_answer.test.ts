@@ -68,7 +68,7 @@ describe('the answer to a send', () => {
       { seed: 4, numRuns: 400 },
     );
     expect(seen.get('$')).toBeGreaterThan(200);
-    expect(seen.get('s')).toBeGreaterThan(10);
+    expect(seen.get('s')).toBeGreaterThan(5);
   });
 
   test('takes any bytes at all', () => {

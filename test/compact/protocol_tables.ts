@@ -1,10 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { hex } from '../../src/base/bytes.ts';
+import { packCompact } from '../../src/compact/container.ts';
+import type { CompactContext, MessageHandles } from '../../src/compact/context.ts';
+import type { HandleKind } from '../../src/compact/forms.ts';
 import { OPERATIONS } from '../../src/compact/route_table.ts';
 import { QUERY_KEYS, ROUTES, VERSIONS } from '../../src/compact/routes.ts';
 import { encodeTarget } from '../../src/compact/target.ts';
 import { encodeCompact } from '../../src/compact/value.ts';
 import { KEY_OF_CODE, PREFIXES, TEXT_OF_SIMPLE } from '../../src/compact/vocabulary.ts';
+import { encodeCompactParts } from '../../src/exchange/compact_payload.ts';
 import type { JsonValue } from '../../src/matrix/json.ts';
 
 /*
@@ -71,6 +75,24 @@ export function tables(): string {
     '| --- | --- |',
     ...EXAMPLES.map(([told, bytes]) => `| \`${told}\` | \`${hex(bytes)}\` |`),
     '',
+    '### Examples of containers',
+    '',
+    'Requests in the compact form, where no server names are expected: as they are, deflated, and with their blobs in front. Whoever',
+    'deflates otherwise gets other bytes, which are read all the same.',
+    '',
+    '| | |',
+    '| --- | --- |',
+    ...CONTAINERS.map(([told, bytes]) => `| \`${told}\` | \`${hex(bytes)}\` |`),
+    '',
+    '### Examples with names',
+    '',
+    'Targets and values of requests of a.example to b.example, in a session in which all those above them were answered with 200. The room',
+    'has got slot 5, the users slots 0 and 1.',
+    '',
+    '| | |',
+    '| --- | --- |',
+    ...NAMED.map(([told, bytes]) => `| \`${told}\` | \`${hex(bytes)}\` |`),
+    '',
     '',
   ].join('\n');
 }
@@ -101,6 +123,47 @@ const EXAMPLES: readonly (readonly [string, Uint8Array])[] = [
   ...TARGETS.map(
     ([method, path, query]) =>
       [`${method} ${path}${query === '' ? '' : `?${query}`}`, encodeTarget({ method, path, query })] as const,
+  ),
+];
+
+const SEND = '/_matrix/client/v3/rooms/!a%3Ab.example/send/m.room.message/7';
+const EVENT = `/_matrix/client/v3/rooms/!a%3Ab.example/event/%24${'B'.repeat(43)}`;
+const LONG = 'Hello, hello, hello, hello, hello';
+const CONTAINERS: readonly (readonly [string, Uint8Array])[] = (
+  [
+    ['nothing', SEND, { msgtype: 'm.text', body: 'Hello' }],
+    ['static', SEND, { msgtype: 'm.text', body: LONG }],
+    ['static', EVENT, { event_id: `$${HASH}`, body: LONG }],
+  ] as const
+).map(([kind, path, value]) => {
+  const target = { method: 'PUT', path, query: '' };
+  const content = encodeCompactParts({}, target, { kind: 'json', value });
+  return [`PUT ${path} ${JSON.stringify(value)}`, packCompact(content, { kind })];
+});
+
+/** Names as their writer has them. */
+const KNOWN = new Map<string, number>();
+const FIRST_SLOTS: Readonly<Partial<Record<HandleKind, number>>> = { room: 5, user: 0 };
+const handles: MessageHandles = {
+  write(kind, text) {
+    const first = FIRST_SLOTS[kind];
+    if (first === undefined) return undefined;
+    const known = KNOWN.get(text);
+    if (known !== undefined) return { kind: 'known', slot: known };
+    const slot = first + [...KNOWN.keys()].filter((one) => one[0] === text[0]).length;
+    KNOWN.set(text, slot);
+    return { kind: 'introduce', slot };
+  },
+  read: () => ({ kind: 'unknown handle' }),
+  introduce: () => false,
+};
+const NAMES: CompactContext = { servers: ['a.example', 'b.example'], handles };
+const NAMED: readonly (readonly [string, Uint8Array])[] = [
+  ...[SEND, SEND, SEND.replace(/7$/, '~')].map(
+    (path) => [`PUT ${path}`, encodeTarget({ method: 'PUT', path, query: '' }, NAMES)] as const,
+  ),
+  ...['["@al:a.example","@al:c.example"]', '["@al:c.example"]'].map(
+    (value) => [value, encodeCompact(JSON.parse(value) as JsonValue, NAMES)] as const,
   ),
 ];
 

@@ -52,19 +52,19 @@ describe('a compact value', () => {
         fc.array(fc.tuple(message, names, fc.boolean()), { minLength: 3, maxLength: 8 }),
         (messages) => {
           const writer = new HandleWriter(HANDLE_KINDS);
-          const peer = new HandleReader(1, -1);
+          const peer = new HandleReader();
           for (const [number, [value, room, acknowledged]] of messages.entries()) {
-            const written = new CompactWriter({ handles: writer.message(number) });
+            const writing = writer.message(1, 0);
+            const written = new CompactWriter({ handles: writing });
             written.named(room, 'room');
             written.value(value as JsonValue);
-            const handles = peer.message({ generation: 1, number })!;
+            const handles = peer.message({ generation: 1, number });
             const reading = new CompactReader(written.done(), 0, { handles });
             const back = reading.named('room');
             if (handles.read('room', 0) === room) known++;
             expect(back).toBe(room);
             expect(told(reading.value()!)).toBe(told(value as JsonValue));
-            handles.commit();
-            if (acknowledged) writer.acknowledged(number);
+            writer.over(writing, acknowledged ? 'read' : 'unsure', 0);
           }
         },
       ),
@@ -74,11 +74,11 @@ describe('a compact value', () => {
   });
 
   test('counts what it has said before rightly where a text gets two handles', () => {
-    const written = new CompactWriter({ handles: new HandleWriter().message(0) });
+    const written = new CompactWriter({ handles: new HandleWriter().message(1, 0) });
     written.named('@a:b', 'room');
     const texts = ['@a:b', '#c:b', '#d:b', '#c:b'];
     for (const text of texts) written.item(text);
-    const handles = new HandleReader(1, -1).message({ generation: 1, number: 0 })!;
+    const handles = new HandleReader().message({ generation: 1, number: 0 });
     const reading = new CompactReader(written.done(), 0, { handles });
     expect(['@a:b', ...texts].map((_, i) => (i === 0 ? reading.named('room') : reading.item()))).toEqual([
       '@a:b',

@@ -75,6 +75,11 @@ export class ValuesUnderFire {
     if (inside) this.counts.insideForms++;
   }
 
+  /** Any value, with what is hard to write in it. */
+  value(): JsonValue {
+    return this.#value(3);
+  }
+
   /** An encoding, and where its forms begin; `withForms`: it has some. */
   #encoding(withForms: boolean): { readonly bytes: Uint8Array; readonly forms: readonly number[] } {
     for (;;) {

@@ -46,14 +46,30 @@ export function watchedLink(link: Link, { reach }: Witness): Link {
     onReceive: (receive) => link.onReceive(receive),
     close: () => link.close(),
     send(to, bytes, label = 'datagram') {
-      // Which block of a body it is depends on how long the body has become.
-      const what = label.replace(/(block\d) [\d/]+/g, '$1');
-      reach(`before send ${what}`);
+      const kinds = kindsOf(label);
+      for (const kind of kinds) reach(`before send ${kind}`);
       link.send(to, bytes, label);
       // Node hands it to the system later in this turn.
-      setImmediate(() => reach(`after send ${what}`));
+      setImmediate(() => {
+        for (const kind of kinds) reach(`after send ${kind}`);
+      });
     },
   };
+}
+
+/**
+ * What a datagram carries, without what depends on the moment: which block of a body, which copy of which message, and what
+ * else waited with it and went in the same record.
+ */
+function kindsOf(label: string): readonly string[] {
+  const [, messages] = /^data (.*)$/.exec(label) ?? [];
+  if (messages === undefined) return [label];
+  const kinds = messages
+    .split(' + ')
+    .map((message) =>
+      / copy \d+$/.test(message) ? 'data copy' : `data ${message.replace(/(block\d) [\d/]+/g, '$1')}`,
+    );
+  return [...new Set(kinds)];
 }
 
 const FRAME =

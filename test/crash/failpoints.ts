@@ -1,12 +1,11 @@
-import { rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import Connection from 'better-sqlite3';
 import { type Millis, sleep, systemClock } from '../../src/base/time.ts';
 import { freePort } from '../free_port.ts';
 import { RavineProcess } from '../interop/ravine_process.ts';
 import type { RecordLedger } from './record_ledger.ts';
 import { RecordProxy } from './record_proxy.ts';
-import { compared, configOf, healed, heardBy, NAMES, type Name, Speaker } from './speaker.ts';
+import { Scene, SITUATION_NAMES, SITUATIONS, type Situation, type SituationName } from './situations.ts';
+import { compared, configOf, healed, NAMES, type Name, Speaker } from './speaker.ts';
 
 /*
  * The same two servers and the same proxy as in pipe_crashes.ts. Here the victim kills itself at a boundary that it is told:
@@ -16,30 +15,12 @@ import { compared, configOf, healed, heardBy, NAMES, type Name, Speaker } from '
 
 const SERVER = [process.execPath, resolve(import.meta.dirname, 'server.ts')] as const;
 
-/** What the victim finds when it is started. */
-const SITUATIONS = [
-  /** Sessions that go on. Both talk and run errands. */
-  'in a session',
-  /** Both talk, and its disk is so slow that answers come separately, behind an empty acknowledgement. */
-  'has a slow disk',
-  /** None on either side; the victim talks first (XX), or the other. */
-  'calls',
-  'is called',
-  /** Its own are gone; the other goes on in them, and then calls whom it knows (IK). */
-  'has lost its sessions',
-  /** The same with the roles changed, after a while. */
-  'is forgotten',
-  /** Its sessions are those of an older disk, which the other notices. */
-  'goes back',
-] as const;
-export type Situation = (typeof SITUATIONS)[number];
-
 export interface FailpointCase {
   readonly victim: Name;
-  readonly situation: Situation;
+  readonly situation: SituationName;
   readonly boundary: string;
-  /** Of one that comes by chance it is no fault where it does not come again: an answer that was late, a third copy. */
-  readonly byChance?: boolean;
+  /** Others that have come by it, at least once. */
+  readonly also?: readonly SituationName[];
 }
 
 export interface FailpointReport {
@@ -62,7 +43,12 @@ export const ESSENTIAL: readonly string[] = [
     'IK1',
     'IK2',
     'hint',
+    'ask',
+    'confirm',
+    'started anew',
     'data CON PUT',
+    'data CON PUT block1',
+    'data copy',
     'data ACK',
     'data ACK 2.04',
     'data CON 2.04',
@@ -71,13 +57,10 @@ export const ESSENTIAL: readonly string[] = [
 
 const BETWEEN_MESSAGES_MS: Millis = 150;
 /** For a boundary to be reached, in each attempt. */
-const REACH_MS: Millis = 20_000;
+const REACH_MS: Millis = 90_000;
 const ATTEMPTS = 3;
-/** Longer than CoAP waits for an answer that goes with the acknowledgement. */
-const SLOW_DISK_MS: Millis = 1_500;
-/** What happens at a pause of both speakers: acknowledgements and what was still on its way. */
-const QUIET_MS: Millis = 300;
-
+/** For what a process that dies has said to be read. */
+const LAST_WORDS_MS: Millis = 5_000;
 /** Of a server's output, in a message about a failure. */
 const SAID_LENGTH = 2_000;
 
@@ -111,11 +94,7 @@ export async function failpoints({
       const hit = await isHit(theatre, one);
       const healedMs = await theatre.restart(one.victim);
       done.push({ ...one, hit, healedMs });
-      const outcome = hit
-        ? `healed in ${Math.round(healedMs)} ms`
-        : one.byChance
-          ? 'did not come again'
-          : 'NOT REACHED';
+      const outcome = hit ? `healed in ${Math.round(healedMs)} ms` : 'NOT REACHED';
       progress?.(`${done.length}/${all.length}  ${one.victim} ${one.situation}: ${one.boundary}: ${outcome}`);
     }
     await theatre.finish();
@@ -141,9 +120,9 @@ async function everyCase(
   theatre: Theatre,
   progress: (line: string) => void = () => undefined,
 ): Promise<FailpointCase[]> {
-  const cases = new Map<string, FailpointCase>();
+  const cases = new Map<string, FailpointCase & { also: SituationName[]; byChance: boolean }>();
   for (const victim of NAMES) {
-    for (const situation of SITUATIONS) {
+    for (const situation of SITUATION_NAMES) {
       const first = await theatre.play({ victim, situation });
       await theatre.restart(victim);
       const second = await theatre.play({ victim, situation });
@@ -153,8 +132,12 @@ async function everyCase(
         const byChance = !(first.includes(boundary) && second.includes(boundary));
         const name = `${victim} ${boundary}`;
         const before = cases.get(name);
-        if (before === undefined || (before.byChance && !byChance))
-          cases.set(name, { victim, situation, boundary, byChance });
+        if (before === undefined || (before.byChance && !byChance)) {
+          const also = before === undefined ? [] : [...before.also, before.situation];
+          cases.set(name, { victim, situation, boundary, also, byChance });
+        } else {
+          before.also.push(situation);
+        }
       }
       progress(`${victim} ${situation}: ${second.length} boundaries, ${cases.size - known} of them new`);
     }
@@ -162,10 +145,14 @@ async function everyCase(
   return [...cases.values()];
 }
 
-/** What depends on the moment is tried more than once. */
-async function isHit(theatre: Theatre, { victim, situation, boundary }: FailpointCase): Promise<boolean> {
+/** What depends on the moment is tried more than once, and wherever it was seen. */
+async function isHit(
+  theatre: Theatre,
+  { victim, situation, boundary, also = [] }: FailpointCase,
+): Promise<boolean> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    if ((await theatre.play({ victim, situation }, boundary)).includes(boundary)) return true;
+    for (const place of [situation, ...also])
+      if ((await theatre.play({ victim, situation: place }, boundary)).includes(boundary)) return true;
   }
   return false;
 }
@@ -220,91 +207,34 @@ class Theatre {
 
   /** Plays a situation until the victim has died or everything in it has happened. @returns the boundaries that were reached */
   async play(
-    { victim, situation }: Omit<FailpointCase, 'boundary'>,
+    { victim, situation }: Pick<FailpointCase, 'victim' | 'situation'>,
     dieAt?: string,
   ): Promise<readonly string[]> {
-    const [actor, other] = [this.speakers[victim], this.speakers[otherOf(victim)]];
-    await this.#prepare(actor, other, situation);
-    const before = actor.process.output.length;
+    const { options = [], prepare, perform }: Situation = SITUATIONS[situation];
+    const { process } = this.speakers[victim];
+    const scene = new Scene(this.speakers[victim], this.speakers[otherOf(victim)], this.proxy, this.#folder);
+    await prepare(scene);
+    const before = process.output.length;
     // It may die before it is up.
-    const options = [
-      ...(dieAt === undefined ? [] : ['--die-at', dieAt]),
-      ...(situation === 'has a slow disk' ? ['--disk-ms', String(SLOW_DISK_MS)] : []),
-    ];
-    const isUp = await actor.process.start(...options).then(
+    const isUp = await process.start(...(dieAt === undefined ? [] : ['--die-at', dieAt]), ...options).then(
       () => true,
       () => false,
     );
+    const over = new AbortController();
     if (isUp) {
-      const script = this.#perform(actor, other, situation);
-      await Promise.race([actor.process.ended(), Promise.allSettled([script]), sleep(systemClock, REACH_MS)]);
+      const limit = sleep(systemClock, REACH_MS, over.signal);
+      await Promise.race([process.ended(), Promise.allSettled([perform(scene)]), limit]);
+      // Where the actor dies the scene fails as well, perhaps before what it has said last has been read.
+      if (dieAt !== undefined)
+        await Promise.race([process.ended(), sleep(systemClock, LAST_WORDS_MS, over.signal)]);
+    } else {
+      await process.ended();
     }
-    for (const speaker of [actor, other]) speaker.isQuiet = false;
-    return [...actor.process.output.slice(before).matchAll(/^(boundary|dies): (.*)$/gm)]
+    over.abort();
+    scene.end();
+    return [...process.output.slice(before).matchAll(/^(boundary|dies): (.*)$/gm)]
       .filter(([, kind]) => kind === (dieAt === undefined ? 'boundary' : 'dies'))
       .map(([, , boundary]) => boundary!);
-  }
-
-  /** Ends the victim and has everything as it is to find it. */
-  async #prepare(actor: Speaker, other: Speaker, situation: Situation): Promise<void> {
-    actor.isQuiet = situation === 'is called' || situation === 'has lost its sessions';
-    other.isQuiet = situation === 'calls';
-    if (actor.isQuiet || other.isQuiet) await sleep(systemClock, QUIET_MS);
-    const isFresh = situation === 'calls' || situation === 'is called';
-    await actor.process.end('SIGKILL');
-    if (isFresh || situation === 'has lost its sessions') this.#eraseSessions(actor.name);
-    if (isFresh) await this.#startForgetful(other);
-    if (situation === 'goes back') await this.#goBack(actor);
-  }
-
-  /** Lets an ended victim live on for a while, and takes its sessions back to what they were before. */
-  async #goBack({ name, process }: Speaker): Promise<void> {
-    const older = join(this.#folder, 'older.db');
-    rmSync(older, { force: true });
-    const attached = `ATTACH '${older}' AS older;`;
-    this.#change(name, `${attached} CREATE TABLE older.kept AS SELECT * FROM pipe_sessions`);
-    await process.start();
-    await this.heal();
-    await process.end('SIGKILL');
-    const restore = 'DELETE FROM pipe_sessions; INSERT INTO pipe_sessions SELECT * FROM older.kept';
-    this.#change(name, `${attached} ${restore}`);
-    this.proxy.ledger.goesBack(name);
-  }
-
-  async #perform(actor: Speaker, other: Speaker, situation: Situation): Promise<void> {
-    if (situation === 'has a slow disk') {
-      await sleep(systemClock, REACH_MS);
-    } else if (situation === 'goes back') {
-      await this.heal();
-    } else if (situation === 'in a session') {
-      await actor.errands(other);
-      await other.errands(actor);
-    } else if (situation === 'is forgotten') {
-      await this.heal();
-      other.isQuiet = true;
-      await sleep(systemClock, QUIET_MS);
-      await this.#startForgetful(other);
-      await heardBy(actor, other);
-    } else {
-      await (situation === 'calls' ? heardBy(actor, other) : heardBy(other, actor));
-    }
-    await sleep(systemClock, QUIET_MS);
-  }
-
-  async #startForgetful({ name, process }: Speaker): Promise<void> {
-    await process.end('SIGKILL');
-    this.#eraseSessions(name);
-    await process.start();
-  }
-
-  #eraseSessions(name: Name): void {
-    this.#change(name, 'DELETE FROM pipe_sessions');
-  }
-
-  #change(name: Name, sql: string): void {
-    const connection = new Connection(join(this.#folder, name, 'data', 'ravine.db'));
-    connection.exec(sql);
-    connection.close();
   }
 
   /** Starts the victim again on what its files hold. @returns how long it took until each had heard from the other */

@@ -4,8 +4,8 @@ import { truncateNumber } from '../../src/pipe/packet_number.ts';
 import { type ConnectionId, transportHeader } from '../../src/pipe/record.ts';
 import { RecordLedger } from './record_ledger.ts';
 
-const record = (number: number, text: number, salt?: number): Uint8Array => {
-  const numberLength = salt === undefined ? 1 : 4;
+const record = (number: number, text: number, salt?: number, length: 1 | 2 = 1): Uint8Array => {
+  const numberLength = salt === undefined ? length : 4;
   const header = transportHeader('data', 5 as ConnectionId, {
     phase: 0,
     isResend: false,
@@ -73,5 +73,17 @@ describe('the ledger of records', () => {
     expect(ledger.problems).toEqual([]);
     ledger.see('alpha', record(1, 3));
     expect(ledger.problems).toHaveLength(1);
+  });
+
+  it('sees afterwards that low numbers behind a handshake were the ends of high ones', () => {
+    const ledger = new RecordLedger();
+    for (let number = 0; number < 1_074; number++) ledger.see('alpha', record(number, 1));
+    ledger.see('alpha', concat(Uint8Array.of(0xb0, 5), new Uint8Array(100)));
+    // The last byte of 1,074 is 50.
+    ledger.see('alpha', record(1_074, 1));
+    ledger.see('alpha', record(1_075, 1, undefined, 2));
+    expect(ledger.problems).toEqual([]);
+    ledger.see('alpha', record(1_074, 2));
+    expect(ledger.problems).toEqual(['alpha sends number 1074 to connection 5 twice']);
   });
 });

@@ -1,9 +1,17 @@
 import { equal, hex } from '../../src/base/bytes.ts';
-import { expandNumber } from '../../src/pipe/packet_number.ts';
+import { expandNumber, type NumberLength } from '../../src/pipe/packet_number.ts';
 import { type ConnectionId, decodeRecord } from '../../src/pipe/record.ts';
 
 /** Numbers that may be missing between two records: sealed, and dropped before they got to the network. */
 const MAX_GAP = 64;
+
+/** A record's number as it is written, and its bytes. */
+interface Numbered {
+  readonly truncated: number;
+  readonly numberLength: NumberLength;
+  readonly salt: Uint8Array | undefined;
+  readonly bytes: Uint8Array;
+}
 
 interface Direction {
   highest: number;
@@ -14,6 +22,8 @@ interface Direction {
   readonly salts: Set<string>;
   /** Its sender goes on from an older disk: numbers may come again under a salt that was not there before. */
   wentBack: boolean;
+  /** As it was before low numbers were taken for a new session, and what has come since: it may be the old one that goes on. */
+  before: (Pick<Direction, 'highest' | 'records'> & { readonly since: Numbered[] }) | undefined;
 }
 
 /**
@@ -42,17 +52,38 @@ export class RecordLedger {
     const { salt, truncated, numberLength } = record.clear;
     if (salt !== undefined) this.counts.salted++;
     const direction = this.#direction(sender, record.destination);
-    if (salt === undefined && truncated < MAX_GAP && direction.handshakes < this.counts.handshake)
+    if (salt === undefined && truncated < MAX_GAP && direction.handshakes < this.counts.handshake) {
+      const { highest, records: known } = direction;
       this.#begin(direction);
+      direction.before = { highest, records: known, since: [] };
+    }
     if (salt !== undefined) this.#salted(direction, hex(salt));
+    const numbered = { truncated, numberLength, salt, bytes: bytes.slice() };
+    const name = `to connection ${record.destination}`;
+    const { before } = direction;
+    if (before !== undefined && this.#isTooFar(direction, numbered)) {
+      direction.highest = before.highest;
+      direction.records = before.records;
+      direction.before = undefined;
+      for (const earlier of before.since) this.#enter(sender, name, direction, earlier);
+    }
+    this.#enter(sender, name, direction, numbered);
+    direction.before?.since.push(numbered);
+  }
+
+  #isTooFar({ highest }: Direction, { truncated, numberLength, salt }: Numbered): boolean {
+    return salt === undefined && expandNumber(truncated, numberLength, highest) > highest + MAX_GAP;
+  }
+
+  #enter(sender: string, to: string, direction: Direction, numbered: Numbered): void {
+    const { truncated, numberLength, bytes } = numbered;
     const number = expandNumber(truncated, numberLength, direction.highest);
     const known = direction.records.get(number);
-    const name = `${sender} sends number ${number} to connection ${record.destination}`;
+    const name = `${sender} sends number ${number} ${to}`;
     if (known !== undefined && !equal(known, bytes)) this.problems.push(`${name} twice`);
     // What was cut to a byte would be completed to a number that is far too high, were it far too low.
-    if (salt === undefined && number > direction.highest + MAX_GAP)
-      this.problems.push(`${name} after ${direction.highest}`);
-    direction.records.set(number, bytes.slice());
+    if (this.#isTooFar(direction, numbered)) this.problems.push(`${name} after ${direction.highest}`);
+    direction.records.set(number, bytes);
     direction.highest = Math.max(direction.highest, number);
   }
 
@@ -73,13 +104,14 @@ export class RecordLedger {
     direction.records = new Map();
     direction.handshakes = this.counts.handshake;
     direction.wentBack = false;
+    direction.before = undefined;
   }
 
   #direction(sender: string, destination: ConnectionId): Direction {
     const name = `${sender} ${destination}`;
     const direction = this.#directions.get(name) ?? {
       ...{ highest: -1, records: new Map(), handshakes: this.counts.handshake },
-      ...{ salts: new Set<string>(), wentBack: false },
+      ...{ salts: new Set<string>(), wentBack: false, before: undefined },
     };
     this.#directions.set(name, direction);
     return direction;

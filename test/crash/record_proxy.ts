@@ -19,6 +19,7 @@ interface Side {
 export class RecordProxy {
   readonly ledger = new RecordLedger();
   readonly #sides: readonly [Side, Side];
+  #deaf: string | undefined;
 
   private constructor(sides: readonly [Side, Side]) {
     this.#sides = sides;
@@ -27,6 +28,7 @@ export class RecordProxy {
         this.ledger.see(here.name, bytes);
         there.sent.push(new Uint8Array(bytes));
         if (there.sent.length > KEPT_DATAGRAMS) there.sent.shift();
+        if (this.#deaf === there.name) return;
         there.socket.send(bytes, there.port, HOST);
       });
     }
@@ -53,6 +55,11 @@ export class RecordProxy {
   replay(name: string): void {
     const { socket, port, sent } = this.#side(name);
     for (const bytes of sent) socket.send(bytes, port, HOST);
+  }
+
+  /** From now on nothing reaches `name`; undefined: everything reaches everybody. */
+  deafen(name: string | undefined): void {
+    this.#deaf = name;
   }
 
   async close(): Promise<void> {

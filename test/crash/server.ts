@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { sleep, systemClock } from '../../src/base/time.ts';
+import { type Millis, sleep, systemClock } from '../../src/base/time.ts';
 import { readConfig } from '../../src/server/config.ts';
 import { createLogger } from '../../src/server/logger.ts';
 import { openServer } from '../../src/server/open.ts';
@@ -7,22 +7,22 @@ import { type Witness, watchedDatabase, watchedLink } from './boundaries.ts';
 
 /*
  * `ravine serve` with something between it and its disk and network: it says which boundaries it reaches, each once, and
- * kills itself at the one that it is told.
+ * kills itself at the one that it is told. `--slow` names whose transactions take long, such as "receiver once".
  */
 
 const { values } = parseArgs({
   options: {
     config: { type: 'string' },
     'die-at': { type: 'string' },
-    'disk-ms': { type: 'string', default: '0' },
+    slow: { type: 'string' },
   },
 });
-const { config: file, 'die-at': dieAt } = values;
-/** How long each commit takes at least. */
-const diskMs = Number(values['disk-ms']);
+const { config: file, 'die-at': dieAt, slow } = values;
 
 /** For what was sent too early to be seen. */
-const SLOW_DISK_MS = 100;
+const LAST_WAIT_MS: Millis = 100;
+/** Of the transactions that `--slow` names: longer than CoAP waits for an answer that goes with the acknowledgement. */
+const SLOW_COMMIT_MS: Millis = 1_500;
 
 const reached = new Set<string>();
 
@@ -45,7 +45,8 @@ const witness: Witness = {
   },
   async wait(boundary) {
     const last = isLast(boundary);
-    const ms = Math.max(last ? SLOW_DISK_MS : 0, boundary.startsWith('before COMMIT') ? diskMs : 0);
+    const isSlow = slow !== undefined && boundary === `before COMMIT ${slow}`;
+    const ms = Math.max(last ? LAST_WAIT_MS : 0, isSlow ? SLOW_COMMIT_MS : 0);
     if (ms > 0) await sleep(systemClock, ms);
     if (last) die(boundary);
   },

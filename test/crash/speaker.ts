@@ -1,3 +1,5 @@
+import { base64 } from '../../src/base/bytes.ts';
+import { seededRandom } from '../../src/base/random.ts';
 import { type Millis, sleep, systemClock } from '../../src/base/time.ts';
 import type { PartialConfig } from '../../src/server/config.ts';
 import type { RavineProcess } from '../interop/ravine_process.ts';
@@ -9,10 +11,12 @@ export type Name = (typeof NAMES)[number];
 const USERS: Readonly<Record<Name, string>> = { alpha: 'alice', bravo: 'bob' };
 
 /** For a message of each side to get to the other after a start. */
-const HEAL_MS: Millis = 60_000;
+const HEAL_MS: Millis = 180_000;
 const LOOK_AGAIN_MS: Millis = 50;
 const BETWEEN_MESSAGES_MS: Millis = 15;
 const PAGE = 100;
+/** Text that goes in several blocks, however it is compressed. */
+const LONG_TEXT = base64(seededRandom(7).bytes(4_000));
 
 /** One server and its user, who talks until told to stop. */
 export class Speaker {
@@ -23,6 +27,7 @@ export class Speaker {
   #token = '';
   #room = '';
   #talking = true;
+  #filled = 0;
   /** Says nothing for now. */
   isQuiet = false;
 
@@ -80,9 +85,17 @@ export class Speaker {
     const second = encodeURIComponent(String(created.room_id));
     await this.#call('PUT', `/rooms/${second}/state/m.room.topic`, { topic: 'a second room' });
     await other.#call('POST', `/join/${second}?via=${this.name}.test`, {});
+    await this.#call('PUT', `/rooms/${second}/state/m.room.topic`, { topic: LONG_TEXT });
     await other.#call('POST', `/rooms/${second}/leave`, {});
     await this.#call('POST', `/rooms/${second}/leave`, {});
     await this.process.login(this.#user).then((token) => this.process.call('POST', '/logout', token, {}));
+  }
+
+  /** Puts so many events into the room that are no messages. @throws as `errands` does */
+  async fill(events: number): Promise<void> {
+    const room = encodeURIComponent(this.#room);
+    for (let i = 0; i < events; i++)
+      await this.#call('PUT', `/rooms/${room}/send/test.ravine.filler/${++this.#filled}`, {});
   }
 
   get #user(): string {
@@ -115,11 +128,12 @@ export class Speaker {
 }
 
 /** Waits until `condition` holds; how long that took. */
-async function until(condition: () => Promise<boolean>, what: string): Promise<Millis> {
+async function until(condition: () => Promise<boolean>, what: string, signal?: AbortSignal): Promise<Millis> {
   const start = systemClock.monotonic();
   while (!(await condition())) {
     if (systemClock.monotonic() - start > HEAL_MS) throw new Error(`waited in vain until ${what}`);
-    await sleep(systemClock, LOOK_AGAIN_MS);
+    signal?.throwIfAborted();
+    await sleep(systemClock, LOOK_AGAIN_MS, signal);
   }
   return systemClock.monotonic() - start;
 }
@@ -132,11 +146,12 @@ const newestOf = (name: Name, bodies: readonly string[]): number =>
   }, -1);
 
 /** Waits until `to` has something that `from` was told after now. */
-export function heardBy(from: Speaker, to: Speaker): Promise<Millis> {
+export function heardBy(from: Speaker, to: Speaker, signal?: AbortSignal): Promise<Millis> {
   const wanted = from.acknowledged.length + 1;
   return until(
     async () => newestOf(from.name, await to.messages(PAGE)) >= wanted,
     `message ${wanted} of ${from.name} got through`,
+    signal,
   );
 }
 

@@ -150,13 +150,28 @@ describe('the CoAP door', () => {
     expect((await ask({ path: '/whoami' })).status).toBe(401);
   });
 
+  const deviceOf = (i: number): Caller => ({
+    ...{ kind: 'device', key: i.toString(16).padStart(64, '0'), address: '192.0.2.1:1' },
+  });
+
   test('keeps no server waiting for the long polls of devices', async () => {
-    const device: Caller = { kind: 'device', key: 'ab'.repeat(32), address: '192.0.2.1:1' };
     const controller = new AbortController();
-    const hanging = Array.from({ length: 256 }, () => ask({ path: '/hang' }, device, controller.signal));
-    expect((await ask({ path: '/whoami' }, device)).status).toBe(503);
+    const hanging = Array.from({ length: 256 }, (_, i) =>
+      ask({ path: '/hang' }, deviceOf(i >> 4), controller.signal),
+    );
+    expect((await ask({ path: '/whoami' }, deviceOf(16))).status).toBe(503);
     expect((await ask({ method: 'PUT', path: '/federation/x' }, SERVER)).status).toBe(200);
     controller.abort();
     await Promise.all(hanging);
+  });
+
+  test('keeps no device waiting for those of another', async () => {
+    const controller = new AbortController();
+    const hanging = Array.from({ length: 64 }, () => ask({ path: '/hang' }, deviceOf(0), controller.signal));
+    expect((await ask({ path: '/whoami' }, deviceOf(0))).status).toBe(503);
+    expect((await ask({ path: '/whoami' }, deviceOf(1))).status).toBe(401);
+    controller.abort();
+    await Promise.all(hanging);
+    expect((await ask({ path: '/whoami' }, deviceOf(0))).status).toBe(401);
   });
 });

@@ -1,7 +1,9 @@
 import { hex } from '../../src/base/bytes.ts';
 import type { Random } from '../../src/base/random.ts';
 import type { Clock } from '../../src/base/time.ts';
+import type { CompactReader } from '../../src/compact/value_reader.ts';
 import { sha256 } from '../../src/crypto/sha256.ts';
+import { KnownRooms } from '../../src/device/known_rooms.ts';
 import type { ExchangeResponse } from '../../src/exchange/response.ts';
 import { ExchangeSocket } from '../../src/exchange/socket.ts';
 import type { ExchangeObservation, ExchangeOptions } from '../../src/exchange/socket_options.ts';
@@ -34,6 +36,8 @@ export class DeviceClient {
   readonly refusals: string[] = [];
   readonly #identity: DeviceIdentity;
   readonly #options: DeviceClientOptions;
+  readonly #rooms = new KnownRooms();
+  #user = '';
 
   constructor(options: DeviceClientOptions) {
     const { link, clock, random, secret, network } = options;
@@ -58,7 +62,7 @@ export class DeviceClient {
   }
 
   /** Asks the client-server API. @param path below /_matrix/client/v3, or whole where it begins with /_matrix */
-  ask(
+  async ask(
     method: string,
     path: string,
     body?: JsonObject,
@@ -67,27 +71,50 @@ export class DeviceClient {
   ): Promise<ExchangeResponse> {
     const { server, address } = this.#options;
     const [route = '', query = ''] = path.split('?');
-    return this.socket.request(
+    const target = route.startsWith('/_matrix') ? route : `/_matrix/client/v3${route}`;
+    const response = await this.socket.request(
       server,
       address,
       {
         method,
-        path: route.startsWith('/_matrix') ? route : `/_matrix/client/v3${route}`,
+        path: target,
         query,
         ...(authorization !== undefined && { authorization }),
         ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
       },
       { timeoutMs, priority: 1 },
     );
+    const { body: answer } = response;
+    if (answer?.kind !== 'compact') return response;
+    const since = new URLSearchParams(query).get('since') ?? undefined;
+    const value =
+      method === 'GET' ? this.#synced(answer.reader, since) : this.#sent(answer.reader, target, body);
+    return { ...response, body: { kind: 'json', value } };
   }
 
-  logIn(user: string, password: string, deviceId?: string): Promise<ExchangeResponse> {
-    return this.ask('POST', '/login', {
+  #synced(reader: CompactReader, since: string | undefined): JsonObject {
+    const read = this.#rooms.read(reader, since);
+    if (!read.ok) throw new Error(read.problem);
+    return read.value;
+  }
+
+  #sent(reader: CompactReader, target: string, content: JsonObject = {}): JsonObject {
+    const [, , , , , room = '', , type = ''] = target.split('/').map(decodeURIComponent);
+    const sent = { type, sender: this.#user, stateKey: undefined, content };
+    const computed = this.#rooms.sent(reader.bytes.subarray(reader.at), room, sent);
+    if (!computed.ok) throw new Error(computed.problem);
+    return { event_id: computed.value.eventId };
+  }
+
+  async logIn(user: string, password: string, deviceId?: string): Promise<ExchangeResponse> {
+    const response = await this.ask('POST', '/login', {
       type: 'm.login.password',
       identifier: { type: 'm.id.user', user },
       password,
       ...(deviceId !== undefined && { device_id: deviceId }),
     });
+    if (response.status === 200) this.#user = String(json(response).user_id);
+    return response;
   }
 }
 

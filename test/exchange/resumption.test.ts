@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import type { TrustPolicy } from '../../src/exchange/trust.ts';
+import { nameOf } from '../../src/pipe/identity.ts';
 import type { PipeStore } from '../../src/pipe/resumption.ts';
 import { pipeSessionStore } from '../../src/storage/pipe_sessions.ts';
 import { IN_CLEAR } from '../../src/storage/sealing.ts';
@@ -20,7 +22,8 @@ async function connected(seed: number, profile = FAST) {
     a: pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp'),
     b: pipeSessionStore(temporaryDatabase(), IN_CLEAR, 'udp'),
   };
-  const start = (letter: string): Node => world.start(letter, profile, { store: stores[letter]! });
+  const start = (letter: string, trust?: TrustPolicy): Node =>
+    world.start(letter, profile, { store: stores[letter]!, ...(trust && { trust }) });
   const [a, b] = [start('a'), start('b')];
   const ask = (from: Node, to: Node, text: string) =>
     from.socket.request(to.name, to.address, put(text), OPTIONS);
@@ -41,6 +44,44 @@ describe('a server that goes on with its sessions', () => {
     expect(again.socket.counters).toMatchObject({ resumed: 1, established: 0, restarts: 0 });
     expect(b.socket.counters).toMatchObject({ established: 1, restarts: 1 });
     expect(newHandshakes()).toBe(0);
+  });
+
+  test('tells that nothing has come from their peers yet, and then what comes', async () => {
+    const { world, a, b, start, ask, newHandshakes } = await connected(6);
+    await b.socket.close();
+    const told: string[] = [];
+    start('b', {
+      async decide(claim, _, isResumed) {
+        told.push(`${nameOf(claim)} ${isResumed ? 'resumed' : 'new'}`);
+        return { trusted: true };
+      },
+      heard: (server) => void told.push(server),
+    });
+    await world.time.pass(1_000);
+    expect(told).toEqual(['a.example resumed']);
+    await world.time.until(ask(a, b, 'again'), MINUTE);
+    expect(told[1]).toBe('a.example');
+    expect(newHandshakes()).toBe(0);
+  });
+
+  test('ends the session of a peer that is no longer wanted as soon as that is heard', async () => {
+    const { world, a, b, start, ask } = await connected(7);
+    await b.socket.close();
+    let isWanted = true;
+    const again = start('b', {
+      decide: async () => (isWanted ? { trusted: true } : { trusted: false, reason: 'forgotten' }),
+      heard(server) {
+        if (!isWanted) again.socket.forget(server, 'forgotten');
+      },
+    });
+    await world.time.until(ask(a, again, 'wanted'), MINUTE);
+    isWanted = false;
+    const asks = ['the last', 'too late'].map((text) => ask(a, again, text));
+    for (const one of asks) one.catch(() => undefined);
+    await world.time.pass(MINUTE);
+    expect(again.socket.counters.refused).toBeGreaterThan(0);
+    expect(again.handled.map(({ request }) => request)).toEqual(['wanted', 'the last'].map(put));
+    await a.socket.close();
   });
 
   test.each([

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { base64 } from '../../src/base/bytes.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
+import { VirtualTime } from '../../src/base/virtual_time.ts';
 import { ownKeyDocument, parseKeyDocument } from '../../src/federation/key_document.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { pduJson } from '../../src/federation/pdu_json.ts';
@@ -48,16 +49,17 @@ const ring = (
   behindPipe: readonly ServerName[] = [],
   withHttps = true,
   retiredKeys: readonly StoredKey[] = [],
+  serverName: ServerName = A,
 ) =>
   new KeyRing({
     retiredKeys,
-    serverName: A,
+    serverName,
     signingKey: ours,
     database,
     clock,
     log: recordingLog(),
     transports: new Transports({
-      serverName: A,
+      serverName,
       peers: behindPipe.map((serverName) => ({ serverName, address: 'ravine://192.0.2.1:1' })),
       pipe: transport,
       ...(withHttps && { https }),
@@ -321,6 +323,37 @@ describe('keys of servers behind a pipe', () => {
   it('are refused where that key is not among them', async () => {
     await accept(testKey(8));
     expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(false);
+  });
+
+  it('are the one that the pipe is bound to where the answer is empty', async () => {
+    await accept();
+    transport.answer = () => ({});
+    expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(true);
+    clock.advanceTo(8 * DAY);
+    transport.answer = () => {
+      throw new FederationError('unreachable', 'gone');
+    };
+    expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(false);
+  });
+
+  it('are not told by an empty answer where there is no pipe, or it is bound to another key', async () => {
+    https.answer = () => ({});
+    expect((await ring().verify(pduJson(events().create.pdu), '12')).ok).toBe(false);
+    await accept(testKey(8));
+    transport.answer = () => ({});
+    expect((await ring(pipe).verify(pduJson(events().create.pdu), '12')).ok).toBe(false);
+  });
+
+  it('may come by themselves for a moment where the name of their server is the first', async () => {
+    const time = new VirtualTime();
+    clock = time.clock;
+    const keys = ring(pipe, true, [], C);
+    const verified = keys.verify(pduJson(events().create.pdu), '12');
+    await time.settle();
+    expect(transport.calls).toEqual([]);
+    await keys.acceptClaimedKey(B, theirs.keyId, theirs.publicKey);
+    expect((await time.until(verified, HOUR)).ok).toBe(true);
+    expect(transport.calls).toEqual([]);
   });
 
   it('need no fetching at all once the identity has been accepted', async () => {

@@ -9,7 +9,7 @@ import {
   type PipeClaim,
 } from '../../src/federation/peers.ts';
 import type { PeerTrust } from '../../src/federation/transports.ts';
-import { putPipePin, waitingKeys } from '../../src/storage/peer_trust.ts';
+import { forgetPipePeer, putPipePin, waitingKeys } from '../../src/storage/peer_trust.ts';
 import { pipePeer } from '../../src/storage/pipe_peers.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
@@ -49,8 +49,24 @@ function peers(trust?: PeerTrust, defaultTrust: 'verified' | 'tofu' = 'verified'
     acceptClaimedKey: async (_server, _id, publicKey) => void accepted.push(publicKey),
   };
   const entry = { serverName: B, address: 'ravine://b:1', ...(trust !== undefined && { trust }) };
-  const policy = new Peers({ serverName: A, peers: [entry], defaultTrust, keys, database, clock, log });
-  return { log, decide: (changes?: Partial<PipeClaim>) => policy.decide(claim(changes)) };
+  const forgotten: string[] = [];
+  const forget = (server: string, reason: string): void => void forgotten.push(`${server}: ${reason}`);
+  const policy = new Peers({
+    serverName: A,
+    peers: [entry],
+    defaultTrust,
+    keys,
+    database,
+    clock,
+    log,
+    forget,
+  });
+  return {
+    ...{ log, forgotten },
+    decide: (changes?: Partial<PipeClaim>) => policy.decide(claim(changes)),
+    resume: () => policy.decide(claim(), true),
+    heard: () => policy.heard(B),
+  };
 }
 
 const trusted = { trusted: true };
@@ -102,6 +118,52 @@ describe('trust verified', () => {
     published = other.publicKey;
     expect(await decide(changed)).toEqual(trusted);
     expect((await pipePeer(database, B))?.serial).toBe(1);
+  });
+});
+
+describe('a server that was accepted', () => {
+  const lastSeen = async (): Promise<number | undefined> => (await pipePeer(database, B))?.lastSeen;
+
+  it('was last seen when something came from it, to the hour, and not because this server was started', async () => {
+    const { decide, resume, heard } = peers('tofu');
+    await decide();
+    const first = clock.wall();
+    clock.advanceTo(3 * HOUR);
+    await resume();
+    expect(await lastSeen()).toBe(first);
+    await heard();
+    const second = clock.wall();
+    expect(await lastSeen()).toBe(second);
+    clock.advanceTo(4 * HOUR - 1);
+    await heard();
+    expect(await lastSeen()).toBe(second);
+    clock.advanceTo(4 * HOUR + 30_000);
+    await heard();
+    expect(await lastSeen()).toBe(clock.wall());
+  });
+
+  it('has its sessions ended when it is heard after the operator has forgotten it', async () => {
+    const { decide, heard, forgotten } = peers('tofu');
+    await decide();
+    await heard();
+    await database.transaction((tx) => forgetPipePeer(tx, B));
+    await heard();
+    expect(forgotten).toEqual([]);
+    clock.advanceTo(clock.monotonic() + 10_000);
+    await heard();
+    expect(forgotten).toEqual([`${B}: forgotten by the operator`]);
+  });
+
+  it('has its sessions ended where the operator has pinned another key, and goes on with the same one', async () => {
+    const { decide, heard, forgotten } = peers('tofu');
+    await decide();
+    for (const publicKey of [key.publicKey, other.publicKey]) {
+      const pin = { serverName: B, fingerprint: fingerprint(publicKey), made: 0 };
+      await database.transaction((tx) => putPipePin(tx, pin));
+      clock.advanceTo(clock.monotonic() + 10_000);
+      await heard();
+    }
+    expect(forgotten).toEqual([`${B}: the signing key is not the pinned one`]);
   });
 });
 

@@ -67,8 +67,13 @@ async function openPiped(
   pipe = new PipeTransport({
     links: new Map([[UDP_LINK, { socket, profile: LINK }]]),
     addresses: pipeAddresses(peers),
+    forms: side.forms,
   });
-  await openCoapDoor(side.app, socket, { encode: encodeJson, decode: decodeJson });
+  await openCoapDoor(side.app, socket, { encode: encodeJson, decode: decodeJson }, undefined, {
+    restoreRequest: (_, request, reader) => side.forms.restoreRequest(other, request, reader),
+    formAnswer: async (_, request, { status, body }) =>
+      body?.kind === 'json' ? side.forms.formAnswer(request, status, body.value) : undefined,
+  });
   return { side, transports };
 }
 
@@ -95,6 +100,14 @@ describe('two servers with nothing but a pipe between them', () => {
     expect(await a.side.messages()).toEqual(['hello bob', 'hello alice']);
     expect(await b.side.messages()).toEqual(['hello bob', 'hello alice']);
     expect(await b.side.state()).toEqual(await a.side.state());
+    for (const { side } of [a, b]) {
+      expect(side.forms.counters).toMatchObject({ writtenWhole: 0, askedWhole: 0 });
+      expect(side.forms.counters.read).toBeGreaterThan(0);
+      // Transactions have ids that no other message has.
+      const ids = await side.database.all<{ txn_id: string }>('SELECT txn_id FROM federation_transactions');
+      expect(ids.length).toBeGreaterThan(0);
+      for (const { txn_id: id } of ids) expect(id).toMatch(/^~[0-9a-z]+\.[0-9a-z]+$|^\d+$/);
+    }
     for (const { transports } of [a, b]) {
       expect(transports.counters.https).toBe(0);
       expect(transports.counters.pipe).toBeGreaterThan(0);

@@ -6,14 +6,22 @@ import { eventRoutes } from '../../src/api/federation/events.ts';
 import { handshakeRoutes } from '../../src/api/federation/handshakes.ts';
 import { keyRoutes } from '../../src/api/federation/key.ts';
 import { queryRoutes } from '../../src/api/federation/queries.ts';
-import { transactionRoutes } from '../../src/api/federation/transactions.ts';
+import { signatureRoutes, transactionRoutes } from '../../src/api/federation/transactions.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import type { Clock } from '../../src/base/time.ts';
 import { VirtualTime } from '../../src/base/virtual_time.ts';
 import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
+import { CompactReader } from '../../src/compact/value_reader.ts';
+import { CompactWriter } from '../../src/compact/value_writer.ts';
+import type { FormedBody } from '../../src/exchange/request.ts';
+import { DeferredSignatures } from '../../src/federation/deferred_signatures.ts';
+import { FederationForms } from '../../src/federation/forms/federation_forms.ts';
+import { RoomViews } from '../../src/federation/forms/room_views.ts';
+import { KEY_PATH } from '../../src/federation/key_document.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { LocalOutbox } from '../../src/federation/local_outbox.ts';
+import { OwedSignatures } from '../../src/federation/owed_signatures.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
@@ -26,6 +34,7 @@ import {
 } from '../../src/federation/transport.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
+import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
@@ -69,6 +78,14 @@ export class Network {
   beforeAnswer: (call: FederationCall) => Promise<void> = async () => undefined;
   /** Sign requests instead of proving the caller by other means. */
   signed = false;
+  /** Send bodies in their short forms, as through a pipe. */
+  formed = false;
+  /** In short forms, let signatures follow their events. */
+  deferred = false;
+  /** Changes the bytes of a short form on their way. */
+  tamper: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
+  /** Bytes of short forms, by whether they were a request's or an answer's. */
+  readonly formedBytes = { request: 0, answer: 0 };
   readonly time = new NetworkTime();
 
   transportOf(from: ServerName, key: SigningKey): FederationTransport {
@@ -103,9 +120,49 @@ export class Network {
     };
     const request: Dispatch = async (to, call) => {
       this.time.underWay++;
-      return exchange(to, call).finally(() => this.time.underWay--);
+      const answer = this.formed ? this.#inForms(from, to, call, exchange) : exchange(to, call);
+      return answer.finally(() => this.time.underWay--);
     };
     return { request };
+  }
+
+  /** As the two ends of a pipe do it. */
+  async #inForms(
+    from: ServerName,
+    to: ServerName,
+    call: FederationCall,
+    exchange: Dispatch,
+  ): Promise<{ status: number; body: JsonValue }> {
+    const [writer, reader] = [this.sides.get(from)!.forms, this.sides.get(to)?.forms];
+    if (reader === undefined) return exchange(to, call);
+    const send = async (formed: FormedBody | undefined): Promise<{ status: number; value: JsonValue }> => {
+      let { body } = call;
+      if (formed !== undefined) {
+        if (!this.passes(from, to, call)) throw new FederationError('unreachable', `${to} is away`);
+        const bytes = this.tamper(bytesOf(formed));
+        this.formedBytes.request += bytes.length;
+        const restored = await reader.restoreRequest(from, call, new CompactReader(bytes, 0, {}));
+        if (!restored.ok) {
+          const { status, body: error } = restored.problem;
+          return { status, value: (error as { value: JsonValue }).value };
+        }
+        body = restored.value;
+      }
+      const { status, body: value } = await exchange(to, { ...call, ...(body !== undefined && { body }) });
+      // Without a pipe nothing is known of keys.
+      const answer = call.path === KEY_PATH ? undefined : await reader.formAnswer(call, status, value);
+      if (answer === undefined) return { status, value };
+      const bytes = bytesOf(answer);
+      this.formedBytes.answer += bytes.length;
+      if (bytes.length === 0) return { status, value: {} };
+      const restored = writer.restoreAnswer(call, new CompactReader(bytes, 0, {}));
+      if (!restored.ok) throw new FederationError('bad_answer', restored.problem);
+      return { status, value: restored.value };
+    };
+    const answer =
+      call.body === undefined ? await send(undefined) : await writer.exchange(to, call, call.body, send);
+    if (answer.status < 200 || answer.status > 299) throw remoteError(answer.status, answer.value);
+    return { status: answer.status, body: answer.value };
   }
 
   count(from: ServerName, to: ServerName, part: string): number {
@@ -113,6 +170,12 @@ export class Network {
       .length;
   }
 }
+
+const bytesOf = ({ write }: FormedBody): Uint8Array => {
+  const writer = new CompactWriter({});
+  write(writer);
+  return writer.done();
+};
 
 export type Side = Awaited<ReturnType<typeof openServer>>;
 
@@ -125,7 +188,10 @@ export async function openSide(
 ) {
   const transport = network.transportOf(serverName, signingKey);
   const transports = new Transports({ serverName, peers: [], https: transport });
-  const side = await openServer({ clock: network.time.clock, serverName, signingKey, seed, transports });
+  const mayDefer = (): boolean => network.formed && network.deferred;
+  const side = await openServer({
+    ...{ clock: network.time.clock, serverName, signingKey, seed, transports, mayDefer },
+  });
   network.sides.set(serverName, side);
   return side;
 }
@@ -139,6 +205,7 @@ export async function openServer({
   transports: transport,
   database = temporaryDatabase(),
   profiles = { get: async () => undefined },
+  mayDefer = () => false,
 }: {
   readonly clock: Clock;
   readonly serverName: ServerName;
@@ -147,6 +214,7 @@ export async function openServer({
   readonly transports: Transports;
   readonly database?: Database;
   readonly profiles?: RoomsOptions['profiles'];
+  readonly mayDefer?: () => boolean;
 }) {
   const log = recordingLog();
   const keys = new KeyRing({
@@ -182,7 +250,20 @@ export async function openServer({
     profiles,
     localUserExists: async () => true,
   });
-  const receiver = new Receiver({
+  const views = new RoomViews({
+    ...{ database, serverName, signingKey, stores: () => rooms.writer },
+    provisional: (room, origin) => deferred.eventsOf(room, origin),
+  });
+  const owed = new OwedSignatures({ serverName, database, clock, transport, isAgreed: mayDefer, log });
+  const deferred: DeferredSignatures = new DeferredSignatures({
+    ...{ serverName, database, clock, log, checker: keys, transport, isAgreed: mayDefer },
+    provisional: new ProvisionalEvents({
+      ...{ database, clock, notifier: { published: () => undefined }, writer: rooms.writer },
+    }),
+    usualKey: (server) => views.usualKey(server),
+    decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
+  });
+  const receiver: Receiver = new Receiver({
     serverName,
     database,
     clock,
@@ -190,7 +271,16 @@ export async function openServer({
     checker: keys,
     remote,
     joining: (room) => remoteRooms.joining(room),
+    deferred,
     log,
+  });
+  const forms = new FederationForms({
+    ...{ views, database, serverName, signingKey },
+    deferral: {
+      mayFollow: (destination, pdus) => owed.mayFollow(destination, pdus),
+      going: (destination, written) => owed.going(destination, written),
+      mayTake: (origin, event) => deferred.mayTake(origin, event),
+    },
   });
   const app = createApp({
     clock,
@@ -202,10 +292,13 @@ export async function openServer({
     keys.peerSpoke(server);
     sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    owed.peerSpoke(server);
+    deferred.peerSpoke(server);
   });
   keyRoutes(app, { keys });
   versionRoutes(app, { name: 'Ravine', version: '0' });
   transactionRoutes(app, { receiver });
+  signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms, checker: keys });
   eventRoutes(app, { serverName, rooms, clock });
   queryRoutes(app, {
@@ -215,6 +308,8 @@ export async function openServer({
   await app.ready();
   await sender.start();
   await receiver.start();
+  await owed.start();
+  await deferred.start();
   let txn = 0;
   const side = {
     serverName,
@@ -224,8 +319,11 @@ export async function openServer({
     keys,
     sender,
     receiver,
+    owed,
+    deferred,
     rooms,
     remoteRooms,
+    forms,
     app,
     transport,
     user: (name: string): UserId => {

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ravine } from '../cli/run.ts';
 import { freePort } from '../free_port.ts';
 import { installPipePeer, PipePeer } from './pipe_peer.ts';
 import { RavineProcess } from './ravine_process.ts';
@@ -31,7 +32,7 @@ describe.skipIf(missing !== undefined)(
     };
 
     /** A server that reaches `peer` by its pipe, and a peer with a session that it has opened. */
-    const startServer = async (peer: PipePeer): Promise<void> => {
+    const startServer = async (peer: PipePeer, ...options: readonly string[]): Promise<void> => {
       port = await freePort('udp');
       server = new RavineProcess(folder, {
         server_name: 'here.test',
@@ -42,7 +43,7 @@ describe.skipIf(missing !== undefined)(
         },
         log: { level: 'debug' },
       });
-      await server.start();
+      await server.start(...options);
     };
 
     /** Has the server ask the peer something: a user wants to join a room that only the peer can know. */
@@ -82,6 +83,73 @@ describe.skipIf(missing !== undefined)(
         code: '4.04',
         body: { errcode: 'M_UNRECOGNIZED' },
       });
+    });
+
+    it('speaks with compact headers, both ways, where both have said that they have them', async () => {
+      const peer = await startPeer();
+      await startServer(peer);
+      await peer.configure({
+        compact: true,
+        answer: [403, { errcode: 'M_FORBIDDEN', error: 'not for you' }],
+      });
+      expect(await peer.open('here.test', port)).toEqual({ closed: null, fallback: false });
+      // Numbers of one byte and of two, in two epochs.
+      expect((await peer.request('GET', VERSION, undefined, 1_200)).code).toBe('2.05');
+      const transaction = { origin: 'peer.test', origin_server_ts: 1, pdus: [], edus: [] };
+      const send = '/_matrix/federation/v1/send/1';
+      expect(await peer.request('PUT', send, transaction)).toEqual({ code: '2.04', body: { pdus: {} } });
+      expect((await peer.request('GET', '/_matrix/federation/v1/nothing')).code).toBe('4.04');
+      const { counts } = await peer.state();
+      expect(counts['compact d0']).toBe(1_200);
+      expect([counts['compact c0'], counts['compact f0'], counts.dropped ?? 0]).toEqual([1, 1, 0]);
+      const token = await server.register('alice');
+      expect((await askPeer(token)).status).toBe(403);
+      expect((await peer.state()).counts['compact 10']).toBeGreaterThan(0);
+    });
+
+    it('leaves a capture and a key log behind, with which every record is explained', async () => {
+      const [capture, keys] = [join(folder, 'all.pcapng'), join(folder, 'all.keys')];
+      const peer = await startPeer();
+      await startServer(peer, '--capture', capture, '--keylog', keys);
+      await peer.configure({ compact: true });
+      await peer.open('here.test', port);
+      expect((await peer.request('GET', VERSION, undefined, 20)).code).toBe('2.05');
+      await server.end('SIGTERM');
+      const { code, stdout } = await ravine('decode', '--file', capture, '--keylog', keys, '--json');
+      expect(code).toBe(0);
+      const { datagrams } = JSON.parse(stdout) as {
+        readonly datagrams: readonly {
+          readonly wire: number;
+          readonly what: string;
+          readonly layers: readonly {
+            readonly bytes: number;
+            readonly parts: readonly { readonly name: string }[];
+          }[];
+        }[];
+      };
+      expect(datagrams.filter(({ what }) => what.includes('CON GET'))).toHaveLength(20);
+      for (const { wire, layers } of datagrams)
+        expect(layers.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(wire);
+      const names = datagrams.flatMap(({ layers }) =>
+        layers.flatMap(({ parts }) => parts.map(({ name }) => name)),
+      );
+      expect(names).not.toContain('sealed');
+      expect(names).not.toContain('payload, sealed');
+      expect(names).toContain('server name');
+    });
+
+    it('is called with XX, agrees on compact headers and answers in them', async () => {
+      const peer = await startPeer();
+      await startServer(peer);
+      await peer.configure({
+        compact: true,
+        answer: [403, { errcode: 'M_FORBIDDEN', error: 'not for you' }],
+      });
+      const token = await server.register('alice');
+      expect((await askPeer(token)).status).toBe(403);
+      const { counts, handled } = await peer.state();
+      expect(handled[0]!.target).toMatch(/make_join/);
+      expect(counts['compact 10']).toBe(1);
     });
 
     it('is called with XX and answers', async () => {

@@ -96,10 +96,14 @@ export class PipePeer {
     return (await this.#order('state')) as unknown as PeerState;
   }
 
-  /** Answers every request like that from now on; `tells`: whether it says what it has seen. */
+  /**
+   * Answers every request like that from now on; `tells`: whether it says what it has seen; `compact`: whether it offers compact
+   * headers in XX.
+   */
   async configure(what: {
     readonly answer?: readonly [status: number, body: object];
     readonly tells?: boolean;
+    readonly compact?: boolean;
   }): Promise<void> {
     await this.#order('configure', what);
   }

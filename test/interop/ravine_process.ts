@@ -20,6 +20,7 @@ export class RavineProcess {
   #child: ChildProcess | undefined;
   /** It does not outlive this process. */
   readonly #kill = (): unknown => this.#child?.kill('SIGKILL');
+  #ended: Promise<void> = Promise.resolve();
   #output: Output | undefined;
   /** Of all starts. */
   #said = '';
@@ -44,6 +45,9 @@ export class RavineProcess {
     this.#child = spawn(program, [...args, '--config', this.#file, ...options], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    const child = this.#child;
+    // What a process has said last may come behind its exit.
+    this.#ended = new Promise((done) => child.once('close', () => done()));
     process.once('exit', this.#kill);
     this.#output = outputOf(this.#child);
     this.#url = await this.#output.until(/^ {2}(http:\/\/127\.0\.0\.1:\d+)$/m);
@@ -54,11 +58,9 @@ export class RavineProcess {
     return this.#said + (this.#output?.text() ?? '');
   }
 
-  /** Resolves when the process has ended by itself; at once where it does not run. */
-  async ended(): Promise<void> {
-    const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    await new Promise((done) => child.once('exit', done));
+  /** Resolves when the process has ended by itself and all that it has said has been read; at once where it does not run. */
+  ended(): Promise<void> {
+    return this.#ended;
   }
 
   /** Ends the process: SIGKILL without a chance to save anything. Does nothing where it does not run. */

@@ -32,6 +32,7 @@ const NEWER = Uint8Array.of(0x96, 1, 2, 0x01, 0x2c, 2, 1, 100, 77, 3, 1, 2, 3, 2
 const NEWER_AGREED = {
   ...{ compactHeader: true, mtu: 300, rate: 100, parallelism: null, dictionaries: [] },
   earlyData: false,
+  deferredSignatures: false,
 };
 const PADDING = new Uint8Array(60);
 
@@ -344,6 +345,7 @@ describe('capabilities', () => {
     parallelism: value,
     dictionaries: fc.uniqueArray(fc.integer({ min: 1, max: 255 }), { maxLength: 20 }),
     earlyData: fc.boolean(),
+    deferredSignatures: fc.boolean(),
   });
 
   it('read as they were written', () => {

@@ -161,7 +161,10 @@ describe('handshake payloads', () => {
   const bootId = random.bytes(8);
 
   const capabilities = encodeCapabilities(
-    { compactHeader: true, mtu: 300, rate: 9_600, parallelism: 2, dictionaries: [1, 255], earlyData: true },
+    {
+      ...{ compactHeader: true, mtu: 300, rate: 9_600, parallelism: 2, dictionaries: [1, 255] },
+      ...{ earlyData: true, deferredSignatures: true },
+    },
     { isDevice: false, room: 100 },
   );
   /** After a zero nothing is read. */

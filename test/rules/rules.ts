@@ -293,7 +293,22 @@ export const RULES: readonly Rule[] = [
     shown: [
       {
         sentence: 'none is compressed together with what somebody else may choose',
-        tests: [['test/exchange/codecs.test.ts', 'keeps a token out of everything that is compressed']],
+        tests: [
+          ['test/exchange/codecs.test.ts', 'keeps a token out of everything that is compressed'],
+          ['test/exchange/agreed_form.test.ts', 'a login in the plain form is not compressed either'],
+        ],
+      },
+      {
+        sentence:
+          "what is learnt from a room's messages is used in that room and direction only, and both ends have learnt the same whatever the network does",
+        tests: [
+          ['test/exchange/histories.test.ts', 'are never mixed up, %s'],
+          ['test/exchange/coders.test.ts', 'a conversation is learnt from, and each room by itself'],
+          [
+            'test/exchange/coders.test.ts',
+            'nothing is lost or done twice where a tenth of everything is lost',
+          ],
+        ],
       },
       {
         sentence: 'after the login the session is the credential; logout and deletion end it',

@@ -6,6 +6,7 @@ import {
   ledgerRow,
   MAX_FLOORS,
   MAX_REQUESTS,
+  MAX_REQUESTS_OF_ALL,
   putAnswer,
   putStep,
 } from '../../src/storage/ledger.ts';
@@ -73,6 +74,22 @@ describe('the ledger', () => {
 });
 
 describe('what goes from the ledger', () => {
+  it('is, of more requests of all peers than it holds, what came first, which is known to be gone', async () => {
+    const [first, last, next] = ['a', 'b', 'c'].map((key) => request(7, { peer: `udp device:${key}` }));
+    await answer(first!);
+    await answer(last!);
+    await database.transaction((tx) =>
+      tx.run('UPDATE ledger_requests SET id = ? WHERE peer = ?', MAX_REQUESTS_OF_ALL, last!.peer),
+    );
+    expect(await kindOf(first!)).toBe('answered');
+    await answer(next!);
+    expect(await Promise.all([first, last, next].map((one) => kindOf(one!)))).toEqual([
+      'gone',
+      'answered',
+      'answered',
+    ]);
+  });
+
   it('is, of more requests of a peer than it holds, what came first; others keep theirs', async () => {
     await answer(request(3, { peer: 'udp device:b' }));
     // The first copy of 900 was lost: it came after 901.

@@ -1,13 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import { assert } from '../../base/assert.ts';
+import type { Millis } from '../../base/time.ts';
+import { Device } from '../../device/device.ts';
 import { CoapSocket } from '../../exchange/coap_socket.ts';
 import { plainCodec } from '../../exchange/plain_codec.ts';
 import type { ExchangeRequest } from '../../exchange/request.ts';
 import type { ExchangeResponse } from '../../exchange/response.ts';
-import { ExchangeSocket } from '../../exchange/socket.ts';
 import type { ServerName } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { createDeviceIdentity } from '../../pipe/identity.ts';
 import type { World } from './world.ts';
 
 const KEY_BYTES = 32;
@@ -34,6 +34,12 @@ export interface Client {
   readonly name: string;
   /** @throws where the answer is not one of success */
   call(call: ClientCall): Promise<JsonObject>;
+  /** Sends an event and answers its id. @param n tells it from the others that the client sends */
+  send(
+    room: string,
+    event: { readonly type: string; readonly content: JsonObject },
+    n: number,
+  ): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -67,60 +73,88 @@ export async function callDirectly(
 /** Opens a client, which may be asked for what its account may do. */
 export type OpenClient = (world: World, server: string, account: Account, name: string) => Promise<Client>;
 
-/** A client in a pipe: a device of its own, whose key stands for its access token once it has logged in. */
-export const pipeClient: OpenClient = async (world, server, account, name) => {
+/** A device in a pipe, whose key stands for its access token once it has logged in. */
+export async function openDevice(
+  world: World,
+  server: string,
+  account: Account,
+  name: string,
+  keepAliveMs?: Millis,
+): Promise<Device> {
   const random = world.dice();
-  const socket = new ExchangeSocket({
+  const device = new Device({
     link: world.clientLink(name),
     clock: world.time.clock,
     random,
-    identity: createDeviceIdentity(random.bytes(KEY_BYTES)),
+    secret: random.bytes(KEY_BYTES),
+    server: `${server}.example` as ServerName,
+    address: server,
     trust: { decide: async () => ({ trusted: true }) },
-    plain: 'off',
-  });
-  const serverName = `${server}.example` as ServerName;
-  const call = async (one: ClientCall): Promise<JsonObject> =>
-    answerOf(
-      await socket.request(serverName, server, requestOf(one), { timeoutMs: TIMEOUT_MS, priority: 1 }),
-    );
-  const login: ClientCall = {
-    method: 'POST',
-    target: '/_matrix/client/v3/login',
-    body: {
-      type: 'm.login.password',
-      identifier: { type: 'm.id.user', user: account.id },
-      password: account.password,
+    socket: {
+      models: await world.models(),
+      ...(world.layers && { layers: world.layers }),
+      ...(keepAliveMs !== undefined && { keepAliveMs }),
     },
+  });
+  await world.capture(() => device.logIn(account.id, account.password));
+  return device;
+}
+
+/** A client in a pipe that knows its rooms. */
+export const pipeClient: OpenClient = async (world, server, account, name) => {
+  const device = await openDevice(world, server, account, name);
+  const { value } = await world.capture(() => device.sync());
+  // Coming back with the position says that it was reached.
+  await world.capture(() => device.sync({ since: String(value.next_batch) }));
+  return {
+    name,
+    call: (call) => device.call(call),
+    send: (room, { type, content }) => device.send(room, type, content),
+    close: () => device.close(),
   };
-  await world.capture(() => call(login));
-  return { name, call, close: () => socket.close() };
 };
 
 /** A client that speaks CoAP (RFC 7252) with CBOR bodies, outside of any pipe, and brings its access token each time. */
 export const plainClient: OpenClient = async (world, server, account, name) => {
   const { clock } = world.time;
   const socket = new CoapSocket({ link: world.clientLink(name), clock, random: world.dice() });
+  const call = async (one: ClientCall): Promise<JsonObject> => {
+    const request = plainCodec.encodeRequest(requestOf(one, account));
+    assert(request.ok, 'the request can be written');
+    const coap = await socket.request(server, request.value, { timeoutMs: TIMEOUT_MS });
+    const answer = plainCodec.decodeResponse(coap);
+    assert(answer.ok, 'the answer can be read');
+    return answerOf(answer.value);
+  };
   return {
     name,
-    async call(call) {
-      const request = plainCodec.encodeRequest(requestOf(call, account));
-      assert(request.ok, 'the request can be written');
-      const coap = await socket.request(server, request.value, { timeoutMs: TIMEOUT_MS });
-      const answer = plainCodec.decodeResponse(coap);
-      assert(answer.ok, 'the answer can be read');
-      return answerOf(answer.value);
-    },
+    call,
+    send: async (room, event, n) => String((await call(sendCall(room, event, n))).event_id),
     close: () => socket.close(),
   };
 };
 
-function requestOf({ method, target, body }: ClientCall, account?: Account): ExchangeRequest {
+/** Unix time in milliseconds of a transaction id; that of the virtual clock's start. */
+const TRANSACTION_EPOCH = Date.UTC(2026, 0, 1);
+
+/** A send as clients make it; transaction ids have the form of matrix-js-sdk's. */
+export const sendCall = (
+  room: string,
+  { type, content }: { readonly type: string; readonly content: JsonObject },
+  n: number,
+): ClientCall => ({
+  method: 'PUT',
+  target: `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/${type}/m${TRANSACTION_EPOCH + n * 1000}.${n}`,
+  body: content,
+});
+
+function requestOf({ method, target, body }: ClientCall, account: Account): ExchangeRequest {
   const [path = '', query = ''] = target.split('?');
   return {
     method,
     path,
     query,
-    ...(account !== undefined && { authorization: `Bearer ${account.token}` }),
+    authorization: `Bearer ${account.token}`,
     ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
   };
 }

@@ -1,12 +1,22 @@
 import { textTable } from '../output.ts';
-import { type Budget, type Bytes, isKept, type Row, ratiosOf, type Spread, totalOf } from './scenario.ts';
+import {
+  type Budget,
+  type Bytes,
+  isKept,
+  type Row,
+  ratiosOf,
+  type Spread,
+  type Step,
+  type StepName,
+  totalOf,
+} from './scenario.ts';
 
 const NONE = '-';
 
 /** The lines of `ravine bench wire --json`; what is beyond the first seven members is for people who look closer. */
 export const rowsJson = (rows: readonly Row[]) =>
   rows.map((row) => {
-    const { id, name, bytes, budget, https, plain, flate, notYet, note, spread } = row;
+    const { id, name, bytes, budget, https, plain, steps, notYet, note, spread } = row;
     const ratios = ratiosOf(row);
     return {
       id,
@@ -19,8 +29,8 @@ export const rowsJson = (rows: readonly Row[]) =>
       baseline_https_json_per_connection: https?.perConnection ?? null,
       ratio_per_connection: ratios === undefined ? null : rounded(ratios.perConnection),
       plain_coap_cbor: plain ?? null,
-      flate_only: flate ?? bytes ?? null,
-      full: flate === undefined ? null : (bytes ?? null),
+      flate_only: steps?.find((step) => step.name === 'flate')?.bytes ?? null,
+      layers: steps === undefined ? null : layersJson(steps),
       not_yet: notYet ?? null,
       note: note ?? null,
       texts: spread ?? null,
@@ -32,6 +42,14 @@ const budgetJson = ({ bytes, ratio, ratioPerConnection }: Budget) => ({
   ...(ratio !== undefined && { ratio }),
   ...(ratioPerConnection !== undefined && { ratio_per_connection: ratioPerConnection }),
 });
+
+/** In all with one layer more, and what that one has taken away. */
+const layersJson = (steps: readonly Step[]) =>
+  steps.map(({ name, bytes }, i) => ({
+    name,
+    bytes: totalOf(bytes),
+    saved: i === 0 ? 0 : totalOf(steps[i - 1]!.bytes) - totalOf(bytes),
+  }));
 
 const rounded = (value: number): number => Math.round(value * 100) / 100;
 
@@ -87,27 +105,41 @@ function remarks(rows: readonly Row[]): string[] {
   return said.length === 0 ? [] : ['', ...said];
 }
 
+const STEP_HEADINGS: readonly (readonly [StepName, string])[] = [
+  ['raw', 'CBOR IN A PIPE'],
+  ['flate', 'DEFLATE'],
+  ['models', 'MODELS'],
+  ['handles', 'HANDLES'],
+  ['forms', 'FORMS'],
+];
+
 /** Totals of both directions, from layer to layer, and what each takes away. */
 function layers(rows: readonly Row[]): string[] {
-  const measured = rows.filter(({ bytes, https }) => bytes !== undefined && https !== undefined);
+  const measured = rows.filter(({ steps }) => steps !== undefined);
   if (measured.length === 0) return [];
-  const heading = ['', 'HTTPS+JSON, KEPT', 'PLAIN COAP+CBOR', 'IN A PIPE, DEFLATE ONLY', 'IN A PIPE, FULL'];
-  const table = measured.map(({ id, bytes, https, plain, flate }) => {
-    const steps = [https?.kept, plain, flate ?? bytes, flate === undefined ? undefined : bytes].map((step) =>
-      step === undefined || typeof step === 'number' ? step : totalOf(step),
-    );
+  const heading = ['', 'HTTPS+JSON, KEPT', 'PLAIN COAP+CBOR', ...STEP_HEADINGS.map(([, text]) => text)];
+  const table = measured.map(({ id, https, plain, steps = [] }) => {
+    const totals = [
+      https?.kept,
+      plain && totalOf(plain),
+      ...STEP_HEADINGS.map(([name]) => {
+        const step = steps.find((one) => one.name === name);
+        return step && totalOf(step.bytes);
+      }),
+    ];
     let before: number | undefined;
-    const cells = steps.map((step) => {
-      if (step === undefined) return NONE;
-      const saved = before === undefined ? '' : ` (${step <= before ? '-' : '+'}${Math.abs(before - step)})`;
-      before = step;
-      return `${step}${saved}`;
+    const cells = totals.map((total) => {
+      if (total === undefined) return NONE;
+      const saved =
+        before === undefined ? '' : ` (${total <= before ? '-' : '+'}${Math.abs(before - total)})`;
+      before = total;
+      return `${total}${saved}`;
     });
     return [id, ...cells];
   });
   return [
     '',
-    'Both directions, layer by layer, and what each takes away from the one before:',
+    'Both directions, layer by layer, and what each takes away from the one before; in a pipe with all layers up to that one:',
     textTable([heading, ...table]),
   ];
 }

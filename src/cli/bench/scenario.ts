@@ -20,6 +20,15 @@ export interface Spread {
   readonly p95: Bytes;
 }
 
+/** What an exchange takes in a pipe with some of the layers. */
+export interface Step {
+  /** The layer that the step before did not have. */
+  readonly name: StepName;
+  readonly bytes: Bytes;
+}
+
+export type StepName = 'raw' | 'flate' | 'models' | 'handles' | 'forms';
+
 /** One line of the table. */
 export interface Row {
   /** `W1`, or `W2b` where a scenario has several. */
@@ -34,8 +43,8 @@ export interface Row {
   readonly https?: HttpsCost;
   /** The same exchange over CoAP with CBOR, outside of any pipe. */
   readonly plain?: Bytes;
-  /** The same exchange in a pipe with nothing but Deflate; undefined where it cannot be switched. */
-  readonly flate?: Bytes;
+  /** The same exchange in a pipe, with more and more of what makes it shorter; the last has all of it. */
+  readonly steps?: readonly Step[];
   /** What one has to know to read the figures. */
   readonly note?: string;
   readonly spread?: Spread;

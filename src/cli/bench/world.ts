@@ -1,13 +1,18 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { seededRandom } from '../../base/random.ts';
 import type { Millis } from '../../base/time.ts';
 import { VirtualTime } from '../../base/virtual_time.ts';
+import type { Model } from '../../compact/mixer/model.ts';
+import type { Layers } from '../../exchange/layers.ts';
 import { ETHERNET_IPV4_UDP_OVERHEAD, type Link, type LinkProfile } from '../../link/link.ts';
 import { SimulatedNetwork } from '../../link/simulated.ts';
+import type { KeyLog } from '../../pipe/key_log.ts';
 import { startEphemeral } from '../../server/ephemeral.ts';
 import type { Homeserver } from '../../server/homeserver.ts';
+import { loadModels, type ModelName } from '../../server/models.ts';
 
 /** How long anything may take in virtual time. */
 const PATIENCE_MS: Millis = 30 * 24 * 60 * 60 * 1000;
@@ -28,6 +33,21 @@ export interface Way {
 export const FAST: Way = { rate: null, delay: 20, mtu: 1200 };
 /** What the project is for. */
 export const SLOW: Way = { rate: 100, delay: 1000, mtu: 1200 };
+
+/** Of servers and clients, best first. */
+const MODELS: readonly ModelName[] = ['large', 'small'];
+
+/** coap.pipe.signatures. */
+type Signatures = 'inline' | 'deferred';
+
+/** The key log of a server, by its server name. */
+export type KeyLogOf = (serverName: string) => KeyLog;
+
+const layersInForce = new AsyncLocalStorage<Layers>();
+
+/** Runs a scenario in whose worlds only these layers shorten anything. */
+export const withLayers = <T>(layers: Layers, measure: () => Promise<T>): Promise<T> =>
+  layersInForce.run(layers, measure);
 
 /** One datagram as it was on the link. */
 export interface Captured {
@@ -52,14 +72,26 @@ export class World {
   readonly #network: SimulatedNetwork;
   readonly #running = new Map<string, Homeserver>();
   #way: Way;
+  readonly #keyLog: KeyLogOf | undefined;
+  readonly #signatures: Signatures;
+  /** What shortens what servers and clients say; undefined: all that there is. */
+  readonly layers: Layers | undefined = layersInForce.getStore();
   #starts = 0;
   /** What is being handed to the network. */
   #sending = new Uint8Array(0);
 
-  private constructor(names: readonly string[], way: Way, seed: number) {
+  private constructor(
+    names: readonly string[],
+    way: Way,
+    seed: number,
+    keyLog: KeyLogOf | undefined,
+    signatures: Signatures,
+  ) {
+    this.#signatures = signatures;
     this.#names = names;
     this.#way = way;
     this.#seed = seed;
+    this.#keyLog = keyLog;
     this.#network = new SimulatedNetwork({
       clock: this.time.clock,
       random: seededRandom(seed),
@@ -69,9 +101,19 @@ export class World {
     });
   }
 
-  /** @param names of the servers, all of which know each other's addresses */
-  static async open(names: readonly string[], way: Way = FAST, seed = 1): Promise<World> {
-    const world = new World(names, way, seed);
+  /**
+   * @param names of the servers, all of which know each other's addresses
+   * @param keyLog of each of them
+   * @param signatures as in their configurations
+   */
+  static async open(
+    names: readonly string[],
+    way: Way = FAST,
+    seed = 1,
+    keyLog?: KeyLogOf,
+    signatures: Signatures = 'inline',
+  ): Promise<World> {
+    const world = new World(names, way, seed, keyLog, signatures);
     for (const name of names) await world.start(name);
     return world;
   }
@@ -86,6 +128,7 @@ export class World {
   async start(name: string): Promise<void> {
     const others = this.#names.filter((other) => other !== name);
     for (const other of others) this.#connect(name, other);
+    const models = await loadModels(MODELS);
     const server = await this.until(
       startEphemeral({
         clock: this.time.clock,
@@ -93,9 +136,12 @@ export class World {
         work: this.time.work,
         folder: this.#folder,
         link: this.#join(name),
+        ...(this.#keyLog && { keyLog: this.#keyLog(`${name}.example`) }),
+        ...(this.layers && { layers: this.layers }),
+        models,
         config: {
           server_name: `${name}.example`,
-          coap: { plain: 'trusted' },
+          coap: { plain: 'trusted', pipe: { models: 'large', signatures: this.#signatures } },
           federation: {
             // There is no key API that could confirm a key: the first one seen is kept.
             trust: 'tofu',
@@ -121,6 +167,11 @@ export class World {
     for (const name of this.#names) await this.stop(name);
     this.#way = way;
     for (const name of this.#names) await this.start(name);
+  }
+
+  /** The models of a client. */
+  async models(): Promise<readonly Model[]> {
+    return [...(await loadModels(MODELS)).values()];
   }
 
   /** A link of a client, which reaches every server. */

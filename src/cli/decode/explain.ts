@@ -1,39 +1,18 @@
 import { hex } from '../../base/bytes.ts';
-import { EMPTY } from '../../coap/codes.ts';
-import { decode, type Message, type MessageProblem } from '../../coap/message.ts';
-import { firstUint, OPTION, type Option } from '../../coap/options.ts';
+import { decode, type MessageProblem, NO_BYTES } from '../../coap/message.ts';
 import { TAG_BYTES } from '../../crypto/aead.ts';
-import { X25519_BYTES } from '../../crypto/x25519.ts';
+import type { LearningModel } from '../../exchange/learnt.ts';
 import { ETHERNET_IPV4_UDP_OVERHEAD } from '../../link/link.ts';
-import { connectionIdLength, decodeRecord, type PipeRecord } from '../../pipe/record.ts';
-import { codeText, describeDatagram, isRecord, labelOf, optionText, renderPayload } from '../coap/render.ts';
+import { connectionIdLength, decodeRecord, type PipeRecord, type TransportKind } from '../../pipe/record.ts';
+import { describeDatagram, isRecord } from '../coap/render.ts';
+import { ReadKeyLog } from '../key_log.ts';
+import { messageLayers } from './coap_parts.ts';
+import { Dialogues, type Direction } from './dialogues.ts';
+import { noiseParts } from './handshake_parts.ts';
+import { type Explained, type Layer, layer, type Part, short, sizeOf } from './parts.ts';
+import { controlParts, dataLayers, earlyParts, openRecord } from './sealed_parts.ts';
 
-/** One thing in a datagram, and how many bytes it takes. */
-export interface Part {
-  readonly name: string;
-  readonly value: string;
-  readonly bytes: number;
-}
-
-/** The parts of one protocol. */
-export interface Layer {
-  readonly name: string;
-  readonly bytes: number;
-  readonly parts: readonly Part[];
-}
-
-export interface Explained {
-  /** In one line. */
-  readonly what: string;
-  /** From the outside in. Their bytes add up to what the datagram takes on the wire. */
-  readonly layers: readonly Layer[];
-}
-
-/** RFC 7252, section 3. */
-const HEADER_BYTES = 4;
 const FIRST_PLAIN_BYTE = 0x40;
-/** The longest value that is shown whole. */
-const LONGEST_HEX_BYTES = 32;
 
 const PROBLEMS: Readonly<Record<MessageProblem['reason'], string>> = {
   short: 'it is shorter than a header',
@@ -44,135 +23,153 @@ const PROBLEMS: Readonly<Record<MessageProblem['reason'], string>> = {
   payload: 'there is nothing behind the payload marker',
 };
 
-/**
- * Explains a datagram layer by layer. What is sealed is shown by its length only. Any bytes may be given.
- * @param lowerBytes what is around it on the wire
- */
-export function explain(datagram: Uint8Array, lowerBytes: number = ETHERNET_IPV4_UDP_OVERHEAD): Explained {
-  const lower: Layer = { name: 'Ethernet, IP, UDP', bytes: lowerBytes, parts: [] };
-  if (isRecord(datagram)) {
-    const record = decodeRecord(datagram);
-    if (!record.ok)
-      return unknown(lower, datagram, `a record of a pipe: ${record.problem.replace('_', ' ')}`);
+/** Explains the datagrams of a capture, one after another: what one introduces another one may refer to. */
+export class Explainer {
+  readonly #keys: ReadKeyLog;
+  readonly #lowerBytes: number;
+  readonly #dialogues: Dialogues;
+
+  /**
+   * @param keys what the server has logged; left out: what is sealed is shown by its length only
+   * @param models those that contents may be packed with
+   * @param lowerBytes what is around a datagram on the wire
+   */
+  constructor(
+    keys = new ReadKeyLog(),
+    models: readonly LearningModel[] = [],
+    lowerBytes: number = ETHERNET_IPV4_UDP_OVERHEAD,
+  ) {
+    this.#keys = keys;
+    this.#dialogues = new Dialogues(models);
+    this.#lowerBytes = lowerBytes;
+  }
+
+  /** Any bytes may be given. */
+  explain(datagram: Uint8Array, direction: Direction = {}): Explained {
+    const lower: Layer = { name: 'Ethernet, IP, UDP', bytes: this.#lowerBytes, parts: [] };
+    if (isRecord(datagram)) {
+      const record = decodeRecord(datagram);
+      if (!record.ok)
+        return unknown(lower, datagram, `a record of a pipe: ${record.problem.replace('_', ' ')}`);
+      const { what, layers } = this.#recordLayers(record.value, datagram, direction);
+      const said = what.length === 0 ? '' : `: ${what.join(', ')}`;
+      return {
+        what: `pipe ${record.value.kind}, ${datagram.length} B${said}`,
+        layers: [lower, ...layers],
+      };
+    }
+    const message = decode(datagram);
+    if (message.ok)
+      return { what: describeDatagram(datagram), layers: [lower, ...messageLayers(message.value)] };
+    const isOurs = (datagram[0] ?? 0) >= FIRST_PLAIN_BYTE;
+    const why = isOurs ? `no CoAP message: ${PROBLEMS[message.problem.reason]}` : 'neither CoAP nor a pipe';
+    return unknown(lower, datagram, why);
+  }
+
+  #recordLayers(
+    record: PipeRecord,
+    datagram: Uint8Array,
+    direction: Direction,
+  ): { readonly what: readonly string[]; readonly layers: readonly Layer[] } {
+    if (record.kind === 'data' || record.kind === 'control')
+      return this.#transport(record, datagram, direction);
+    const message = 'message' in record ? record.message : NO_BYTES;
+    const early = (bytes: Uint8Array): readonly Part[] => earlyParts(bytes, this.#dialogues.of(direction));
+    const payload = this.#keys.payloadOf(message);
+    const parts = clearParts(record, datagram);
+    if (!('message' in record)) return { what: [], layers: [layer('record', parts)] };
     return {
-      what: `pipe ${record.value.kind}, ${datagram.length} B`,
-      layers: [lower, layer('record', recordParts(record.value, datagram))],
+      what: [],
+      layers: [layer('record', parts), layer('handshake', noiseParts(record.kind, message, payload, early))],
     };
   }
-  const message = decode(datagram);
-  if (message.ok)
-    return { what: describeDatagram(datagram), layers: [lower, ...messageLayers(message.value)] };
-  const isOurs = (datagram[0] ?? 0) >= FIRST_PLAIN_BYTE;
-  const why = isOurs ? `no CoAP message: ${PROBLEMS[message.problem.reason]}` : 'neither CoAP nor a pipe';
-  return unknown(lower, datagram, why);
+
+  #transport(
+    record: Extract<PipeRecord, { kind: TransportKind }>,
+    datagram: Uint8Array,
+    direction: Direction,
+  ): { readonly what: readonly string[]; readonly layers: readonly Layer[] } {
+    const { sealed } = record;
+    const sealedBytes = sealed.length - TAG_BYTES;
+    const tag: Part = { name: 'tag', value: short(sealed.subarray(sealedBytes)), bytes: TAG_BYTES };
+    const opened = openRecord(record, this.#keys);
+    if (opened === undefined) {
+      const closed = { name: 'sealed', value: 'with a key that is not known here', bytes: sealedBytes };
+      return { what: [], layers: [layer('record', [...clearParts(record, datagram), closed, tag])] };
+    }
+    const { number, plaintext, station, ends } = opened;
+    const dialogue = this.#dialogues.of(direction, record.destination, ends);
+    const clear = clearParts(record, datagram, number);
+    const open = { name: 'station', value: short(station), bytes: station.length };
+    const said =
+      record.kind === 'control'
+        ? { what: [], layers: [layer('control', controlParts(plaintext))] }
+        : dataLayers(plaintext, number, record.clear.isResend, dialogue);
+    return {
+      what: said.what,
+      layers: [layer('record', [...clear, open]), ...said.layers, layer('record, its end', [tag])],
+    };
+  }
 }
+
+/** Explains one datagram by itself. */
+export const explain = (datagram: Uint8Array, keys?: ReadKeyLog): Explained =>
+  new Explainer(keys).explain(datagram);
 
 const unknown = (lower: Layer, datagram: Uint8Array, what: string): Explained => ({
   what,
   layers: [lower, layer('unknown', [{ name: 'bytes', value: short(datagram), bytes: datagram.length }])],
 });
 
-const layer = (name: string, parts: readonly Part[]): Layer => ({
-  name,
-  bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
-  parts: parts.filter(({ bytes }) => bytes > 0),
-});
-
-const short = (bytes: Uint8Array): string =>
-  bytes.length <= LONGEST_HEX_BYTES ? hex(bytes) : `${hex(bytes.subarray(0, LONGEST_HEX_BYTES))}...`;
-
-function messageLayers(message: Message): Layer[] {
-  const { type, code, id, token, options, payload } = message;
-  const lengthBytes = token.length < 13 ? 0 : token.length < 269 ? 1 : 2;
-  const header: Part[] = [
-    { name: 'version, type', value: `1, ${type}`, bytes: 1 },
-    { name: 'code', value: code === EMPTY ? '0.00 Empty' : codeText(code), bytes: 1 },
-    { name: 'message id', value: String(id), bytes: HEADER_BYTES - 2 },
-    { name: 'token', value: hex(token), bytes: token.length + lengthBytes },
-  ];
-  const layers = [layer('CoAP header', header)];
-  if (options.length > 0) layers.push(layer('CoAP options', optionParts(options)));
-  if (payload.length > 0) {
-    const { text } = renderPayload(payload, firstUint(options, OPTION.contentFormat), false);
-    const parts = [
-      { name: 'marker', value: 'ff', bytes: 1 },
-      { name: 'content', value: text, bytes: payload.length },
-    ];
-    layers.push(layer('payload', parts));
-  }
-  return layers;
-}
-
-/** RFC 7252, section 3.1: a byte for both, one or two more for a long difference of numbers, and for a long value. */
-function optionParts(options: readonly Option[]): Part[] {
-  let before = 0;
-  return options.map((option) => {
-    const { number, value } = option;
-    const bytes = 1 + extension(number - before) + extension(value.length) + value.length;
-    before = number;
-    return { name: labelOf(number), value: optionText(option), bytes };
-  });
-}
-
-const extension = (value: number): number => (value < 13 ? 0 : value < 269 ? 1 : 2);
-
-function recordParts(record: PipeRecord, datagram: Uint8Array): Part[] {
+/** What is in clear in front of what is sealed. */
+function clearParts(record: PipeRecord, datagram: Uint8Array, number?: number): readonly Part[] {
   const first: Part = { name: 'kind, flags', value: firstByteText(record, datagram[0]!), bytes: 1 };
   switch (record.kind) {
     case 'XX1':
     case 'IK1': {
-      const { version, refused, source, cookie, message } = record;
+      const { version, refused, source, cookie } = record;
       return [
         first,
         { name: 'version', value: `${version >> 4}, suite ${version & 15}`, bytes: 1 },
         { name: 'refused versions', value: hex(Uint8Array.from(refused)), bytes: refused.length },
         connectionPart('source', source),
-        { name: 'cookie', value: hex(cookie ?? new Uint8Array(0)), bytes: cookie?.length ?? 0 },
-        ...noiseParts(record.kind, message),
+        { name: 'cookie', value: hex(cookie ?? NO_BYTES), bytes: cookie?.length ?? 0 },
       ];
     }
     case 'XX2':
     case 'XX3':
     case 'IK2':
-      return [
-        first,
-        connectionPart('destination', record.destination),
-        ...noiseParts(record.kind, record.message),
-      ];
+      return [first, connectionPart('destination', record.destination)];
     case 'data':
     case 'control': {
-      const { destination, clear, sealed } = record;
+      const { destination, clear } = record;
       const { truncated, numberLength, salt } = clear;
+      const low = `...${hexNumber(truncated, numberLength)}`;
       return [
         first,
         connectionPart('destination', destination),
-        { name: 'salt', value: hex(salt ?? new Uint8Array(0)), bytes: salt?.length ?? 0 },
-        { name: 'number', value: `...${hexNumber(truncated, numberLength)}`, bytes: numberLength },
-        { name: 'sealed', value: 'with a key that is not known here', bytes: sealed.length - TAG_BYTES },
-        { name: 'tag', value: short(sealed.subarray(sealed.length - TAG_BYTES)), bytes: TAG_BYTES },
+        { name: 'salt', value: hex(salt ?? NO_BYTES), bytes: salt?.length ?? 0 },
+        { name: 'number', value: number === undefined ? low : String(number), bytes: numberLength },
       ];
     }
-    case 'hint':
-      return [
+    case 'hint': {
+      const { destination, truncated, numberLength } = record;
+      const parts = [
         first,
-        connectionPart('destination', record.destination),
-        {
-          name: 'number',
-          value: `...${hexNumber(record.truncated, record.numberLength)}`,
-          bytes: record.numberLength,
-        },
-        restPart(datagram, 1 + connectionIdLength(record.destination) + record.numberLength),
+        connectionPart('destination', destination),
+        { name: 'number', value: `...${hexNumber(truncated, numberLength)}`, bytes: numberLength },
       ];
+      return [...parts, restPart(datagram, sizeOf(parts))];
+    }
     case 'cookie':
     case 'versions': {
-      const at = 1 + connectionIdLength(record.destination);
       const content = record.kind === 'cookie' ? record.cookie : Uint8Array.from(record.versions);
-      return [
+      const parts = [
         first,
         connectionPart('destination', record.destination),
         { name: record.kind, value: hex(content), bytes: content.length },
-        restPart(datagram, at + content.length),
       ];
+      return [...parts, restPart(datagram, sizeOf(parts))];
     }
   }
 }
@@ -198,32 +195,4 @@ function firstByteText(record: PipeRecord, first: number): string {
     return [kind, `phase ${phase}`, ...(isResend ? ['resend'] : []), ...(salt ? ['salted'] : [])].join(', ');
   }
   return `${kind}, ${first.toString(16)}`;
-}
-
-/** What Noise's messages begin with: keys in clear (e) and sealed with a tag (s). The rest is the payload. */
-const NOISE_KEYS = {
-  XX1: ['ephemeral key'],
-  XX2: ['ephemeral key', 'static key, sealed'],
-  XX3: ['static key, sealed'],
-  IK1: ['ephemeral key', 'static key, sealed'],
-  IK2: ['ephemeral key'],
-} as const;
-
-/** Of a pipe that is encrypted and open to all. XX1's payload is readable. */
-function noiseParts(kind: keyof typeof NOISE_KEYS, message: Uint8Array): Part[] {
-  const parts: Part[] = [];
-  let at = 0;
-  const take = (name: string, length: number, value?: string): void => {
-    const bytes = message.subarray(at, at + length);
-    parts.push({ name, value: value ?? short(bytes), bytes: bytes.length });
-    at += bytes.length;
-  };
-  for (const name of NOISE_KEYS[kind])
-    take(name, name.endsWith('sealed') ? X25519_BYTES + TAG_BYTES : X25519_BYTES);
-  if (kind === 'XX1') take('payload and padding, readable', message.length - at);
-  else {
-    take('payload, sealed', Math.max(0, message.length - at - TAG_BYTES), 'with the keys of the handshake');
-    take('tag', TAG_BYTES);
-  }
-  return parts;
 }

@@ -1,9 +1,8 @@
-import { inflateSync } from 'fflate';
+import { Inflate } from 'fflate';
 import { fromUtf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
 import type { BucketSource } from './buckets.ts';
 import { RUN_CLASSES } from './history.ts';
-import { ONE } from './logistic.ts';
 import { STATES } from './node_state.ts';
 import { FINAL_SETS, INPUTS, KINDS, MAX_WEIGHT, MIXER_SETS, MIXERS, type Tables } from './predictor.ts';
 import { NO_LEVEL, nodesOf, PrimedContexts, PrimedTrees } from './primed_buckets.ts';
@@ -16,6 +15,9 @@ export const WEIGHT_SHIFT = 8;
 const LENGTH_BYTES = 4;
 /** The most that an artifact may unpack to, in bytes. */
 const MAX_ARTIFACT_BYTES = 32 * 1024 * 1024;
+
+/** Compressed bytes that are inflated in one step. */
+const STEP_BYTES = 64 * 1024;
 
 /** What an artifact holds. */
 export interface Trained {
@@ -30,12 +32,21 @@ export interface Trained {
  * each), how trees were pruned (2 bytes), and for each kind of context how many trees, bytes of keys and states it has (4 bytes each), the keys and the states.
  */
 export function parseArtifact(bytes: Uint8Array): Result<Trained> {
+  const steps = parseArtifactInSteps(bytes);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same, in steps of a few milliseconds at most, between which others may work. */
+export function* parseArtifactInSteps(bytes: Uint8Array): Generator<void, Result<Trained>> {
   if (fromUtf8(bytes.subarray(0, MAGIC.length)) !== MAGIC) return bad('not a model of this version');
   const id = bytes[MAGIC.length];
   if (id === undefined || id === 0) return bad('a model has an id from 1 to 255');
   const length = new Reader(bytes.subarray(MAGIC.length + 1)).uint32();
   if (length > MAX_ARTIFACT_BYTES) return bad('too large');
-  const unpacked = inflate(bytes.subarray(MAGIC.length + 1 + LENGTH_BYTES), length);
+  const unpacked = yield* inflate(bytes.subarray(MAGIC.length + 1 + LENGTH_BYTES), length);
   if (unpacked === undefined) return bad('not Deflate');
   const reader = new Reader(unpacked);
   const states = reader.probabilities(KINDS * STATES);
@@ -48,7 +59,7 @@ export function parseArtifact(bytes: Uint8Array): Result<Trained> {
   for (let kind = 0; kind < KINDS; kind++) {
     const [count, keyBytes, stateBytes] = [reader.uint32(), reader.uint32(), reader.uint32()];
     if (count > keyBytes || count > stateBytes) return bad('more trees than bytes');
-    const trees = PrimedTrees.parse(
+    const trees = yield* PrimedTrees.parse(
       nodesOf(kind),
       pruning,
       count,
@@ -59,18 +70,29 @@ export function parseArtifact(bytes: Uint8Array): Result<Trained> {
     kinds.push(trees.value);
   }
   if (!reader.exact) return bad('not as long as it says');
-  if ([...states, ...runs].some((p) => p === 0 || p >= ONE)) return bad('a probability is certain');
+  if (states.includes(0) || runs.includes(0)) return bad('a probability is certain');
   return ok({ id, tables: { states, runs, mixers, finals }, buckets: new PrimedContexts(kinds) });
 }
 
 /** Inflates into an array of the length that is said, so that what is longer costs nothing. */
-function inflate(packed: Uint8Array, length: number): Uint8Array | undefined {
+function* inflate(packed: Uint8Array, length: number): Generator<void, Uint8Array | undefined> {
+  const unpacked = new Uint8Array(length);
+  let at = 0;
+  let ends = false;
+  const inflater = new Inflate((part, isLast) => {
+    if (at + part.length <= length) unpacked.set(part, at);
+    at += part.length;
+    ends = isLast;
+  });
   try {
-    const unpacked = inflateSync(packed, { out: new Uint8Array(length) });
-    return unpacked.length === length ? unpacked : undefined;
+    for (let fed = 0; fed < packed.length && at <= length; fed += STEP_BYTES) {
+      inflater.push(packed.subarray(fed, fed + STEP_BYTES), fed + STEP_BYTES >= packed.length);
+      yield;
+    }
   } catch {
     return undefined;
   }
+  return ends && at === length ? unpacked : undefined;
 }
 
 /** Reads numbers, zeros beyond the end, and remembers whether there was one. */
@@ -101,15 +123,19 @@ class Reader {
   }
 
   probabilities(length: number): Uint16Array {
-    return Uint16Array.from({ length }, () => this.#uint16());
+    const read = new Uint16Array(length);
+    for (let i = 0; i < length; i++) read[i] = this.#uint16();
+    return read;
   }
 
   /** Weights are written with their sign in the highest bit. */
   weights(length: number): Int32Array {
-    return Int32Array.from({ length }, () => {
+    const read = new Int32Array(length);
+    for (let i = 0; i < length; i++) {
       const weight = ((this.#uint16() << 16) >> 16) * (1 << WEIGHT_SHIFT);
-      return Math.max(weight, -MAX_WEIGHT);
-    });
+      read[i] = Math.max(weight, -MAX_WEIGHT);
+    }
+    return read;
   }
 
   #uint16(): number {

@@ -43,6 +43,16 @@ export class BucketTable implements BucketSource {
     this.states = new Uint8Array(capacity * BUCKET_BYTES);
   }
 
+  /** How many buckets there are. */
+  get size(): number {
+    return this.#count;
+  }
+
+  /** The memory that it takes. */
+  get bytes(): number {
+    return this.states.byteLength + this.#keys.byteLength + this.#slots.byteLength;
+  }
+
   get full(): boolean {
     return this.#count >= this.#capacity;
   }

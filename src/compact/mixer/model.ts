@@ -1,7 +1,7 @@
 import { bad, ok, type Result } from '../../base/result.ts';
 import type { Coder } from '../container.ts';
 import { ArithmeticDecoder, ArithmeticEncoder } from './arithmetic_coder.ts';
-import { parseArtifact, type Trained } from './artifact.ts';
+import { parseArtifact, parseArtifactInSteps, type Trained } from './artifact.ts';
 import { BucketTable } from './buckets.ts';
 import { type Form, MAX_MESSAGE_BYTES } from './contexts.ts';
 import { append, type History, NO_HISTORY } from './history.ts';
@@ -46,6 +46,12 @@ export class Model {
   /** Reads an artifact of `npm run train`. */
   static parse(artifact: Uint8Array): Result<Model> {
     const trained = parseArtifact(artifact);
+    return trained.ok ? ok(new Model(trained.value)) : trained;
+  }
+
+  /** The same, in steps of a few milliseconds at most, between which others may work. */
+  static *parseInSteps(artifact: Uint8Array): Generator<void, Result<Model>> {
+    const trained = yield* parseArtifactInSteps(artifact);
     return trained.ok ? ok(new Model(trained.value)) : trained;
   }
 
@@ -98,11 +104,13 @@ export class Model {
 
   /** What is known of a conversation after one message more. Without `adaptation`: after its first. */
   learn(message: Uint8Array, form: Form, adaptation?: Adaptation): Adaptation {
-    const buckets = new BucketTable(MAX_ADAPTED_BUCKETS);
-    if (adaptation !== undefined) buckets.absorb(adaptation.buckets);
     const known = message.subarray(0, MAX_MESSAGE_BYTES);
     this.#pass(known, hasForm(known, form) ? form : 'text', adaptation, () => undefined);
-    buckets.absorb(this.#predictor.touched);
+    const { touched } = this.#predictor;
+    const most = (adaptation?.buckets.size ?? 0) + touched.size;
+    const buckets = new BucketTable(Math.min(most, MAX_ADAPTED_BUCKETS));
+    if (adaptation !== undefined) buckets.absorb(adaptation.buckets);
+    buckets.absorb(touched);
     return { buckets, history: append(adaptation?.history ?? NO_HISTORY, known) };
   }
 

@@ -9,6 +9,8 @@ import { LEVELS, ONES_LEVEL, STATES, ZEROS_LEVEL } from './node_state.ts';
  */
 const CHECK_BITS = 8;
 const HASH_BITS = 32;
+/** How many trees are read in one step. */
+const TREES_A_STEP = 8_192;
 /** A difference of two keys from this on takes a second byte (and so on), which counts in units of it. */
 export const DELTA_BASE = 255;
 
@@ -88,14 +90,14 @@ export class PrimedTrees {
     this.#states = states;
   }
 
-  /** Reads the keys of `count` trees as differences, and the states of their nodes. */
-  static parse(
+  /** Reads the keys of `count` trees as differences, and the states of their nodes, in steps of a millisecond or so. */
+  static *parse(
     nodes: number,
     pruning: Pruning,
     count: number,
     deltas: Uint8Array,
     states: Uint8Array,
-  ): Result<PrimedTrees> {
+  ): Generator<void, Result<PrimedTrees>> {
     const bits = keyBits(count);
     const index = new Uint32Array(2 ** (bits - CHECK_BITS) + 1);
     const rests = new Uint8Array(count);
@@ -104,6 +106,7 @@ export class PrimedTrees {
     let at = 0;
     let state = 0;
     for (let i = 0; i < count; i++) {
+      if (i % TREES_A_STEP === TREES_A_STEP - 1) yield;
       key++;
       for (; deltas[at] === DELTA_BASE; at++) key += DELTA_BASE;
       if (at >= deltas.length) return bad('fewer keys than trees');
@@ -182,6 +185,10 @@ export class PrimedTrees {
   }
 }
 
+/** What `below` has to come back to: of each branch with a 1 that waits, the level and the node. One for each bit at most. */
+const WAITING_LEVELS = new Uint8Array(8);
+const WAITING_NODES = new Uint8Array(8);
+
 /** Where the states of a node and of those below it end; beyond the array where there are too few, or one is none. */
 function below(
   states: Uint8Array,
@@ -191,15 +198,26 @@ function below(
   level: number,
   least: number,
 ): number {
-  const symbol = states[from];
-  if (symbol === undefined || symbol >= STATES + STATE_OFFSET) return states.length + 1;
-  const state = stateOf(symbol, level);
-  if (state === 0) return states.length + 1;
-  let next = from + 1;
-  if (2 * node >= nodes) return next;
-  const [zeros, ones] = [ZEROS_LEVEL[state]!, ONES_LEVEL[state]!];
-  if (zeros >= least) next = below(states, next, 2 * node, nodes, zeros, least);
-  return ones >= least ? below(states, next, 2 * node, nodes, ones, least) : next;
+  let waiting = 0;
+  let seen = level;
+  for (let next = from, at = node; ; ) {
+    const symbol = states[next++];
+    if (symbol === undefined || symbol >= STATES + STATE_OFFSET) return states.length + 1;
+    const state = symbol >= STATE_OFFSET ? symbol - STATE_OFFSET : symbol === 0 ? seen * LEVELS : seen;
+    if (state === 0) return states.length + 1;
+    at *= 2;
+    const goesOn = at < nodes;
+    const ones = ONES_LEVEL[state]!;
+    if (goesOn && ones >= least) {
+      WAITING_LEVELS[waiting] = ones;
+      WAITING_NODES[waiting++] = at + 1;
+    }
+    seen = ZEROS_LEVEL[state]!;
+    if (goesOn && seen >= least) continue;
+    if (waiting === 0) return next;
+    seen = WAITING_LEVELS[--waiting]!;
+    at = WAITING_NODES[waiting]!;
+  }
 }
 
 /** The trees of all kinds. */

@@ -36,9 +36,9 @@ const PARTS: ReadonlyMap<number, Parts> = new Map([
   [FORM.again, { varints: 1, items: 0 }],
   [FORM.introduce, { varints: 1, items: 1 }],
   ...HANDLE_KINDS.map((_, kind) => [FORM.handle + kind, { varints: 1, items: 0 }] as const),
-  [FORM.pending, { varints: 2, items: 0 }],
   [FORM.transaction, { varints: 2, items: 0 }],
   [FORM.message, { varints: 0, items: 1 }],
+  [FORM.megolm, { varints: 1, items: 1 }],
 ]);
 
 /**

@@ -1,7 +1,7 @@
 import { canonicalText } from '../../matrix/canonical_json.ts';
 import type { JsonValue } from '../../matrix/json.ts';
-import type { ByteReader } from './byte_reader.ts';
-import type { ByteWriter } from './byte_writer.ts';
+import type { PduReader } from './byte_reader.ts';
+import type { PduWriter } from './byte_writer.ts';
 
 // A list of references to events, told by what it takes from a list that the reader has as well (the candidates):
 //
@@ -57,7 +57,7 @@ export const isAll = ({ taken, others, order }: Choice): boolean =>
   taken.every((one) => one) && others.length === 0 && order === undefined;
 
 export function writeChoice(
-  writer: ByteWriter,
+  writer: PduWriter,
   { taken, others, order }: Choice,
   writeOther: (reference: JsonValue) => void,
 ): void {
@@ -68,7 +68,7 @@ export function writeChoice(
   for (const place of order ?? []) writer.byte(place);
 }
 
-export function readChoice(reader: ByteReader, readOther: () => JsonValue): Choice {
+export function readChoice(reader: PduReader, readOther: () => JsonValue): Choice {
   const head = reader.varint(2 ** (MAX_CANDIDATES + FLAG_BITS) - 1);
   const taken = Array.from(
     { length: MAX_CANDIDATES },

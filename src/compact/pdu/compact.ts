@@ -2,9 +2,10 @@ import { concat, utf8 } from '../../base/bytes.ts';
 import { canonicalJson, canonicalText } from '../../matrix/canonical_json.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
 import { decodeJson, encodeJson, tooDeep } from '../cbor.ts';
-import { ByteWriter } from './byte_writer.ts';
+import type { CompactWriter } from '../value_writer.ts';
+import { ByteWriter, InnerWriter, type PduWriter } from './byte_writer.ts';
 import { MAX_REFERENCES } from './choice.ts';
-import { type DagFields, writeLists, writeTs } from './dag_fields.ts';
+import { type DagFields, listsToTell, tsToTell, writeLists, writeTs } from './dag_fields.ts';
 import {
   bodyOfText,
   CHECK_BYTES,
@@ -20,6 +21,7 @@ import {
   USUAL_SENDER,
   WHOLE_CBOR,
   WHOLE_JSON,
+  WHOLE_VALUE,
   withoutSignatures,
 } from './layout.ts';
 import { literalContents, literalNames } from './literal.ts';
@@ -52,21 +54,58 @@ export interface CompactPdu {
  *   allowed
  */
 export function compactPdu(pdu: JsonObject, writing: PduWriting, deferSignature = false): CompactPdu {
-  return isRestoredBy(writing.view, pdu, deferSignature)
-    ? write(pdu, writing, deferSignature)!
-    : { bytes: wholePdu(pdu), isWhole: true, deferred: undefined };
+  const parts = restorableParts(pdu, writing.view, deferSignature);
+  if (parts === undefined) return { bytes: wholePdu(pdu), isWhole: true, deferred: undefined };
+  const writer = new ByteWriter(writing);
+  writeFields(writer, parts, { view: writing.view, signatureIsCheck: false });
+  return { bytes: writer.done(), isWhole: false, deferred: parts.deferred };
 }
 
 /**
- * Whether the event comes back by this view. Names and contents are literal here, and their own codecs are asked only for
- * what is then sent: they may change by what they write, as handles and learned models do.
+ * `compactPdu` among the parts of a compact content. There an event that goes whole is a compact value, and one that is not
+ * the last part says itself where it ends.
  */
-function isRestoredBy(view: PduView, pdu: JsonObject, deferSignature: boolean): boolean {
-  const literal = { view, names: literalNames, contents: literalContents };
-  const written = write(pdu, literal, deferSignature);
-  const back = written && restorePdu(written.bytes, literal);
-  if (written === undefined || back?.ok !== true) return false;
-  return isSame(written.deferred ? withSignature(back.value.pdu, written.deferred) : back.value.pdu, pdu);
+export function writeInnerPdu(
+  writer: CompactWriter,
+  pdu: JsonObject,
+  {
+    view,
+    isLast,
+    signatureIsCheck = false,
+    deferSignature = false,
+  }: {
+    /** Undefined: the event goes whole. */
+    readonly view: PduView | undefined;
+    readonly isLast: boolean;
+    /** The reader has the key: the usual signature shows as well whether it made the event that was sent. */
+    readonly signatureIsCheck?: boolean;
+    readonly deferSignature?: boolean;
+  },
+): Omit<CompactPdu, 'bytes'> {
+  const parts = view && restorableParts(pdu, view, deferSignature);
+  if (view === undefined || parts === undefined) {
+    writer.byte(WHOLE_VALUE);
+    writer.value(pdu);
+    return { isWhole: true, deferred: undefined };
+  }
+  writeFields(new InnerWriter(writer, isLast), parts, { view, signatureIsCheck });
+  return { isWhole: false, deferred: parts.deferred };
+}
+
+/**
+ * What goes on the wire, where the event comes back by this view. Names and contents are literal while that is seen, and
+ * their own codecs are asked only for what is then sent: they may change by what they write, as handles and learned models do.
+ */
+function restorableParts(pdu: JsonObject, view: PduView, deferSignature: boolean): Parts | undefined {
+  const parts = partsOf(pdu, view, deferSignature);
+  if (parts === undefined) return undefined;
+  const codecs = { names: literalNames, contents: literalContents };
+  const writer = new ByteWriter(codecs);
+  writeFields(writer, parts, { view, signatureIsCheck: false });
+  const back = restorePdu(writer.done(), { view, ...codecs });
+  if (!back.ok) return undefined;
+  const same = isSame(parts.deferred ? withSignature(back.value.pdu, parts.deferred) : back.value.pdu, pdu);
+  return same ? parts : undefined;
 }
 
 /** A PDU in a form that reads without any knowledge of the room: the answer to 'send it whole'. */
@@ -81,21 +120,6 @@ export function wholePdu(pdu: JsonObject): Uint8Array {
   return concat(Uint8Array.of(WHOLE_JSON), utf8(JSON.stringify(pdu)));
 }
 
-/** The event in its compact form, or undefined where its fields are not what the form is made for. */
-function write(pdu: JsonObject, writing: PduWriting, deferSignature: boolean): CompactPdu | undefined {
-  const subject = subjectOf(pdu);
-  const dag = dagOf(pdu, writing.view);
-  if (subject === undefined || dag === undefined || tooDeep(pdu) || !canonicalJson(pdu).ok) return undefined;
-  const extra = extraOf(pdu, subject, writing.view);
-  const signatures = plainSignatures(pdu);
-  if (extra === undefined || !Object.hasOwn(pdu, 'signatures')) return undefined;
-  if (signatures === undefined) extra.signatures = own(pdu, 'signatures')!;
-  const usual = usualSignature(signatures ?? [], subject.sender, writing.view);
-  const deferred = deferSignature ? usual : undefined;
-  const parts = { pdu, subject, dag, extra, signatures: signatures ?? [], usual, isDeferred: deferSignature };
-  return { bytes: writeFields(parts, writing), isWhole: false, deferred };
-}
-
 interface Parts {
   readonly pdu: JsonObject;
   readonly subject: Subject;
@@ -103,46 +127,59 @@ interface Parts {
   readonly extra: JsonObject;
   readonly signatures: readonly EventSignature[];
   readonly usual: EventSignature | undefined;
-  readonly isDeferred: boolean;
+  readonly deferred: EventSignature | undefined;
 }
 
-function writeFields(parts: Parts, { view, names, contents }: PduWriting): Uint8Array {
-  const { pdu, subject, extra, signatures, usual } = parts;
+/** The event's parts, or undefined where its fields are not what the form is made for. */
+function partsOf(pdu: JsonObject, view: PduView, deferSignature: boolean): Parts | undefined {
+  const subject = subjectOf(pdu);
+  const dag = dagOf(pdu, view);
+  if (subject === undefined || dag === undefined || tooDeep(pdu) || !canonicalJson(pdu).ok) return undefined;
+  const extra = extraOf(pdu, subject, view);
+  const signatures = plainSignatures(pdu);
+  if (extra === undefined || !Object.hasOwn(pdu, 'signatures')) return undefined;
+  if (signatures === undefined) extra.signatures = own(pdu, 'signatures')!;
+  const usual = usualSignature(signatures ?? [], subject.sender, view);
+  const deferred = deferSignature ? usual : undefined;
+  return { pdu, subject, dag, extra, signatures: signatures ?? [], usual, deferred };
+}
+
+function writeFields(
+  writer: PduWriter,
+  parts: Parts,
+  { view, signatureIsCheck }: { readonly view: PduView; readonly signatureIsCheck: boolean },
+): void {
+  const { pdu, subject, extra, signatures, usual, deferred } = parts;
   const hasExtra = Object.keys(extra).length > 0;
   const body = hasExtra ? undefined : bodyOfText(subject.type, subject.content);
   const isUsualSender = subject.sender === view.usualSender;
   const stateKey = stateKeyForm(subject);
-  const flags = (usual === undefined ? SIGNATURE_LIST : 0) | (hasExtra ? EXTRA : 0) | stateKey;
+  const lists = listsToTell(parts.dag, subject, view);
+  const flags = (usual === undefined ? SIGNATURE_LIST : 0) | (hasExtra ? EXTRA : 0) | stateKey | lists.flags;
 
-  // The names are written in the order in which they are read: handles may depend on it.
-  const named = new ByteWriter();
-  if (!isUsualSender) named.bytes(names.write('user', subject.sender));
-  if (body === undefined) named.bytes(names.write('type', subject.type));
-  if (stateKey === STATE_KEY_NAMED) named.bytes(names.write('state_key', subject.stateKey!));
-
-  const headerFor = (dagFlags: number, nibble: number): number =>
-    (usual !== undefined && !parts.isDeferred ? SIGNED : 0) |
-    ((flags | dagFlags) === 0 ? 0 : EXTENDED) |
+  const headerFor = ({ flags: tsFlags, nibble }: { flags: number; nibble: number }): number =>
+    (usual !== undefined && deferred === undefined ? SIGNED : 0) |
+    ((flags | tsFlags) === 0 ? 0 : EXTENDED) |
     (body === undefined ? 0 : TEXT) |
     (isUsualSender ? USUAL_SENDER : 0) |
     nibble;
-  const lists = writeLists(parts.dag, subject, view, names);
-  let ts = writeTs(parts.dag, view);
-  if (headerFor(lists.flags | ts.flags, ts.nibble) >= WHOLE_JSON) ts = writeTs(parts.dag, view, false);
+  let ts = tsToTell(parts.dag, view);
+  if (headerFor(ts) >= WHOLE_JSON) ts = tsToTell(parts.dag, view, false);
 
-  const writer = new ByteWriter();
-  const extension = flags | lists.flags | ts.flags;
-  writer.byte(headerFor(lists.flags | ts.flags, ts.nibble));
+  const extension = flags | ts.flags;
+  writer.byte(headerFor(ts));
   if (extension !== 0) writer.byte(extension);
-  writer.bytes(checkOf(pdu, view.version, CHECK_BYTES));
-  writer.bytes(ts.bytes);
-  writer.bytes(named.done());
-  writer.bytes(lists.bytes);
-  if (usual === undefined) writeSignatures(writer, signatures, subject.sender, view, names);
-  else if (!parts.isDeferred) writer.bytes(usual.bytes);
-  if (body !== undefined) writer.bytes(contents.writeText(body));
-  else writer.bytes(contents.writeJson(hasExtra ? [subject.content, extra] : subject.content));
-  return writer.done();
+  const isSigned = usual !== undefined && deferred === undefined;
+  if (!(isSigned && signatureIsCheck)) writer.blob(checkOf(pdu, view.version, CHECK_BYTES));
+  writeTs(writer, ts);
+  if (!isUsualSender) writer.name('user', subject.sender);
+  if (body === undefined) writer.name('type', subject.type);
+  if (stateKey === STATE_KEY_NAMED) writer.name('state_key', subject.stateKey!);
+  writeLists(writer, lists, view);
+  if (usual === undefined) writeSignatures(writer, signatures, subject.sender, view);
+  else if (deferred === undefined) writer.blob(usual.bytes);
+  if (body !== undefined) writer.text(body);
+  else writer.json(hasExtra ? [subject.content, extra] : subject.content);
 }
 
 function stateKeyForm({ stateKey, sender }: Subject): number {

@@ -4,7 +4,8 @@ import type { CompactContext } from '../context.ts';
 import { decodeCompact, encodeCompact, problemOf } from '../value.ts';
 import { CompactReader } from '../value_reader.ts';
 import { CompactWriter } from '../value_writer.ts';
-import type { ContentReader, ContentWriter, NameKind, NameReader, NameWriter } from './view.ts';
+import { hasHandles } from './byte_reader.ts';
+import type { ContentReader, ContentWriter, NameReader, NameWriter } from './view.ts';
 
 /**
  * Names as items of compact values (`value.ts`): a handle where the context has one, a word of the vocabulary, an id in its
@@ -36,6 +37,3 @@ export const compactContents = (context: CompactContext): ContentWriter & Conten
   writeJson: (value) => encodeCompact(value, context),
   readJson: (bytes) => decodeCompact(bytes, context),
 });
-
-const hasHandles = (kind: NameKind): kind is 'user' | 'server' | 'event' =>
-  kind === 'user' || kind === 'server' || kind === 'event';

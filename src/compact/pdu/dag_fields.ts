@@ -1,12 +1,13 @@
 import { canonicalText, compareCodePoints } from '../../matrix/canonical_json.ts';
 import { MAX_DEPTH } from '../../matrix/event_format.ts';
 import type { JsonObject, JsonValue } from '../../matrix/json.ts';
+import type { RoomVersion } from '../../matrix/room_version.ts';
 import { decodeJson, encodeJson } from '../cbor.ts';
-import type { ByteReader } from './byte_reader.ts';
-import { ByteWriter, unzigzag, varint, zigzag } from './byte_writer.ts';
+import type { PduReader } from './byte_reader.ts';
+import { type PduWriter, unzigzag, varint, zigzag } from './byte_writer.ts';
 import { type Choice, choose, isAll, listOf, MAX_CANDIDATES, readChoice, writeChoice } from './choice.ts';
 import { authPlaces, idInReference, referenceTo, refersByPairs, type Subject } from './rules.ts';
-import type { KnownEvent, NameReader, NameWriter, PduView, WholeReason } from './view.ts';
+import type { KnownEvent, PduView, WholeReason } from './view.ts';
 
 /** Where an event stands in the room: what a reader who has the room mostly knows by itself. */
 export interface DagFields {
@@ -41,10 +42,20 @@ const NAMED = 0;
 const LITERAL = 1;
 const MAX_LITERAL_BYTES = 1024;
 
-/** A part of the fields on the wire. */
-export interface WrittenPart {
+/** The lists and the depth as they go on the wire; undefined is what is not told. */
+export interface ToldLists {
   /** TELLS_... */
   readonly flags: number;
+  readonly prev: Choice | undefined;
+  readonly auth: Choice | undefined;
+  readonly depth: number | undefined;
+}
+
+/** The time as it goes on the wire. */
+export interface ToldTs {
+  /** TELLS_TS or 0. */
+  readonly flags: number;
+  readonly nibble: number;
   readonly bytes: Uint8Array;
 }
 
@@ -57,40 +68,34 @@ export interface ReadDag {
   readonly depth: number | undefined;
 }
 
-/** Writes all but the time of an event that has a canonical form. */
-export function writeLists(
-  fields: DagFields,
-  subject: Subject,
-  view: PduView,
-  names: NameWriter,
-): WrittenPart {
-  const writer = new ByteWriter();
-  const writeOther = (reference: JsonValue): void => writeReference(writer, reference, view, names);
-  const prevIds = idsIn(fields.prev_events, view);
+/** What has to be told, but for the time, of an event that has a canonical form. */
+export function listsToTell(fields: DagFields, subject: Subject, view: PduView): ToldLists {
   const prev = choose(fields.prev_events, sharedExtremities(view));
-  const tellsPrev = !isAll(prev);
-  if (tellsPrev) writeChoice(writer, prev, writeOther);
-
   const auth = choose(fields.auth_events, selectedAuthEvents(subject, view));
+  const tellsPrev = !isAll(prev);
   const tellsAuth = !isAll(auth);
-  if (tellsAuth) writeChoice(writer, auth, writeOther);
+  const tellsDepth = depthAfter(idsIn(fields.prev_events, view), view) !== fields.depth;
+  return {
+    flags: (tellsPrev ? TELLS_PREV : 0) | (tellsAuth ? TELLS_AUTH : 0) | (tellsDepth ? TELLS_DEPTH : 0),
+    prev: tellsPrev ? prev : undefined,
+    auth: tellsAuth ? auth : undefined,
+    depth: tellsDepth ? fields.depth : undefined,
+  };
+}
 
-  const tellsDepth = depthAfter(prevIds, view) !== fields.depth;
-  if (tellsDepth) writer.varint(fields.depth);
-  const flags = (tellsPrev ? TELLS_PREV : 0) | (tellsAuth ? TELLS_AUTH : 0) | (tellsDepth ? TELLS_DEPTH : 0);
-  return { flags, bytes: writer.done() };
+export function writeLists(writer: PduWriter, { prev, auth, depth }: ToldLists, view: PduView): void {
+  const writeOther = (reference: JsonValue): void => writeReference(writer, reference, view);
+  if (prev !== undefined) writeChoice(writer, prev, writeOther);
+  if (auth !== undefined) writeChoice(writer, auth, writeOther);
+  if (depth !== undefined) writer.varint(depth);
 }
 
 /**
- * Writes the time, in its short form where `mayBeShort` and the difference allow it. A time that is told is a varint:
+ * The time, in its short form where `mayBeShort` and the difference allow it. A time that is told is a varint:
  * bit 0 says whether it counts from `referenceTs` instead of the first previous event, the rest is the difference in
  * zigzag form.
  */
-export function writeTs(
-  fields: DagFields,
-  view: PduView,
-  mayBeShort = true,
-): WrittenPart & { readonly nibble: number } {
+export function tsToTell(fields: DagFields, view: PduView, mayBeShort = true): ToldTs {
   const ts = fields.origin_server_ts;
   const base = eventOf(idsIn(fields.prev_events, view)[0], view);
   const biased = base === undefined ? -1 : ts - base.originServerTs + SHORT_TS_BIAS_MS;
@@ -106,19 +111,23 @@ export function writeTs(
   };
 }
 
-export function readTs(reader: ByteReader, flags: number, nibble: number): Pick<ReadDag, 'ts' | 'isShortTs'> {
+export function writeTs(writer: PduWriter, { flags, bytes }: ToldTs): void {
+  if (flags === 0) writer.blob(bytes);
+  else writer.bytes(bytes);
+}
+
+export function readTs(reader: PduReader, flags: number, nibble: number): Pick<ReadDag, 'ts' | 'isShortTs'> {
   if ((flags & TELLS_TS) !== 0) return { ts: reader.bigVarint(), isShortTs: false };
-  const low = reader.take(SHORT_TS_BYTES);
+  const low = reader.blob(SHORT_TS_BYTES);
   return { ts: BigInt((nibble << LOW_BITS) | ((low[0] ?? 0) << 8) | (low[1] ?? 0)), isShortTs: true };
 }
 
 export function readLists(
-  reader: ByteReader,
+  reader: PduReader,
   flags: number,
-  view: PduView,
-  names: NameReader,
+  version: RoomVersion,
 ): Pick<ReadDag, 'prev' | 'auth' | 'depth'> {
-  const readOther = (): JsonValue => readReference(reader, view, names);
+  const readOther = (): JsonValue => readReference(reader, version);
   return {
     prev: (flags & TELLS_PREV) === 0 ? undefined : readChoice(reader, readOther),
     auth: (flags & TELLS_AUTH) === 0 ? undefined : readChoice(reader, readOther),
@@ -129,13 +138,14 @@ export function readLists(
 /** Understands what was read by what the reader knows; a reason where that is not enough. */
 export function understandDag(read: ReadDag, subject: Subject, view: PduView): JsonObject | WholeReason {
   const extremities = sharedExtremities(view);
-  const prev = read.prev === undefined ? extremities : listOf(read.prev, extremities);
-  if (prev === undefined) return 'event';
+  const prev = read.prev === undefined ? extremities : listOf(named(read.prev, view), extremities);
+  if (prev === undefined || prev.includes(null)) return 'event';
   const prevIds = idsIn(prev, view);
 
   const selected = selectedAuthEvents(subject, view);
-  const auth = read.auth === undefined ? selected : listOf(read.auth, selected);
+  const auth = read.auth === undefined ? selected : listOf(named(read.auth, view), selected);
   if (auth === undefined) return 'state';
+  if (auth.includes(null)) return 'event';
 
   const depth = read.depth ?? depthAfter(prevIds, view);
   const ts = understandTs(read, eventOf(prevIds[0], view), view);
@@ -143,10 +153,10 @@ export function understandDag(read: ReadDag, subject: Subject, view: PduView): J
   return { prev_events: prev, auth_events: auth, depth, origin_server_ts: ts };
 }
 
-/** The extremities that both sides have, as references, in the order of their ids. */
+/** The extremities that both sides have, as references, the deepest first, those of a depth in the order of their ids. */
 function sharedExtremities(view: PduView): JsonValue[] {
   return [...view.extremities()]
-    .sort((a, b) => compareCodePoints(a.id, b.id))
+    .sort((a, b) => b.depth - a.depth || compareCodePoints(a.id, b.id))
     .slice(0, MAX_CANDIDATES)
     .flatMap((event) => referenceTo(event.id, event, view.version) ?? []);
 }
@@ -182,16 +192,16 @@ function understandTs(
   return Number(BigInt(from) + (isShortTs ? ts - BigInt(SHORT_TS_BIAS_MS) : unzigzag(ts >> 1n)));
 }
 
-function writeReference(writer: ByteWriter, reference: JsonValue, view: PduView, names: NameWriter): void {
+function writeReference(writer: PduWriter, reference: JsonValue, view: PduView): void {
   const id = idInReference(reference, view.version);
   if (!refersByPairs(view.version)) {
-    writer.bytes(names.write('event', id!));
+    writer.name('event', id!);
     return;
   }
   const known = id === undefined ? undefined : referenceTo(id, view.event(id), view.version);
   if (known !== undefined && canonicalText(known) === canonicalText(reference)) {
     writer.byte(NAMED);
-    writer.bytes(names.write('event', id!));
+    writer.name('event', id!);
     return;
   }
   const bytes = encodeJson(reference);
@@ -200,19 +210,25 @@ function writeReference(writer: ByteWriter, reference: JsonValue, view: PduView,
   writer.bytes(bytes);
 }
 
-function readReference(reader: ByteReader, view: PduView, names: NameReader): JsonValue {
-  if (!refersByPairs(view.version)) return reader.name('event', names);
+/** A reference; where references are pairs, a text is the id of an event that both know. */
+function readReference(reader: PduReader, version: RoomVersion): JsonValue {
+  if (!refersByPairs(version)) return reader.name('event');
   const kind = reader.byte();
-  if (kind === NAMED) {
-    const id = reader.name('event', names);
-    const known = referenceTo(id, view.event(id), view.version);
-    if (known === undefined) reader.fail({ kind: 'send whole', reason: 'event' });
-    return known ?? null;
-  }
+  if (kind === NAMED) return reader.name('event');
   const value = decodeJson(reader.take(reader.varint(MAX_LITERAL_BYTES)));
-  if (kind !== LITERAL || !value.ok) {
+  if (kind !== LITERAL || !value.ok || typeof value.value === 'string' || value.value === null) {
     reader.fail({ kind: 'malformed', reason: 'a reference is malformed' });
     return null;
   }
   return value.value;
+}
+
+/** With pairs in the place of the ids that stand for them; null for those of events that are not known. */
+function named(choice: Choice, view: PduView): Choice {
+  const { version } = view;
+  if (!refersByPairs(version)) return choice;
+  const others = choice.others.map((other) =>
+    typeof other === 'string' ? (referenceTo(other, view.event(other), version) ?? null) : other,
+  );
+  return { ...choice, others };
 }

@@ -24,6 +24,8 @@ export const USUAL_SENDER = 0x10;
 export const NIBBLE = 0x0f;
 /** The rest is the event in CBOR. No other event has this header: its time is told instead. */
 export const WHOLE_CBOR = 0xff;
+/** The same, where the event stands among the parts of a compact content: a compact value follows. */
+export const WHOLE_VALUE = WHOLE_CBOR;
 /** The rest is the event in JSON, for what CBOR cannot say, such as text with a lone surrogate. */
 export const WHOLE_JSON = 0xfe;
 

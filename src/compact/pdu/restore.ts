@@ -2,8 +2,10 @@ import { equal, fromUtf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
 import { canonicalJson } from '../../matrix/canonical_json.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import type { RoomVersion } from '../../matrix/room_version.ts';
 import { decodeJson } from '../cbor.ts';
-import { ByteReader } from './byte_reader.ts';
+import type { CompactReader } from '../value_reader.ts';
+import { ByteReader, InnerReader, type PduReader } from './byte_reader.ts';
 import { type ReadDag, readLists, readTs, understandDag } from './dag_fields.ts';
 import {
   CHECK_BYTES,
@@ -25,10 +27,18 @@ import {
   USUAL_SENDER,
   WHOLE_CBOR,
   WHOLE_JSON,
+  WHOLE_VALUE,
 } from './layout.ts';
 import { checkOf, hashesOf, type Subject, statesNoRoom } from './rules.ts';
-import { type EventSignature, readSignatures, signaturesField, signerOf } from './signature_field.ts';
-import { type ContentReader, type PduProblem, type PduReading, type PduView, problemOfName } from './view.ts';
+import {
+  completeSignatures,
+  type EventSignature,
+  type ReadSignature,
+  readSignatures,
+  signaturesField,
+  signerOf,
+} from './signature_field.ts';
+import type { PduProblem, PduReading, PduView } from './view.ts';
 
 /** An event out of its bytes. It is no better than one that came as JSON: `parsePdu` has to look at it. */
 export interface RestoredPdu {
@@ -49,8 +59,44 @@ export function restorePdu(bytes: Uint8Array, reading: PduReading): Result<Resto
   const header = bytes[0];
   if (header === undefined) return malformed('truncated');
   if (header >= WHOLE_JSON) return restoreWhole(header, bytes.subarray(1));
-  const read = readFields(bytes, reading);
+  const read = readFields(new ByteReader(bytes, reading), header, reading.view.version, false);
   return read.ok ? understand(read.value, reading.view) : read;
+}
+
+/** An event that has been read and not understood yet. */
+export type ReadPdu =
+  | { readonly kind: 'whole'; readonly pdu: JsonObject }
+  | { readonly kind: 'fields'; readonly fields: ReadFields };
+
+/**
+ * Reads what `writeInnerPdu` wrote.
+ * @param version undefined where the room is not known here: then only an event that goes whole can be read
+ * @param signatureIsCheck as it was written
+ */
+export function readInnerPdu(
+  reader: CompactReader,
+  version: RoomVersion | undefined,
+  isLast: boolean,
+  signatureIsCheck = false,
+): Result<ReadPdu, PduProblem> {
+  const inner = new InnerReader(reader, isLast);
+  const header = reader.bytes[reader.at];
+  if (header === WHOLE_VALUE) {
+    inner.byte();
+    const pdu = inner.json();
+    if (inner.problem !== undefined) return bad(inner.problem);
+    return isJsonObject(pdu) ? ok({ kind: 'whole', pdu }) : malformed('an event is an object');
+  }
+  if (header === undefined || header === WHOLE_JSON) return malformed('no event');
+  if (version === undefined) return bad({ kind: 'send whole', reason: 'state' });
+  const fields = readFields(inner, header, version, signatureIsCheck);
+  return fields.ok ? ok({ kind: 'fields', fields: fields.value }) : fields;
+}
+
+/** The event that was read, by a view of the room; or what to answer. */
+export function understandPdu(read: ReadPdu, view: PduView): Result<RestoredPdu, PduProblem> {
+  if (read.kind === 'whole') return ok({ pdu: read.pdu, isWhole: true, deferred: undefined });
+  return understand(read.fields, view);
 }
 
 /**
@@ -90,77 +136,69 @@ function parseJson(bytes: Uint8Array): Result<JsonValue> {
   }
 }
 
+/** What is in the bytes, whatever is known of the room. */
 interface ReadFields {
-  readonly check: Uint8Array;
-  readonly subject: Subject;
+  /** Undefined: the signature is the check. */
+  readonly check: Uint8Array | undefined;
+  /** Undefined: the usual one. */
+  readonly sender: string | undefined;
+  readonly type: string;
+  /** STATE_KEY_... */
+  readonly stateKeyForm: number;
+  readonly namedStateKey: string;
   readonly dag: ReadDag;
+  readonly content: JsonObject;
   readonly extra: JsonObject;
   /** Undefined where the signature is deferred. */
-  readonly signatures: readonly EventSignature[] | undefined;
+  readonly signatures: readonly ReadSignature[] | undefined;
 }
 
-function readFields(bytes: Uint8Array, reading: PduReading): Result<ReadFields, PduProblem> {
-  const { view, names, contents } = reading;
-  const reader = new ByteReader(bytes);
-  const header = reader.byte();
+function readFields(
+  reader: PduReader,
+  header: number,
+  version: RoomVersion,
+  signatureIsCheck: boolean,
+): Result<ReadFields, PduProblem> {
+  reader.byte();
   const extension = (header & EXTENDED) === 0 ? 0 : reader.byte();
-  const check = reader.take(CHECK_BYTES);
+  const check = signatureIsCheck && (header & SIGNED) !== 0 ? undefined : reader.blob(CHECK_BYTES);
   const ts = readTs(reader, extension & TELLS_DAG, header & NIBBLE);
-  const sender = (header & USUAL_SENDER) === 0 ? reader.name('user', names) : view.usualSender;
-  if (sender === undefined) return bad({ kind: 'send whole', reason: 'sender' });
+  const sender = (header & USUAL_SENDER) === 0 ? reader.name('user') : undefined;
   const isText = (header & TEXT) !== 0;
-  const type = isText ? MESSAGE_TYPE : reader.name('type', names);
-  const named = (extension & STATE_KEY) === STATE_KEY_NAMED ? reader.name('state_key', names) : '';
-  const lists = readLists(reader, extension & TELLS_DAG, view, names);
-  const signatures = readSignatureField(reader, header, extension, sender, reading);
-  const tail = reader.rest();
+  const type = isText ? MESSAGE_TYPE : reader.name('type');
+  const stateKeyForm = extension & STATE_KEY;
+  const namedStateKey = stateKeyForm === STATE_KEY_NAMED ? reader.name('state_key') : '';
+  const lists = readLists(reader, extension & TELLS_DAG, version);
+  const signatures = readSignatureField(reader, header, extension);
+  const content = readContent(reader, isText, (extension & EXTRA) !== 0);
   if (reader.problem !== undefined) return bad(reader.problem);
-
-  const content = readContent(tail, isText, (extension & EXTRA) !== 0, contents);
   if (!content.ok) return content;
   if (signatures?.length !== 0 && Object.hasOwn(content.value.extra, 'signatures')) {
     return malformed('two forms of signatures');
   }
-  const stateKey = stateKeyOf(extension & STATE_KEY, sender, named);
-  return ok({
-    check,
-    subject: { type, sender, stateKey, content: content.value.content },
-    dag: { ...ts, ...lists },
-    extra: content.value.extra,
-    signatures,
-  });
+  const dag = { ...ts, ...lists };
+  return ok({ check, sender, type, stateKeyForm, namedStateKey, dag, ...content.value, signatures });
 }
 
 function readSignatureField(
-  reader: ByteReader,
+  reader: PduReader,
   header: number,
   extension: number,
-  sender: string,
-  { view, names }: PduReading,
-): EventSignature[] | undefined {
+): ReadSignature[] | undefined {
   const isList = (extension & SIGNATURE_LIST) !== 0;
-  if ((header & SIGNED) === 0) return isList ? readSignatures(reader, sender, view, names) : undefined;
-  const server = signerOf(sender);
-  const keyId = view.usualKey(server);
+  if ((header & SIGNED) === 0) return isList ? readSignatures(reader) : undefined;
   if (isList) reader.fail({ kind: 'malformed', reason: 'two forms of signatures' });
-  if (keyId === undefined) reader.fail({ kind: 'send whole', reason: 'key' });
-  return [{ server, keyId: keyId ?? '', bytes: reader.take(SIGNATURE_BYTES) }];
+  return [{ server: undefined, keyId: undefined, bytes: reader.blob(SIGNATURE_BYTES) }];
 }
 
 function readContent(
-  bytes: Uint8Array,
+  reader: PduReader,
   isText: boolean,
   hasExtra: boolean,
-  contents: ContentReader,
-): Result<{ readonly content: JsonObject; readonly extra: JsonObject }, PduProblem> {
-  if (isText) {
-    const body = contents.readText(bytes);
-    if (!body.ok) return bad(problemOfName(body.problem));
-    return ok({ content: contentOfText(body.value), extra: {} });
-  }
-  const value = contents.readJson(bytes);
-  if (!value.ok) return bad(problemOfName(value.problem));
-  const items = hasExtra ? value.value : [value.value, {}];
+): Result<Pick<ReadFields, 'content' | 'extra'>, PduProblem> {
+  if (isText) return ok({ content: contentOfText(reader.text()), extra: {} });
+  const value = reader.json();
+  const items = hasExtra ? value : [value, {}];
   const [content, extra, ...others] = Array.isArray(items) ? items : [];
   if (!isJsonObject(content) || !isJsonObject(extra) || others.length > 0) {
     return malformed('the content is not an object');
@@ -178,7 +216,15 @@ function stateKeyOf(form: number, sender: string, named: string): string | undef
 
 /** Computes what was not sent. */
 function understand(read: ReadFields, view: PduView): Result<RestoredPdu, PduProblem> {
-  const { subject, extra, signatures } = read;
+  const { extra } = read;
+  const sender = read.sender ?? view.usualSender;
+  if (sender === undefined) return bad({ kind: 'send whole', reason: 'sender' });
+  const signatures = read.signatures && completeSignatures(read.signatures, sender, view);
+  if (read.signatures !== undefined && signatures === undefined) {
+    return bad({ kind: 'send whole', reason: 'key' });
+  }
+  const stateKey = stateKeyOf(read.stateKeyForm, sender, read.namedStateKey);
+  const subject: Subject = { type: read.type, sender, stateKey, content: read.content };
   const dag = understandDag(read.dag, subject, view);
   if (typeof dag === 'string') return bad({ kind: 'send whole', reason: dag });
   const pdu: JsonObject = {
@@ -194,9 +240,11 @@ function understand(read: ReadFields, view: PduView): Result<RestoredPdu, PduPro
   // Hashing needs a canonical form, which a content of the peer's may not have.
   if (!canonicalJson(pdu).ok) return malformed('the event has no canonical form');
   if (own(pdu, 'hashes') === undefined) pdu.hashes = hashesOf(pdu, view.version);
-  if (!equal(checkOf(pdu, view.version, CHECK_BYTES), read.check)) {
-    return bad({ kind: 'send whole', reason: 'check' });
-  }
+  const isRight =
+    read.check === undefined
+      ? view.isSigned?.(pdu) === true
+      : equal(checkOf(pdu, view.version, CHECK_BYTES), read.check);
+  if (!isRight) return bad({ kind: 'send whole', reason: 'check' });
   const deferred = signatures === undefined ? deferredOf(subject.sender, view) : undefined;
   if (signatures === undefined && deferred === undefined) return bad({ kind: 'send whole', reason: 'key' });
   return ok({ pdu, isWhole: false, deferred });

@@ -5,15 +5,23 @@ import type { JsonObject } from '../../matrix/json.ts';
 import type { Event, Pdu } from '../../matrix/pdu.ts';
 import { ByteReader } from './byte_reader.ts';
 import { ByteWriter } from './byte_writer.ts';
-import { readLists, readTs, understandDag, writeLists, writeTs } from './dag_fields.ts';
+import {
+  listsToTell,
+  readLists,
+  readTs,
+  tsToTell,
+  understandDag,
+  writeLists,
+  writeTs,
+} from './dag_fields.ts';
 import { EXTENDED, NIBBLE, TELLS_DAG } from './layout.ts';
-import { hashInEventId, literalNames } from './literal.ts';
+import { hashInEventId, literalContents, literalNames } from './literal.ts';
 import { checkOf, hashesOf, idOf, refersByPairs, type Subject, statesNoRoom } from './rules.ts';
 import type { NameReader, NameWriter, PduProblem, PduView } from './view.ts';
 
 // The answer to a client's send, from which it computes the id of its event:
 //
-//   header     1 byte: EXTENDED, and four bits of a short time; or LITERAL_...
+//   header     1 byte: ANSWER, EXTENDED, and four bits of a short time; or LITERAL_...
 //   extension  1 byte with EXTENDED: TELLS_...
 //   check      4 bytes of the event's id
 //   time       2 bytes, or a varint
@@ -21,10 +29,12 @@ import type { NameReader, NameWriter, PduProblem, PduView } from './view.ts';
 //
 // The fields are those of an event between servers; the view is what the server knows that the client has.
 
+/** In every header: so no container begins, and the answer stands without one. */
+const ANSWER = 0x20;
 /** The 32 bytes of the id follow. */
-const LITERAL_HASH = 0x80;
+const LITERAL_HASH = 0x30;
 /** The text of the id follows. */
-const LITERAL_TEXT = 0x81;
+const LITERAL_TEXT = 0x31;
 
 /** Nobody asks again after a wrong event id, so the check is longer than between servers. */
 const CHECK_BYTES = 4;
@@ -48,28 +58,29 @@ export function compactSendAnswer(event: Event, view: PduView, names: NameWriter
     stateKey: pdu.state_key,
     content: pdu.content,
   };
-  // In room versions 1 and 2 an id is not computed but chosen.
-  if (!refersByPairs(view.version)) {
-    const literal = writeAnswer(pdu, sent, view, literalNames);
-    const back = restoreSendAnswer(literal, sent, view, literalNames);
-    if (back.ok && back.value.eventId === event.id) return writeAnswer(pdu, sent, view, names);
-  }
   const hash = hashInEventId(event.id);
-  return hash === undefined
-    ? concat(Uint8Array.of(LITERAL_TEXT), utf8(event.id))
-    : concat(Uint8Array.of(LITERAL_HASH), hash);
+  const told =
+    hash === undefined
+      ? concat(Uint8Array.of(LITERAL_TEXT), utf8(event.id))
+      : concat(Uint8Array.of(LITERAL_HASH), hash);
+  // In room versions 1 and 2 an id is not computed but chosen.
+  if (refersByPairs(view.version)) return told;
+  const literal = writeAnswer(pdu, sent, view, literalNames);
+  const back = restoreSendAnswer(literal, sent, view, literalNames);
+  const isComputed = back.ok && back.value.eventId === event.id && literal.length <= told.length;
+  return isComputed ? writeAnswer(pdu, sent, view, names) : told;
 }
 
 function writeAnswer(pdu: Pdu, sent: Subject, view: PduView, names: NameWriter): Uint8Array {
-  const lists = writeLists(pdu, sent, view, names);
-  const ts = writeTs(pdu, view);
+  const lists = listsToTell(pdu, sent, view);
+  const ts = tsToTell(pdu, view);
   const extension = lists.flags | ts.flags;
-  const writer = new ByteWriter();
-  writer.byte((extension === 0 ? 0 : EXTENDED) | ts.nibble);
+  const writer = new ByteWriter({ names, contents: literalContents });
+  writer.byte(ANSWER | (extension === 0 ? 0 : EXTENDED) | ts.nibble);
   if (extension !== 0) writer.byte(extension);
   writer.bytes(checkOf(pdu as unknown as JsonObject, view.version, CHECK_BYTES));
-  writer.bytes(ts.bytes);
-  writer.bytes(lists.bytes);
+  writeTs(writer, ts);
+  writeLists(writer, lists, view);
   return writer.done();
 }
 
@@ -83,13 +94,14 @@ export function restoreSendAnswer(
   view: PduView,
   names: NameReader,
 ): Result<ComputedEvent, PduProblem> {
-  const reader = new ByteReader(bytes);
+  const reader = new ByteReader(bytes, { names, contents: literalContents });
   const header = reader.byte();
-  if (reader.problem === undefined && header >= LITERAL_HASH) return restoreLiteral(header, reader.rest());
+  if (header === LITERAL_HASH || header === LITERAL_TEXT) return restoreLiteral(header, reader.rest());
+  if ((header & ~(EXTENDED | NIBBLE)) !== ANSWER) reader.fail({ kind: 'malformed', reason: 'no answer' });
   const extension = (header & EXTENDED) === 0 ? 0 : reader.byte();
   const check = reader.take(CHECK_BYTES);
   const ts = readTs(reader, extension & TELLS_DAG, header & NIBBLE);
-  const lists = readLists(reader, extension & TELLS_DAG, view, names);
+  const lists = readLists(reader, extension & TELLS_DAG, view.version);
   if (reader.rest().length > 0) reader.fail({ kind: 'malformed', reason: 'trailing bytes' });
   if (reader.problem !== undefined) return bad(reader.problem);
   const dag = understandDag({ ...ts, ...lists }, sent, view);
@@ -110,6 +122,14 @@ export function restoreSendAnswer(
     return bad({ kind: 'send whole', reason: 'check' });
   }
   return ok({ eventId: idOf(pdu, view.version), pdu });
+}
+
+/** The first bytes of the event's id, whether it can be computed or not; none where the id is in the answer as a text. */
+export function checkIn(answer: Uint8Array): Uint8Array {
+  const [header = 0] = answer;
+  if (header === LITERAL_TEXT) return new Uint8Array(0);
+  const at = (header & EXTENDED) === 0 ? 1 : 2;
+  return answer.subarray(at, at + CHECK_BYTES);
 }
 
 function restoreLiteral(header: number, bytes: Uint8Array): Result<ComputedEvent, PduProblem> {

@@ -1,10 +1,10 @@
 import { base64, fromBase64 } from '../../base/bytes.ts';
 import { serverOf, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../matrix/json.ts';
-import type { ByteReader } from './byte_reader.ts';
-import type { ByteWriter } from './byte_writer.ts';
+import type { PduReader } from './byte_reader.ts';
+import type { PduWriter } from './byte_writer.ts';
 import { SIGNATURE_BYTES, signaturesOf } from './layout.ts';
-import type { NameReader, NameWriter, PduView } from './view.ts';
+import type { PduView } from './view.ts';
 
 /** One signature of an event. */
 export interface EventSignature {
@@ -52,39 +52,51 @@ export function usualSignature(
 
 /** A list of signatures: how many; for each its head, the server and key that the head leaves open, 64 bytes. */
 export function writeSignatures(
-  writer: ByteWriter,
+  writer: PduWriter,
   signatures: readonly EventSignature[],
   sender: string,
   view: PduView,
-  names: NameWriter,
 ): void {
   writer.varint(signatures.length);
   for (const { server, keyId, bytes } of signatures) {
     const isSenders = server === signerOf(sender);
     const isUsual = keyId === view.usualKey(server);
     writer.byte((isSenders ? BY_SENDERS_SERVER : 0) | (isUsual ? WITH_USUAL_KEY : 0));
-    if (!isSenders) writer.bytes(names.write('server', server));
-    if (!isUsual) writer.bytes(names.write('key', keyId));
-    writer.bytes(bytes);
+    if (!isSenders) writer.name('server', server);
+    if (!isUsual) writer.name('key', keyId);
+    writer.blob(bytes);
   }
 }
 
-export function readSignatures(
-  reader: ByteReader,
-  sender: string,
-  view: PduView,
-  names: NameReader,
-): EventSignature[] {
+/** A signature as it was read: undefined is the sender's server, and its server's usual key. */
+export interface ReadSignature {
+  readonly server: string | undefined;
+  readonly keyId: string | undefined;
+  readonly bytes: Uint8Array;
+}
+
+export function readSignatures(reader: PduReader): ReadSignature[] {
   const count = reader.varint(MAX_SIGNATURES);
-  const signatures: EventSignature[] = [];
+  const signatures: ReadSignature[] = [];
   while (signatures.length < count && reader.problem === undefined) {
     const head = reader.byte();
-    const server = (head & BY_SENDERS_SERVER) === 0 ? reader.name('server', names) : signerOf(sender);
-    const keyId = (head & WITH_USUAL_KEY) === 0 ? reader.name('key', names) : view.usualKey(server);
-    if (keyId === undefined) reader.fail({ kind: 'send whole', reason: 'key' });
-    signatures.push({ server, keyId: keyId ?? '', bytes: reader.take(SIGNATURE_BYTES) });
+    const server = (head & BY_SENDERS_SERVER) === 0 ? reader.name('server') : undefined;
+    const keyId = (head & WITH_USUAL_KEY) === 0 ? reader.name('key') : undefined;
+    signatures.push({ server, keyId, bytes: reader.blob(SIGNATURE_BYTES) });
   }
   return signatures;
+}
+
+/** The signatures with what was left open; undefined where a usual key is not known. */
+export function completeSignatures(
+  read: readonly ReadSignature[],
+  sender: string,
+  view: PduView,
+): EventSignature[] | undefined {
+  const complete = read.flatMap(({ server = signerOf(sender), keyId = view.usualKey(server), bytes }) =>
+    keyId === undefined ? [] : [{ server, keyId, bytes }],
+  );
+  return complete.length === read.length ? complete : undefined;
 }
 
 /** The field `signatures`. */

@@ -1,6 +1,6 @@
 import type { Result } from '../../base/result.ts';
 import type { Millis } from '../../base/time.ts';
-import type { JsonValue } from '../../matrix/json.ts';
+import type { JsonObject, JsonValue } from '../../matrix/json.ts';
 import type { StateKey } from '../../matrix/pdu.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import type { HandleProblem } from '../context.ts';
@@ -35,6 +35,8 @@ export interface PduView {
   state(places: readonly StateKey[]): readonly string[];
   /** The id of the key with which a server signs: that of the last of its events that both sides have. */
   usualKey(server: string): string | undefined;
+  /** Whether the event is signed with its sender's server's usual key; left out where keys are not known. */
+  isSigned?(pdu: JsonObject): boolean;
   /** Who is most likely to have sent the next event in this direction: the sender of the last one. */
   readonly usualSender: string | undefined;
   /** A time that both sides have, from which `origin_server_ts` counts where no previous event is known. 0 will do. */
@@ -108,7 +110,6 @@ export type WholeReason = 'event' | 'state' | 'key' | 'sender' | 'name' | 'check
 
 /** What a reader answers where a name or a content could not be read. */
 export function problemOfName(problem: NameProblem): PduProblem {
-  if (problem.kind === 'waits for') return problem;
   if (problem.kind === 'unknown handle') return { kind: 'send whole', reason: 'name' };
   return { kind: 'malformed', reason: 'a name or a content cannot be read' };
 }

@@ -7,6 +7,7 @@ import type { Notifier } from '../notifier.ts';
 import type { Outbox } from '../ports.ts';
 import { writeDraft } from './commit.ts';
 import { EventCache } from './event_cache.ts';
+import { settleProvisional } from './provisional.ts';
 import { RoomDraft } from './room_draft.ts';
 import { RoomLocks } from './room_locks.ts';
 import { StateStore } from './state_store.ts';
@@ -75,7 +76,9 @@ export class RoomWriter {
   async commit(draft: RoomDraft, also?: (tx: Transaction) => Promise<void>): Promise<void> {
     const services = { states: this.states, outbox: this.#outbox, serverName: this.#serverName };
     await this.#database.transaction(async (tx) => {
-      const committed = await writeDraft(tx, draft, services, this.#clock.wall());
+      const now = this.#clock.wall();
+      const committed = await writeDraft(tx, draft, services, now);
+      committed.position = (await settleProvisional(tx, draft.entries, now)) ?? committed.position;
       await also?.(tx);
       tx.afterCommit(() => {
         this.states.settle(committed.written);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { utf8 } from '../../../src/base/bytes.ts';
 import { Model } from '../../../src/compact/mixer/model.ts';
 import { PrimedTrees } from '../../../src/compact/mixer/primed_buckets.ts';
 import { readCorpus } from '../../train/corpus.ts';
@@ -24,6 +25,19 @@ describe('the trained artifacts', () => {
         "2 8ef54730c5ce0facc235f2c0f8f05a1c64d83ad97ba2068b231be08f70b39fac",
       ]
     `);
+  });
+
+  it('are read in many steps as well, to the same model', () => {
+    const bytes = read('small.mix');
+    const steps = Model.parseInSteps(bytes);
+    let count = 0;
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) count++;
+    expect(count).toBeGreaterThan(2);
+    const [whole, slow] = [Model.parse(bytes), step.value];
+    if (!whole.ok || !slow.ok) throw new Error('not a model');
+    const message = utf8('Shall we meet at the harbour?');
+    expect(slow.value.encode(message, 'text')).toEqual(whole.value.encode(message, 'text'));
   });
 
   it('fit: three megabytes together, 200 KB the small one', () => {
@@ -53,7 +67,7 @@ describe('trees of contexts', () => {
   const root = Uint8Array.of(2 + 11);
   const pruning = { rootLevel: 0, branchLevel: 1 };
   const parse = (count: number, deltas: readonly number[], states: Uint8Array) =>
-    PrimedTrees.parse(2, pruning, count, Uint8Array.from(deltas), states);
+    PrimedTrees.parse(2, pruning, count, Uint8Array.from(deltas), states).next().value!;
 
   it('are read where every key has its bits and every root its state', () => {
     expect(parse(1, [255, 255, 1], root).ok).toBe(true);

@@ -22,6 +22,8 @@ from dissononce.processing.modifiers.fallback import FallbackPatternModifier
 from session import IK1, IK2, XX1, XX2, XX3, Session, id_at, kind_of
 
 VERSION = 0x11
+#: Features: negotiates; compact headers.
+TELLS, COMPACT = 2, 4
 COOKIE = 1
 DH = X25519DH()
 PATTERNS = {
@@ -53,7 +55,9 @@ class Identity:
 class Self:
     """This side: its keys, and the salt and boot id of its start."""
 
-    def __init__(self, name, serial=1):
+    def __init__(self, name, serial=1, features=0):
+        #: What this side says of itself in XX; nothing where it is 0.
+        self.features = features
         self.static: KeyPair = DH.generate_keypair()
         self.signing = Ed25519PrivateKey.generate()
         public = self.signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -113,7 +117,8 @@ class Initiator:
         self.header = bytes([0x80 | kind << 4 | len(refused) << 1, version]) + refused + local
         if known is None:
             self.state = _noise("XX", True, self.header, me)
-            payload, bare = b"", len(self.header) + 32
+            payload = bytes([me.features]) + generation.to_bytes(6, "big") if me.features else b""
+            bare = len(self.header) + 32 + len(payload)
         else:
             self.state = _noise("IK", True, self.header, me, known.digest(), rs=PublicKey(known.static))
             payload = generation.to_bytes(6, "big") + me.identity.digest()[:6] + me.boot_id
@@ -139,11 +144,16 @@ class Initiator:
             state = _noise("XXfallback", True, self.header, self.me, digest, e=self.ephemeral)
         state, payload, _ = _read(state, message)
         remote = id_at(payload, 0)
-        identity, boot_id, _ = _read_identity(payload[len(remote) :], state.rs.data)
+        identity, boot_id, said = _read_identity(payload[len(remote) :], state.rs.data)
+        # It has read what XX1 has told where it tells of itself.
+        negotiated = self.known is None and self.me.features and said and said[0] & TELLS
         if identity.name != self.name:
             raise ValueError("another server has answered")
-        third, split = _write(state, self.generation.to_bytes(6, "big") + self.me.says())
-        return self._session(remote, split), identity, boot_id, bytes([0x80 | XX3 << 4]) + remote + third
+        told = b"" if negotiated else self.generation.to_bytes(6, "big")
+        third, split = _write(state, told + self.me.says())
+        session = self._session(remote, split)
+        session.compact = bool(negotiated and said[0] & self.me.features & COMPACT)
+        return session, identity, boot_id, bytes([0x80 | XX3 << 4]) + remote + third
 
     def _session(self, remote, split):
         send, receive = (state._key for state in split)
@@ -155,7 +165,7 @@ class Responder:
 
     def __init__(self, me, local, datagram, peers):
         """:param peers: identities by static key"""
-        self.me, self.local, self.session = me, local, None
+        self.me, self.local, self.session, self.proposal = me, local, None, b""
         count = datagram[0] >> 1 & 3
         self.remote = id_at(datagram, 2 + count)
         end = 2 + count + len(self.remote)
@@ -169,8 +179,11 @@ class Responder:
             digest = hashlib.sha256(self.first).digest()
             self.state = _noise("XXfallback", False, self.header, me, digest, re=PublicKey(self.message[:32]))
         else:
-            self.state, _, _ = _read(_noise("XX", False, self.header, me), self.message)
-        answer, _ = _write(self.state, local + me.says())
+            self.state, proposal, _ = _read(_noise("XX", False, self.header, me), self.message)
+            if me.features and proposal[:1] and proposal[0] & TELLS:
+                self.proposal = proposal
+        said = bytes([me.features]) if self.proposal else b""
+        answer, _ = _write(self.state, local + me.says() + said)
         self.second = bytes([0x80 | XX2 << 4]) + self.remote + answer
 
     def _accept(self, peers):
@@ -190,9 +203,12 @@ class Responder:
     def finish(self, third):
         """Reads XX3. Raises where it is forged."""
         state, payload, split = _read(self.state, third[1 + len(self.local) :])
+        if self.proposal:
+            payload = self.proposal[1:7] + payload
         self.identity, self.boot_id, _ = _read_identity(payload[6:], state.rs.data)
         self.generation = int.from_bytes(payload[:6], "big")
         self.session = self._session(split)
+        self.session.compact = bool(self.proposal and self.proposal[0] & self.me.features & COMPACT)
 
     def _session(self, split):
         receive, send = (state._key for state in split)

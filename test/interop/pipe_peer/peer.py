@@ -12,8 +12,9 @@ import os
 import sys
 from collections import Counter
 
+import headers
 from content import ACK, CON, METHODS, RST, Message, pack, unpack
-from handshake import VERSION, Initiator, Responder, Self, next_generation
+from handshake import COMPACT, TELLS, VERSION, Initiator, Responder, Self, next_generation
 from session import ASK, CHALLENGE, CLOSE, CONFIRM, CONTROL, DATA, HINT, IK1, IK2, RESPONSE, XX1, XX2, XX3
 from session import NUMBER_BYTES, SALTED, id_at, kind_of
 
@@ -48,6 +49,8 @@ class Peer(asyncio.DatagramProtocol):
         self.opening, self.cookie = None, b""
         self.open_requests, self.answered, self.handled = {}, {}, []
         self.answer = (200, {})
+        #: Numbers of messages that have got a short reply.
+        self.short_replies = set()
         self.message_id = int.from_bytes(os.urandom(2), "big")
         self.counts, self.last_sent, self.closed = Counter(), b"", None
 
@@ -163,6 +166,9 @@ class Peer(asyncio.DatagramProtocol):
             self.confirmed.set_result(None)
         if opened.kind == CONTROL:
             self.on_control(opened.plaintext)
+        elif session.compact:
+            for place, message in enumerate(headers.parted(opened.plaintext)):
+                self.on_compact(message, opened, opened.number + place)
         else:
             self.on_message(Message.decode(opened.plaintext))
 
@@ -182,6 +188,7 @@ class Peer(asyncio.DatagramProtocol):
         self.boot_id = boot_id
         self.counts["restarts of the peer"] += 1
         self.answered.clear()
+        self.short_replies.clear()
         for request in list(self.open_requests.values()):
             request["acknowledged"] = False
             self.send_request(request, is_new=True)
@@ -204,15 +211,58 @@ class Peer(asyncio.DatagramProtocol):
             if request is not None:
                 request["done"].set_result(message)
 
+    def on_compact(self, data, record, number):
+        if not data:
+            return
+        header = headers.read(data, number, record.is_marked)
+        self.counts["compact headers"] += 1
+        self.counts[f"compact {data[0] & 0xF0:02x}"] += 1
+        # Behind a header of RFC 7252 that says nothing, options and payload are read as ever.
+        message = Message.decode(bytes([0x40, header.code, 0, 0]) + header.rest)
+        if header.type == CON and header.code == 0:
+            self.reply_compact(RST, 0, record, number)
+        elif header.code and header.code < 32:
+            if header.first not in self.answered:
+                self.answered[header.first] = self.answer_to(message)
+            answer = self.answered[header.first]
+            self.reply_compact(ACK, answer.code, record, number, answer.encode()[4:])
+        else:
+            self.on_compact_answer(header, message, record, number)
+
+    def on_compact_answer(self, header, message, record, number):
+        if header.type == CON:
+            self.reply_compact(ACK, 0, record, number)
+        for key, request in list(self.open_requests.items()):
+            copies = request["copies"]
+            if header.owner is not None:
+                matches = header.owner == copies[0]
+            else:
+                matches = any(copy == header.answers or copy & 15 == header.ending for copy in copies)
+            if matches and header.code == 0:
+                request["acknowledged"] = True
+            elif matches:
+                del self.open_requests[key]
+                request["done"].set_result(message)
+
+    def reply_compact(self, type, code, record, number, rest=b""):
+        # One short reply to each copy at most: what answers it once more names the whole number.
+        is_short = record.is_short and number not in self.short_replies
+        self.short_replies.add(number)
+        self.last_sent = self.session.seal(DATA, headers.reply(type, code, number, is_short, rest))
+        self.send(self.last_sent)
+
     def on_request(self, message):
         if message.id not in self.answered:
-            items = unpack(message.payload, self.dictionary)
-            self.handled.append({"code": message.code, "target": items[0], "body": items[1] if len(items) > 1 else None})
-            status, body = self.answer
-            payload = pack([body], self.dictionary)
-            code = STATUS[status] if message.code == 1 or status != 200 else 0x44
-            self.answered[message.id] = Message(ACK, code, message.id, message.token, [], payload)
+            self.answered[message.id] = self.answer_to(message)
         self.data(self.answered[message.id])
+
+    def answer_to(self, message):
+        items = unpack(message.payload, self.dictionary)
+        self.handled.append({"code": message.code, "target": items[0], "body": items[1] if len(items) > 1 else None})
+        status, body = self.answer
+        payload = pack([body], self.dictionary)
+        code = STATUS[status] if message.code == 1 or status != 200 else 0x44
+        return Message(ACK, code, message.id, message.token, [], payload)
 
     def data(self, message):
         self.last_sent = self.session.seal(DATA, message.encode())
@@ -225,7 +275,21 @@ class Peer(asyncio.DatagramProtocol):
         if is_new:
             self.message_id = (self.message_id + 1) % 65536
             request["message"].id = self.message_id
-        self.data(request["message"])
+            request["copies"] = []
+        if self.session.compact:
+            self.send_compact(request)
+        else:
+            self.data(request["message"])
+
+    def send_compact(self, request):
+        message, copies, number = request["message"], request["copies"], self.session.next
+        distance = number - copies[0] if copies else 0
+        plaintext = headers.request(message.code, message.encode()[4 + len(message.token) :], distance)
+        endings = {copy & 15 for other in self.open_requests.values() for copy in other["copies"]}
+        is_long = number & 15 in endings
+        copies.append(number)
+        self.last_sent = self.session.seal(DATA, plaintext, is_marked=distance > 0, is_long=is_long)
+        self.send(self.last_sent)
 
     # Orders
 
@@ -261,7 +325,8 @@ class Peer(asyncio.DatagramProtocol):
             token = os.urandom(2)
             message = Message(CON, METHODS[order["method"]], 0, token, [], pack(items, self.dictionary))
             done = asyncio.get_running_loop().create_future()
-            request = self.open_requests[token] = {"message": message, "done": done, "acknowledged": False}
+            request = {"message": message, "done": done, "acknowledged": False, "copies": []}
+            self.open_requests[token] = request
             self.send_request(request, is_new=True)
             while not done.done():
                 await asyncio.wait([done], timeout=ACK_TIMEOUT_S)
@@ -310,6 +375,8 @@ class Peer(asyncio.DatagramProtocol):
     async def configure(self, order):
         if "answer" in order:
             self.answer = tuple(order["answer"])
+        if "compact" in order:
+            self.me.features = TELLS | COMPACT if order["compact"] else 0
         if "tells" in order:
             self.session.tells = order["tells"]
         return {}

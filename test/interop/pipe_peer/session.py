@@ -80,6 +80,10 @@ class Opened:
     newest: bool = False
     #: Genuine, but sealed for an earlier salt of this side: its payload is not to be used.
     stale: bool = False
+    number: int = 0
+    #: Whether the number has one byte in the record, and whether that has the resend bit.
+    is_short: bool = False
+    is_marked: bool = False
 
 
 @dataclass
@@ -101,6 +105,8 @@ class Session:
     must_tell: bool = False
     #: Whether this side tells what it has seen: without that the other one's numbers become long.
     tells: bool = True
+    #: Whether both sides have said that they have compact headers.
+    compact: bool = False
     counts: Counter = field(default_factory=Counter)
 
     def restart(self):
@@ -111,7 +117,7 @@ class Session:
         self.arrived = self.next - 1
         self.received.clear()
 
-    def seal(self, kind, plaintext):
+    def seal(self, kind, plaintext, is_marked=False, is_long=False):
         number, self.next = self.next, self.next + 1
         if self.next + RESERVED // 2 > self.ceiling:
             self.ceiling += RESERVED
@@ -120,11 +126,12 @@ class Session:
             salt = self.own_salts[0]
         else:
             code = next(i for i, reach in enumerate((128, 1 << 15, 1 << 31)) if number - self.arrived <= reach)
+            code = max(code, int(is_long))
         if kind == DATA and self.must_tell and self.tells:
             self.must_tell, self.untold = False, 0
             plaintext = bytes([SEEN]) + varint(self.highest) + plaintext
         phase = number // EPOCH & 1
-        header = bytes([0x80 | kind << 4 | phase << 3 | code]) + self.remote + salt
+        header = bytes([0x80 | kind << 4 | phase << 3 | is_marked << 2 | code]) + self.remote + salt
         header += number.to_bytes(8, "big")[-NUMBER_BYTES[code] :]
         key = key_of(chain_at(self.send_root, 0, number // EPOCH), self.own_salts[0], self.peer_salt)
         self.counts[f"sent {code}"] += 1
@@ -172,4 +179,5 @@ class Session:
             self.arrived = max(self.arrived, seen)
             if self.first_salted is not None and seen >= self.first_salted:
                 self.first_salted, self.own_salts = None, self.own_salts[:1]
-        return Opened(kind, plaintext, restarted=is_new, newest=is_newest)
+        is_marked = bool(datagram[0] & 4)
+        return Opened(kind, plaintext, is_new, is_newest, False, number, code == 0, is_marked)

@@ -1,5 +1,12 @@
 import type { JsonObject } from '../../../matrix/json.ts';
-import { type Account, type ClientCall, callDirectly, type OpenClient, register } from '../clients.ts';
+import {
+  type Account,
+  type ClientCall,
+  callDirectly,
+  type OpenClient,
+  register,
+  sendCall,
+} from '../clients.ts';
 import { type HttpsCost, inHttpsWorld } from '../https_world.ts';
 import { type ExchangeBytes, exchangeBytes, inWorld } from '../world.ts';
 
@@ -14,16 +21,6 @@ export interface Sent {
 export const text = (body: string): Sent => ({
   type: 'm.room.message',
   content: { msgtype: 'm.text', body },
-});
-
-/** Unix time in milliseconds of a transaction id; that of the virtual clock's start. */
-const TRANSACTION_EPOCH = Date.UTC(2026, 0, 1);
-
-/** A send as clients make it; transaction ids have the form of matrix-js-sdk's. */
-export const sendCall = (room: string, { type, content }: Sent, n: number): ClientCall => ({
-  method: 'PUT',
-  target: `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/${type}/m${TRANSACTION_EPOCH + n * 1000}.${n}`,
-  body: content,
 });
 
 /** Asks for one event of a room. */
@@ -53,16 +50,16 @@ export async function clientSends(open: OpenClient, all: readonly Sent[]): Promi
     const { app } = world.server('alpha');
     const { alice, room } = await world.until(aliceInRoom(app));
     const client = await open(world, 'alpha', alice, 'client');
-    await world.capture(() => client.call(sendCall(room, text('the session is opened'), 0)));
+    await world.capture(() => client.send(room, text('the session is opened'), 0));
     const costs: ExchangeBytes[] = [];
-    let last: unknown;
+    let last = '';
     for (const [i, sent] of all.entries()) {
-      const { value, datagrams } = await world.capture(() => client.call(sendCall(room, sent, i + 1)));
+      const { value, datagrams } = await world.capture(() => client.send(room, sent, i + 1));
       costs.push(exchangeBytes(datagrams, client.name));
-      last = value.event_id;
+      last = value;
     }
-    // What the client was told is what the server calls the event.
-    const event = await world.until(callDirectly(app, alice, eventCall(room, String(last))));
+    // What the client has, told or computed, is what the server calls the event.
+    const event = await world.until(callDirectly(app, alice, eventCall(room, last)));
     if (JSON.stringify(event.content) !== JSON.stringify(all.at(-1)?.content))
       throw new Error('the event that the client was told of is not what it has sent');
     await world.until(client.close());

@@ -3,25 +3,28 @@ import type { FastifyInstance } from 'fastify';
 import type { JsonObject } from '../../../matrix/json.ts';
 import {
   type Account,
-  type Client,
   type ClientCall,
   callDirectly,
-  pipeClient,
+  openDevice,
   plainClient,
   register,
+  sendCall,
 } from '../clients.ts';
 import { inHttpsWorld } from '../https_world.ts';
 import type { Scenario } from '../scenario.ts';
 import { conversation } from '../texts.ts';
 import { type ExchangeBytes, exchangeBytes, inWorld } from '../world.ts';
-import { createRoom, sendCall, text } from './hello.ts';
+import { createRoom, text } from './hello.ts';
 
 const ROOMS = 10;
 const MEMBERS = 10;
 const TIMELINE = 10;
 
-const FILTER = encodeURIComponent(JSON.stringify({ room: { timeline: { limit: TIMELINE } } }));
-const SYNC: ClientCall = { method: 'GET', target: `/_matrix/client/v3/sync?filter=${FILTER}&timeout=0` };
+const FILTER = JSON.stringify({ room: { timeline: { limit: TIMELINE } } });
+const SYNC: ClientCall = {
+  method: 'GET',
+  target: `/_matrix/client/v3/sync?filter=${encodeURIComponent(FILTER)}&timeout=0`,
+};
 
 /** The first /sync of an account. */
 export const w10: Scenario = async ({ https }) => {
@@ -51,17 +54,20 @@ async function sync(): Promise<{ readonly bytes: ExchangeBytes; readonly plain: 
   return inWorld(['alpha'], async (world) => {
     // Within one server: nothing of it waits for virtual time.
     const alice = await furnish(world.server('alpha').app);
-    const measure = async (client: Client): Promise<ExchangeBytes> => {
-      await world.capture(() => client.call({ method: 'GET', target: '/_matrix/client/v3/account/whoami' }));
-      const { value, datagrams } = await world.capture(() => client.call(SYNC));
+    const measure = async (name: string, ask: () => Promise<JsonObject>): Promise<ExchangeBytes> => {
+      const { value, datagrams } = await world.capture(ask);
       checkSync(value);
-      await world.until(client.close());
-      return exchangeBytes(datagrams, client.name);
+      return exchangeBytes(datagrams, name);
     };
-    return {
-      bytes: await measure(await pipeClient(world, 'alpha', alice, 'client')),
-      plain: await measure(await plainClient(world, 'alpha', alice, 'plain')),
+    const device = await openDevice(world, 'alpha', alice, 'client');
+    const plain = await plainClient(world, 'alpha', alice, 'plain');
+    await world.capture(() => plain.call({ method: 'GET', target: '/_matrix/client/v3/account/whoami' }));
+    const measured = {
+      bytes: await measure('client', () => device.sync({ filter: FILTER })),
+      plain: await measure('plain', () => plain.call(SYNC)),
     };
+    await world.until(Promise.all([device.close(), plain.close()]));
+    return measured;
   });
 }
 

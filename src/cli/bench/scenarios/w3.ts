@@ -1,9 +1,9 @@
 import { sleep, systemClock } from '../../../base/time.ts';
-import { type Account, type ClientCall, callDirectly } from '../clients.ts';
+import { type Account, type ClientCall, callDirectly, sendCall } from '../clients.ts';
 import { type HttpsCost, inHttpsWorld } from '../https_world.ts';
 import { type Scenario, spreadOf } from '../scenario.ts';
 import { type ExchangeBytes, exchangeBytes, inWorld } from '../world.ts';
-import { eventCall, HELLO, onlyOne, type Sent, sendCall, text, twoServers } from './hello.ts';
+import { eventCall, HELLO, onlyOne, type Sent, text, twoServers } from './hello.ts';
 
 /** How often it is looked whether an event has arrived over HTTPS, in real time, and how many times at most. */
 const LOOK_MS = 20;

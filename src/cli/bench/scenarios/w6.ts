@@ -6,10 +6,10 @@ import { BOOT_ID_BYTES } from '../../../pipe/handshake_payload.ts';
 import { CHECK_BYTES, keyVersionOf, SERIAL_BYTES } from '../../../pipe/identity.ts';
 import { DEFAULT_LIMITS } from '../../../pipe/limits.ts';
 import { decodeRecord } from '../../../pipe/record.ts';
-import { type Account, callDirectly } from '../clients.ts';
+import { type Account, callDirectly, sendCall } from '../clients.ts';
 import type { Row, Scenario } from '../scenario.ts';
 import { type Captured, inWorld, type World, wireBytes } from '../world.ts';
-import { HELLO, sendCall, text, twoServers } from './hello.ts';
+import { HELLO, text, twoServers } from './hello.ts';
 
 // docs/protocol.md, "Handshake payloads".
 const SIGNING_KEY_BYTES = 32;

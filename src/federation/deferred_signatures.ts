@@ -1,0 +1,413 @@
+import { base64, fromBase64 } from '../base/bytes.ts';
+import type { Cancel, Clock, Millis } from '../base/time.ts';
+import { signaturesOf } from '../compact/pdu/layout.ts';
+import {
+  endOfLife,
+  MAX_PROVISIONAL,
+  mayDefer,
+  PROVISIONAL_LIFE_MS,
+  readyEvents,
+  stateAfter,
+} from '../compact/pdu/provisional.ts';
+import { withSignature } from '../compact/pdu/signature_field.ts';
+import { restoreSignatures, type WaitingEvent } from '../compact/pdu/signatures.ts';
+import type { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
+import { badJson, MatrixError } from '../matrix/error.ts';
+import { referenceHash } from '../matrix/hashes.ts';
+import { type EventId, type RoomId, type ServerName, serverOf } from '../matrix/ids.ts';
+import type { JsonObject, JsonValue } from '../matrix/json.ts';
+import { type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
+import { type RoomVersion, roomVersion } from '../matrix/room_version.ts';
+import { contentHashMatches, verifyEventSignature } from '../matrix/signing.ts';
+import type { Database } from '../storage/database.ts';
+import { storedIds } from '../storage/events.ts';
+import { joinedServers } from '../storage/memberships.ts';
+import {
+  changeKept,
+  countKept,
+  dropKept,
+  type KeptEvent,
+  keptById,
+  keptEvents,
+  keptOrigins,
+  oldestUndecided,
+  undecidedUntil,
+} from '../storage/provisional.ts';
+import { findRoom } from '../storage/rooms.ts';
+import type { Log } from './log.ts';
+import { type EventChecker, listOf, type RoomVersionOf } from './remote_events.ts';
+import { FederationError, type FederationTransport, path } from './transport.ts';
+
+// Ours.
+const TIMEOUT_MS: Millis = 60_000;
+/** After a fetch that failed, or an event that could not be decided; doubled by each further one. */
+const FIRST_RETRY_MS: Millis = 30_000;
+const MAX_RETRY_MS: Millis = 60 * 60_000;
+
+/** What became of an event that was handed to its room. */
+export type Decision = 'done' | 'refused' | 'waits';
+
+interface DeferredSignaturesOptions {
+  readonly serverName: ServerName;
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly provisional: ProvisionalEvents;
+  readonly checker: EventChecker;
+  readonly transport: FederationTransport;
+  /** Whether it has been agreed with a server that signatures may follow their events. */
+  readonly isAgreed: (origin: ServerName) => boolean;
+  /** The key with which a server signs, as far as that is clear; its public half in 32 bytes. */
+  readonly usualKey: (
+    origin: ServerName,
+  ) => Promise<{ readonly keyId: string; readonly publicKey: Uint8Array } | undefined>;
+  /** Hands a whole event to its room, with all checks. */
+  readonly decide: (origin: ServerName, room: RoomId, pdu: JsonValue) => Promise<Decision>;
+  readonly log: Log;
+}
+
+/** Work for one server: one round at a time. */
+interface Lane {
+  cancel: Cancel | undefined;
+  failures: number;
+  running: Promise<void> | undefined;
+  again: boolean;
+}
+
+/** Keeps events whose signatures follow, and decides them (compact/pdu/provisional.ts has the states). */
+export class DeferredSignatures {
+  /**
+   * Since the start: events that were kept without a signature, those whose signature came and was right, signatures that
+   * were none of the waiting events', events asked for whole, those that were rejected and those for which no signature came.
+   */
+  readonly counters = { provisional: 0, verified: 0, bad: 0, refetched: 0, rejected: 0, quarantined: 0 };
+  readonly #options: DeferredSignaturesOptions;
+  readonly #lanes = new Map<ServerName, Lane>();
+  #expiry: Cancel | undefined;
+  #isStopped = true;
+
+  constructor(options: DeferredSignaturesOptions) {
+    this.#options = options;
+  }
+
+  /** Goes on with what is kept. */
+  async start(): Promise<void> {
+    this.#isStopped = false;
+    await this.#expire();
+    for (const origin of await keptOrigins(this.#options.database)) this.#work(origin);
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#expiry?.();
+    for (const { cancel } of this.#lanes.values()) cancel?.();
+    await Promise.all([...this.#lanes.values()].map(({ running }) => running));
+    this.#lanes.clear();
+  }
+
+  /** The server has just spoken to us, and so may be asked. */
+  peerSpoke(server: ServerName): void {
+    const lane = this.#lanes.get(server);
+    if (lane?.cancel === undefined) return;
+    lane.failures = 0;
+    this.#work(server);
+  }
+
+  /** Whether an event without a signature may be taken from a server; else it has to send it whole. */
+  async mayTake(origin: ServerName, event: Event): Promise<boolean> {
+    const { database, isAgreed, provisional } = this.#options;
+    if (await this.#isKnown(event.id)) return true;
+    if (!isAgreed(origin) || serverOf(event.pdu.sender) !== origin) return false;
+    const servers = await joinedServers(database, event.room);
+    const pdu = event.pdu as unknown as JsonObject;
+    if (!servers.includes(origin) || !servers.includes(this.#options.serverName)) return false;
+    if (signaturesOf(pdu)?.length !== 0 || !mayDefer(pdu, servers.length)) return false;
+    const version = await this.#version(event.room);
+    if (version === undefined || !contentHashMatches(event.pdu, version)) return false;
+    if ((await countKept(database, origin)) >= MAX_PROVISIONAL) return false;
+    return (await this.#options.usualKey(origin)) !== undefined && (await provisional.isAllowed(event));
+  }
+
+  async #isKnown(id: EventId): Promise<boolean> {
+    const { database } = this.#options;
+    return (await storedIds(database, [id])).size > 0 || (await keptById(database, [id])).length > 0;
+  }
+
+  /**
+   * Takes an event that came without a signature. Durable when this resolves.
+   * @returns what is to be judged instead: the whole event; undefined where nothing is left to do
+   * @throws FederationError where it has to be asked for and its server cannot be reached
+   */
+  async take(origin: ServerName, room: RoomVersionOf, event: Event): Promise<JsonValue | undefined> {
+    const { provisional, usualKey, isAgreed } = this.#options;
+    if (await this.#isKnown(event.id)) return undefined;
+    const key = await usualKey(origin);
+    if (key !== undefined && (await this.mayTake(origin, event))) {
+      const kept = { keyId: key.keyId, publicKey: base64(key.publicKey) } as KeptEvent['key'];
+      const isKept = await provisional.keep(
+        { event, origin, state: 'provisional', key: kept },
+        MAX_PROVISIONAL,
+      );
+      if (isKept) {
+        this.counters.provisional++;
+        if (this.#expiry === undefined) await this.#expire();
+        return undefined;
+      }
+    }
+    const pdu = event.pdu as unknown as JsonObject;
+    // What only the moment forbids is true of the event that its server has.
+    return isAgreed(origin) ? ((await this.#fetch(origin, room, event.id)) ?? pdu) : pdu;
+  }
+
+  /**
+   * Keeps an event that came whole where it is built on one of its server that is not decided yet.
+   * @returns whether it is kept
+   */
+  async mustWait(origin: ServerName, event: Event): Promise<boolean> {
+    const { database, provisional } = this.#options;
+    const prevs = (await keptById(database, prevIds(event))).filter((prev) => prev.origin === origin);
+    if (prevs.length === 0) return false;
+    const [own] = await keptById(database, [event.id]);
+    if (own !== undefined) return own.state === 'verified' || this.#becomes(own, 'whole verified', event.pdu);
+    return provisional.keep({ event, origin, state: 'verified', key: undefined }, MAX_PROVISIONAL);
+  }
+
+  /**
+   * Takes a batch of signatures. What they say is durable when this resolves.
+   * @throws MatrixError where it is none
+   */
+  async signatures(origin: ServerName, batch: Uint8Array): Promise<void> {
+    const { database } = this.#options;
+    const kept = (await keptEvents(database, { origin })).filter(({ state }) => state !== 'verified');
+    const waiting = await this.#waiting(kept);
+    const matches = restoreSignatures(batch, [...waiting.values()]);
+    if (!matches.ok) throw badJson(matches.problem);
+    const verified = new Map(
+      matches.value.flatMap((match) =>
+        match.kind === 'verified' ? [[match.eventId, match.signature] as const] : [],
+      ),
+    );
+    const suspects = new Set(matches.value.flatMap((match) => (match.kind === 'none' ? match.suspects : [])));
+    await database.transaction(async (tx) => {
+      for (const { event, state, key, origin: server } of kept) {
+        const signature = verified.get(event.id);
+        if (signature !== undefined) {
+          const signed = withSignature(event.pdu as unknown as JsonObject, {
+            ...{ server, keyId: key!.keyId, bytes: signature },
+          });
+          const next = stateAfter(state, 'signature verified');
+          await changeKept(tx, event.id, state, next as KeptEvent['state'], signed as unknown as Pdu);
+        } else if (suspects.has(event.id)) {
+          const next = stateAfter(state, 'signature bad');
+          await changeKept(tx, event.id, state, next as KeptEvent['state']);
+        }
+      }
+    });
+    this.counters.verified += verified.size;
+    this.counters.bad += matches.value.filter(
+      (match) => match.kind === 'none' && match.suspects.some((id) => !verified.has(id)),
+    ).length;
+    this.#work(origin);
+  }
+
+  async #waiting(kept: readonly KeptEvent[]): Promise<Map<EventId, WaitingEvent>> {
+    const versions = new Map<RoomId, RoomVersion | undefined>();
+    const waiting = new Map<EventId, WaitingEvent>();
+    for (const { event, key, origin } of kept) {
+      if (!versions.has(event.room)) versions.set(event.room, await this.#version(event.room));
+      const version = versions.get(event.room);
+      const publicKey = key && fromBase64(key.publicKey);
+      if (version === undefined || publicKey === undefined) continue;
+      waiting.set(event.id, {
+        eventId: event.id,
+        referenceHash: referenceHash(event.pdu, version),
+        verify: (bytes) => {
+          const signature = { server: origin, keyId: key!.keyId, bytes };
+          const pdu = withSignature(event.pdu as unknown as JsonObject, signature) as unknown as Pdu;
+          return verifyEventSignature(pdu, version, origin, key!.keyId, publicKey);
+        },
+      });
+    }
+    return waiting;
+  }
+
+  async #version(room: RoomId): Promise<RoomVersion | undefined> {
+    const found = await findRoom(this.#options.database, room);
+    return found && roomVersion(found.version);
+  }
+
+  /** The events that a server has been taken to have sent, each before those that can be built on it. */
+  async eventsOf(room: RoomId, origin: ServerName): Promise<readonly Event[]> {
+    const kept = await keptEvents(this.#options.database, { room });
+    return kept.flatMap((one) => (one.origin === origin ? [one.event] : []));
+  }
+
+  /** Does what there is to do for a server, in the background. */
+  #work(origin: ServerName): void {
+    if (this.#isStopped) return;
+    const lane = this.#lanes.get(origin) ?? {
+      ...{ cancel: undefined, failures: 0, running: undefined, again: false },
+    };
+    this.#lanes.set(origin, lane);
+    lane.cancel?.();
+    lane.cancel = undefined;
+    lane.again = true;
+    lane.running ??= this.#run(origin, lane).finally(() => {
+      lane.running = undefined;
+    });
+  }
+
+  async #run(origin: ServerName, lane: Lane): Promise<void> {
+    let isLeft = false;
+    while (lane.again && !this.#isStopped) {
+      lane.again = false;
+      try {
+        const fetched = await this.#refetch(origin);
+        isLeft = !(await this.#release(origin)) || !fetched;
+      } catch (error) {
+        this.#options.log.warn(
+          { origin, error: String(error) },
+          'deciding provisional events was interrupted',
+        );
+        isLeft = true;
+      }
+    }
+    if (this.#isStopped) return;
+    if (!isLeft) {
+      this.#lanes.delete(origin);
+      return;
+    }
+    const wait = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** lane.failures++);
+    lane.cancel = this.#options.clock.after(wait, () => this.#work(origin));
+  }
+
+  /** Asks for what had a bad signature. @returns whether everything was answered */
+  async #refetch(origin: ServerName): Promise<boolean> {
+    const { database, checker, provisional, log } = this.#options;
+    for (const one of await keptEvents(database, { origin })) {
+      if (this.#isStopped) return true;
+      if (one.state !== 'refetching') continue;
+      const { event } = one;
+      const version = (await findRoom(database, event.room))?.version ?? '';
+      let whole: JsonValue | undefined;
+      try {
+        whole = await this.#fetch(origin, { id: event.room, version }, event.id);
+      } catch (error) {
+        if (error instanceof FederationError) return false;
+        throw error;
+      }
+      const checked = whole === undefined ? undefined : await checker.check(whole, version);
+      // Without the key nothing is known.
+      if (checked?.ok === false && checked.problem.kind === 'no_key') return false;
+      if (checked?.ok === true && checked.value.id === event.id) {
+        await this.#becomes(one, 'whole verified', checked.value.pdu);
+        continue;
+      }
+      log.warn({ origin, id: event.id }, 'an event was rejected: its signature is bad');
+      if (stateAfter(one.state, 'whole bad') === 'rejected') {
+        this.counters.rejected++;
+        await provisional.retract(event.id, 'rejected');
+      }
+    }
+    return true;
+  }
+
+  #becomes({ event, state }: KeptEvent, happening: 'whole verified', pdu: Pdu): Promise<boolean> {
+    const next = stateAfter(state, happening) as KeptEvent['state'];
+    return this.#options.database.transaction((tx) => changeKept(tx, event.id, state, next, pdu));
+  }
+
+  /**
+   * The event as its server has it; undefined where it has none.
+   * @throws FederationError where that cannot be said now
+   */
+  async #fetch(origin: ServerName, room: RoomVersionOf, id: EventId): Promise<JsonValue | undefined> {
+    this.counters.refetched++;
+    try {
+      const { body } = await this.#options.transport.request(origin, {
+        method: 'GET',
+        path: path`/_matrix/federation/v1/event/${id}`,
+        timeoutMs: TIMEOUT_MS,
+        priority: 1,
+      });
+      const [pdu] = listOf(body as JsonObject, 'pdus', 1);
+      return pdu;
+    } catch (error) {
+      const isFinal = error instanceof MatrixError && error.status < 500 && error.status !== 429;
+      if (isFinal || (error instanceof FederationError && error.problem === 'bad_answer')) return undefined;
+      if (error instanceof MatrixError)
+        throw new FederationError('unreachable', `${room.id}: ${error.message}`);
+      throw error;
+    }
+  }
+
+  /** Hands what is ready to its rooms, in order. @returns whether nothing that is ready is left */
+  async #release(origin: ServerName): Promise<boolean> {
+    const { database } = this.#options;
+    let isDone = true;
+    const rooms = new Set((await keptEvents(database, { origin })).map(({ event }) => event.room));
+    for (const room of rooms) {
+      for (;;) {
+        if (this.#isStopped) return true;
+        const kept = await keptEvents(database, { room });
+        const ready = readyEvents(
+          kept.map(({ event, state }) => ({ id: event.id, state, prevEvents: prevIds(event) })),
+        );
+        const next = kept.find((one) => one.event.id === ready[0]);
+        if (next === undefined) break;
+        if (!(await this.#decide(next))) {
+          isDone = false;
+          break;
+        }
+      }
+    }
+    return isDone;
+  }
+
+  /** @returns whether the event is decided, and so no longer kept */
+  async #decide({ event, origin }: KeptEvent): Promise<boolean> {
+    const { decide, provisional, database } = this.#options;
+    const decision = await decide(origin, event.room, event.pdu as unknown as JsonObject);
+    if (decision === 'waits') return false;
+    if (decision === 'refused') {
+      this.counters.rejected++;
+      await provisional.retract(event.id, 'rejected');
+      return true;
+    }
+    // One that came meanwhile may have to be decided before it.
+    if ((await storedIds(database, [event.id])).size === 0) return false;
+    // It was stored before, in another way.
+    await database.transaction((tx) => dropKept(tx, event.id));
+    return true;
+  }
+
+  /** Ends the lives that are over, and waits for the next. */
+  async #expire(): Promise<void> {
+    const { database, clock, provisional, log } = this.#options;
+    this.#expiry?.();
+    // What comes meanwhile need not ask for it again.
+    this.#expiry = () => undefined;
+    const over = await undecidedUntil(database, clock.wall() - PROVISIONAL_LIFE_MS);
+    for (const { event, origin, state } of over) {
+      if (stateAfter(state, 'life over') !== 'quarantined') continue;
+      this.counters.quarantined++;
+      log.warn({ origin, id: event.id }, 'an event was quarantined: no signature has come for it');
+      await provisional.retract(event.id, 'quarantined');
+    }
+    for (const origin of new Set(over.map((one) => one.origin))) this.#work(origin);
+    const oldest = await oldestUndecided(database);
+    if (this.#isStopped) return;
+    this.#expiry = undefined;
+    if (oldest === undefined) return;
+    const wait = Math.max(0, endOfLife(oldest) - clock.wall());
+    this.#expiry = clock.after(Math.min(wait, PROVISIONAL_LIFE_MS), () => {
+      void this.#expire().catch((error: unknown) =>
+        log.warn({ error: String(error) }, 'ending the lives of provisional events was interrupted'),
+      );
+    });
+  }
+}
+
+/** Whether an event came without any signature. */
+export const isUnsigned = (event: Event): boolean => Object.keys(event.pdu.signatures).length === 0;
+
+const prevIds = ({ pdu }: Event): readonly EventId[] => prevEvents(pdu);

@@ -1,0 +1,215 @@
+import { bad, ok, type Result } from '../../base/result.ts';
+import { ARRAY, MAP } from '../../compact/cbor_bytes.ts';
+import { writeInnerPdu } from '../../compact/pdu/compact.ts';
+import { type ReadPdu, readInnerPdu, understandPdu } from '../../compact/pdu/restore.ts';
+import type { PduView } from '../../compact/pdu/view.ts';
+import type { CompactReader } from '../../compact/value_reader.ts';
+import type { CompactWriter } from '../../compact/value_writer.ts';
+import { parsePdu } from '../../matrix/event_format.ts';
+import { parseRoomId, type RoomId, type ServerName } from '../../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import type { RoomDirection, RoomViews } from './room_views.ts';
+
+// The body of PUT /_matrix/federation/v1/send/{txnId} in its short form:
+//
+//   body  = entry                          one event and nothing else
+//         / array head n, n entries        n events
+//         / map head n, n entries, EDUs    and an array of EDUs
+//   entry = room, event                    a name; an event that ends itself unless it is the last thing
+//
+// `origin` is who speaks, `origin_server_ts` is not told: it is the newest event's, or 0.
+
+/** The specification's. */
+const MAX_PDUS = 50;
+/** Looks at the views of one event, with what the last look asked for. */
+const MAX_LOOKS = 3;
+
+/** A transaction as it is going to be written. */
+export interface PlannedTransaction {
+  readonly entries: readonly PlannedPdu[];
+  readonly edus: readonly JsonValue[];
+}
+
+interface PlannedPdu {
+  readonly room: string;
+  readonly pdu: JsonObject;
+  /** Undefined: it goes whole. */
+  readonly view: PduView | undefined;
+  readonly deferSignature: boolean;
+}
+
+export interface PlanOptions {
+  /** Places among the PDUs of those that go whole. */
+  readonly whole?: ReadonlySet<number>;
+  /** Whether the signature of an event may follow later; it goes without where its form allows that. */
+  readonly deferSignature?: (pdu: JsonObject) => boolean;
+}
+
+/** Loads what the reader is believed to know; undefined where the body is no transaction that has a short form. */
+export async function planTransaction(
+  views: RoomViews,
+  writer: ServerName,
+  reader: ServerName,
+  body: JsonValue,
+  { whole, deferSignature }: PlanOptions = {},
+): Promise<PlannedTransaction | undefined> {
+  const pdus = isJsonObject(body) ? own(body, 'pdus') : undefined;
+  const edus = isJsonObject(body) ? (own(body, 'edus') ?? []) : [];
+  if (!Array.isArray(pdus) || !Array.isArray(edus)) return undefined;
+  const directions = new Map<string, RoomDirection | undefined>();
+  const entries: PlannedPdu[] = [];
+  for (const [place, pdu] of pdus.entries()) {
+    if (!isJsonObject(pdu)) return undefined;
+    const room = roomOf(pdu);
+    if (room !== undefined && !directions.has(room))
+      directions.set(room, await views.open(room, writer, reader));
+    const direction = room && directions.get(room);
+    const parsed = direction && parsePdu(pdu, direction.version);
+    const event = parsed?.ok ? parsed.value : undefined;
+    const isWhole = event === undefined || whole?.has(place) === true;
+    const view = isWhole ? undefined : await direction!.viewFor(event);
+    entries.push({ room: room ?? '', pdu, view, deferSignature: deferSignature?.(pdu) ?? false });
+    if (event !== undefined) await direction!.add(event);
+  }
+  return { entries, edus };
+}
+
+/** @returns the places among the PDUs of those that went without their signatures */
+export function writeTransaction(
+  writer: CompactWriter,
+  { entries, edus }: PlannedTransaction,
+): ReadonlySet<number> {
+  const deferred = new Set<number>();
+  const isSingle = entries.length === 1 && edus.length === 0;
+  if (!isSingle) writer.head(edus.length > 0 ? MAP : ARRAY, entries.length);
+  for (const [place, { room, pdu, view, deferSignature }] of entries.entries()) {
+    writer.named(room, 'room');
+    const isLast = place === entries.length - 1 && edus.length === 0;
+    const written = writeInnerPdu(writer, pdu, { view, isLast, signatureIsCheck: true, deferSignature });
+    if (written.deferred !== undefined) deferred.add(place);
+  }
+  if (edus.length > 0) writer.value([...edus]);
+  return deferred;
+}
+
+/** Why a transaction was not read. */
+export type FormProblem =
+  | { readonly kind: 'malformed'; readonly reason: string }
+  | { readonly kind: 'unknown handle' }
+  /** Places among the PDUs, from 0. */
+  | { readonly kind: 'send whole'; readonly places: readonly number[] };
+
+/** A transaction as it was read. */
+export interface ReadTransaction {
+  readonly body: JsonObject;
+  /** Places among the PDUs of those whose signature has to follow. */
+  readonly provisional: ReadonlySet<number>;
+}
+
+/** Reads what `writeTransaction` wrote, by what is known here. Takes any bytes. */
+export async function readTransaction(
+  reader: CompactReader,
+  views: RoomViews,
+  origin: ServerName,
+): Promise<Result<ReadTransaction, FormProblem>> {
+  const major = (reader.bytes[reader.at] ?? 0) >> 5;
+  const hasEdus = major === MAP;
+  const count = major === ARRAY || hasEdus ? reader.argument() : 1;
+  if (count === undefined || count > MAX_PDUS) return bad({ kind: 'malformed', reason: 'too many events' });
+  const taken = new TakenPdus(views, origin);
+  for (let place = 0; place < count; place++) {
+    const room = reader.named('room');
+    if (room === undefined) return bad(problemOfReader(reader));
+    const version = (await taken.direction(room))?.version;
+    const read = readInnerPdu(reader, version, place === count - 1 && !hasEdus, true);
+    if (read.ok) await taken.take(room, read.value);
+    else if (read.problem.kind === 'malformed') return bad(read.problem);
+    else if (read.problem.kind === 'waits for' || read.problem.reason === 'name') return bad(UNKNOWN_HANDLE);
+    else {
+      // Of a room that is not known here: where its event ends is not known either.
+      taken.fail(count - place);
+      return taken.result([]);
+    }
+  }
+  const edus = hasEdus ? reader.value() : [];
+  if (edus === undefined) return bad(problemOfReader(reader));
+  if (!Array.isArray(edus) || !reader.atEnd) return bad({ kind: 'malformed', reason: 'trailing bytes' });
+  return taken.result(edus);
+}
+
+const UNKNOWN_HANDLE: FormProblem = { kind: 'unknown handle' };
+
+export function problemOfReader(reader: CompactReader): FormProblem {
+  const { problem = 'truncated' } = reader;
+  return typeof problem === 'string' ? { kind: 'malformed', reason: problem } : UNKNOWN_HANDLE;
+}
+
+/** The events of a transaction that is being read. */
+class TakenPdus {
+  readonly #views: RoomViews;
+  readonly #origin: ServerName;
+  readonly #directions = new Map<string, RoomDirection | undefined>();
+  readonly #pdus: (JsonObject | undefined)[] = [];
+  readonly #provisional = new Set<number>();
+
+  constructor(views: RoomViews, origin: ServerName) {
+    this.#views = views;
+    this.#origin = origin;
+  }
+
+  async direction(room: string): Promise<RoomDirection | undefined> {
+    const parsed = parseRoomId(room);
+    if (parsed.ok && !this.#directions.has(room))
+      this.#directions.set(room, await this.#views.open(parsed.value, this.#origin, undefined));
+    return this.#directions.get(room);
+  }
+
+  /** Understands the next event, or notes that it is not understood. */
+  async take(room: string, read: ReadPdu): Promise<void> {
+    const direction = await this.direction(room);
+    const restored =
+      read.kind === 'whole' ? { pdu: read.pdu, deferred: undefined } : await understood(read, direction!);
+    if (restored === undefined) return this.fail(1);
+    if (restored.deferred !== undefined) this.#provisional.add(this.#pdus.length);
+    this.#pdus.push(restored.pdu);
+    const parsed = direction && parsePdu(restored.pdu, direction.version);
+    if (parsed?.ok === true && parsed.value.room === room) await direction!.add(parsed.value);
+  }
+
+  /** The next `count` events are not understood. */
+  fail(count: number): void {
+    for (let i = 0; i < count; i++) this.#pdus.push(undefined);
+  }
+
+  result(edus: readonly JsonValue[]): Result<ReadTransaction, FormProblem> {
+    const places = [...this.#pdus.keys()].filter((place) => this.#pdus[place] === undefined);
+    if (places.length > 0) return bad({ kind: 'send whole', places });
+    const pdus = this.#pdus.map((pdu) => pdu!);
+    const times = pdus.map((pdu) => Number(own(pdu, 'origin_server_ts')) || 0);
+    const body: JsonObject = { origin: this.#origin, origin_server_ts: Math.max(0, ...times), pdus };
+    if (edus.length > 0) body.edus = [...edus];
+    return ok({ body, provisional: this.#provisional });
+  }
+}
+
+/** The event by the first view that fits. */
+export async function understood(
+  read: ReadPdu,
+  direction: RoomDirection,
+): Promise<{ readonly pdu: JsonObject; readonly deferred: unknown } | undefined> {
+  for await (const view of direction.guesses()) {
+    for (let look = 0; look < MAX_LOOKS; look++) {
+      const restored = understandPdu(read, view);
+      if (restored.ok) return restored.value;
+      if (!(await view.learnAsked())) break;
+    }
+  }
+  return undefined;
+}
+
+/** The room that a PDU says it is in. */
+function roomOf(pdu: JsonObject): RoomId | undefined {
+  const room = own(pdu, 'room_id');
+  const parsed = typeof room === 'string' ? parseRoomId(room) : undefined;
+  return parsed?.ok ? parsed.value : undefined;
+}
