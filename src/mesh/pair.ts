@@ -9,6 +9,7 @@ import { ETHERNET_IPV4_UDP_OVERHEAD, type LinkProfile } from '../link/link.ts';
 import { type Conditions, type LinkObservation, SimulatedNetwork } from '../link/simulated.ts';
 import { startEphemeral } from '../server/ephemeral.ts';
 import type { Homeserver } from '../server/homeserver.ts';
+import { loadModels, type Models, modelsFor } from '../server/models.ts';
 
 export const SIDES = ['alpha', 'bravo'] as const;
 export type Side = (typeof SIDES)[number];
@@ -37,14 +38,16 @@ export class Pair {
   readonly clock: Clock;
   readonly network: SimulatedNetwork;
   readonly #options: PairOptions;
+  readonly #models: Models;
   readonly #time: VirtualTime | undefined;
   readonly #work: Work;
   readonly #folder = mkdtempSync(join(tmpdir(), 'ravine-pair-'));
   readonly #running = new Map<Side, Homeserver>();
   #starts = 0;
 
-  private constructor(options: PairOptions) {
+  private constructor(options: PairOptions, models: Models) {
     this.#options = options;
+    this.#models = models;
     this.#time = options.realTime === true ? undefined : new VirtualTime();
     this.clock = this.#time?.clock ?? systemClock;
     this.#work = this.#time?.work ?? new Work();
@@ -58,7 +61,8 @@ export class Pair {
   }
 
   static async start(options: PairOptions): Promise<Pair> {
-    const pair = new Pair(options);
+    const names = modelsFor({ models: 'auto' }, options);
+    const pair = new Pair(options, await loadModels(names));
     for (const side of SIDES) await pair.start(side);
     return pair;
   }
@@ -93,6 +97,7 @@ export class Pair {
         random: seededRandom(this.#options.seed * 1_000 + this.#starts++),
         work: this.#work,
         folder: this.#folder,
+        models: this.#models,
         link: this.network.join(side, this.profile),
         config: {
           server_name: `${side}.example`,
