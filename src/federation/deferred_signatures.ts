@@ -20,7 +20,6 @@ import { type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../matrix/room_version.ts';
 import { contentHashMatches, verifyEventSignature } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
-import { storedIds } from '../storage/events.ts';
 import { joinedServers } from '../storage/memberships.ts';
 import {
   changeKept,
@@ -31,6 +30,7 @@ import {
   keptEvents,
   keptOrigins,
   oldestUndecided,
+  placedIds,
   undecidedUntil,
 } from '../storage/provisional.ts';
 import { findRoom } from '../storage/rooms.ts';
@@ -40,6 +40,8 @@ import { FederationError, type FederationTransport, path } from './transport.ts'
 
 // Ours.
 const TIMEOUT_MS: Millis = 60_000;
+/** What a server is told to wait whose last batch is not done. */
+const BUSY_RETRY_MS: Millis = 5_000;
 /** After a fetch that failed, or an event that could not be decided; doubled by each further one. */
 const FIRST_RETRY_MS: Millis = 30_000;
 const MAX_RETRY_MS: Millis = 60 * 60_000;
@@ -82,6 +84,8 @@ export class DeferredSignatures {
   readonly counters = { provisional: 0, verified: 0, bad: 0, refetched: 0, rejected: 0, quarantined: 0 };
   readonly #options: DeferredSignaturesOptions;
   readonly #lanes = new Map<ServerName, Lane>();
+  /** Whose batch is being verified. */
+  readonly #verifying = new Set<ServerName>();
   #expiry: Cancel | undefined;
   #isStopped = true;
 
@@ -129,7 +133,7 @@ export class DeferredSignatures {
 
   async #isKnown(id: EventId): Promise<boolean> {
     const { database } = this.#options;
-    return (await storedIds(database, [id])).size > 0 || (await keptById(database, [id])).length > 0;
+    return (await placedIds(database, [id])).size > 0 || (await keptById(database, [id])).length > 0;
   }
 
   /**
@@ -176,6 +180,20 @@ export class DeferredSignatures {
    * @throws MatrixError where it is none
    */
   async signatures(origin: ServerName, batch: Uint8Array): Promise<void> {
+    // Each may cost MAX_VERIFICATIONS; an honest server waits for the answer.
+    if (this.#verifying.has(origin))
+      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'One batch at a time.', {
+        retry_after_ms: BUSY_RETRY_MS,
+      });
+    this.#verifying.add(origin);
+    try {
+      await this.#verify(origin, batch);
+    } finally {
+      this.#verifying.delete(origin);
+    }
+  }
+
+  async #verify(origin: ServerName, batch: Uint8Array): Promise<void> {
     const { database } = this.#options;
     const kept = (await keptEvents(database, { origin })).filter(({ state }) => state !== 'verified');
     const waiting = await this.#waiting(kept);
@@ -374,7 +392,7 @@ export class DeferredSignatures {
       return true;
     }
     // One that came meanwhile may have to be decided before it.
-    if ((await storedIds(database, [event.id])).size === 0) return false;
+    if ((await placedIds(database, [event.id])).size === 0) return false;
     // It was stored before, in another way.
     await database.transaction((tx) => dropKept(tx, event.id));
     return true;

@@ -101,6 +101,16 @@ export async function keptById(db: Reader, ids: readonly EventId[]): Promise<Kep
   );
 }
 
+/** Which of the events have a place in the history of their rooms; those that are only part of a state have none. */
+export async function placedIds(db: Reader, ids: readonly EventId[]): Promise<ReadonlySet<EventId>> {
+  const rows = await allIn<{ id: string }>(
+    db,
+    ids,
+    (list) => `SELECT event_id AS id FROM events WHERE event_id IN (${list}) AND state_after IS NOT NULL`,
+  );
+  return new Set(rows.map((row) => row.id as EventId));
+}
+
 /** How many events are kept of a server. */
 export async function countKept(db: Reader, origin: ServerName): Promise<number> {
   const row = await db.get<{ count: number }>(

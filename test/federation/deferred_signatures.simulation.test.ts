@@ -69,6 +69,8 @@ async function simulate(seed: number, counts: Counts): Promise<void> {
       lossPercent = 0;
       sides.push(await openSide(network, C, testKey(3), seed + 2));
       await within(sides[2]!.rooms.memberships.join(userOf(2), room, { via: [A] }));
+      // Without the joining server's key a gap over its join is bridged by a state without it, whatever signatures do.
+      await network.time.pass(5_000);
       counts.joins++;
     }
     const i = dice.integer(sides.length);

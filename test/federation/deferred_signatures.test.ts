@@ -123,11 +123,47 @@ describe('an event whose signature follows', () => {
     expect(network.count(B, A, 'get_missing_events') + network.count(B, A, '/event/')).toBe(0);
   });
 
+  it('is never a redaction', async () => {
+    const id = await sayA('hello');
+    await time.pass(FOLLOWED_MS);
+    const from = { user: a.user('alice'), device: 'D' as DeviceId, txnId: 'r' };
+    await within(a.rooms.sending.redact(room, id, undefined, from));
+    await time.pass(1_000);
+    expect(await kept(b)).toEqual([]);
+    expect(a.owed.counters.deferred).toBe(1);
+    const [row] = await b.database.all('SELECT redacted_by FROM events WHERE event_id = ?', id);
+    expect(row).not.toEqual({ redacted_by: null });
+  });
+
   it('is served to nobody', async () => {
     const id = await sayA('hello');
     expect(await b.rooms.event(id, A)).toBeUndefined();
     expect(await b.rooms.known([id])).toEqual(new Set());
     expect(await b.rooms.forwardExtremities(room)).not.toContain(id);
+  });
+
+  it('is taken into the room by the next start where the last one ended behind its signature', async () => {
+    const id = await sayA('hello');
+    await b.deferred.stop();
+    await time.pass(FOLLOWED_MS);
+    expect(await kept(b)).toEqual([{ event_id: id, state: 'verified' }]);
+    expect(await a.database.all('SELECT * FROM owed_signatures')).toEqual([]);
+    await within(b.deferred.start());
+    await time.pass(1_000);
+    expect(await kept(b)).toEqual([]);
+    expect(await b.messages()).toEqual(['hello']);
+  });
+
+  it('is followed only when it has been answered for', async () => {
+    network.passes = (_from, _to, call) => !call.path.includes('/send/');
+    await sayA('hello');
+    await time.pass(30 * 60_000);
+    expect(await a.database.all('SELECT * FROM owed_signatures')).toHaveLength(1);
+    expect(network.count(A, B, SIGNATURES)).toBe(0);
+    network.passes = () => true;
+    await time.pass(HOUR);
+    expect(await b.messages()).toEqual(['hello']);
+    expect(b.deferred.counters).toMatchObject({ provisional: 1, verified: 1, refetched: 0 });
   });
 
   it('is followed at once where a state event is built on it', async () => {
@@ -186,6 +222,7 @@ describe('an event whose signature follows', () => {
     expect(await kept(b)).toHaveLength(1);
     await time.pass(HOUR + 60_000);
     expect(b.deferred.counters.quarantined).toBe(1);
+    expect(await a.database.all('SELECT * FROM owed_signatures')).toHaveLength(1);
     expect(await kept(b)).toEqual([]);
     expect((await sync(shown.next)).events).toMatchObject([{ content: { redacts: id } }]);
     // It comes back like any other event of which one is missing.

@@ -14,6 +14,7 @@ import type { Event } from '../../matrix/pdu.ts';
 import type { Reader } from '../../storage/database.ts';
 import { findDeviceKey } from '../../storage/device_keys.ts';
 import { eventsById } from '../../storage/events.ts';
+import { keptById } from '../../storage/provisional.ts';
 import { ToldRooms, type ToldTo } from './told_rooms.ts';
 
 const SYNC = /^\/_matrix\/client\/v3\/sync$/;
@@ -117,7 +118,8 @@ export class ClientForms {
   }
 
   async #pdus(ids: readonly string[]): Promise<Map<string, JsonObject>> {
-    const stored = await eventsById(this.#reader, [...new Set(ids)] as EventId[]);
+    const wanted = [...new Set(ids)] as EventId[];
+    const stored = [...(await eventsById(this.#reader, wanted)), ...(await keptById(this.#reader, wanted))];
     return new Map(stored.map(({ event }) => [event.id, event.pdu as unknown as JsonObject]));
   }
 

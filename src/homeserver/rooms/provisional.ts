@@ -4,7 +4,7 @@ import { sha256 } from '../../crypto/sha256.ts';
 import type { EventId, ServerName } from '../../matrix/ids.ts';
 import type { Event, Pdu } from '../../matrix/pdu.ts';
 import type { Database, Transaction } from '../../storage/database.ts';
-import { type EventStatus, storedIds } from '../../storage/events.ts';
+import type { EventStatus } from '../../storage/events.ts';
 import {
   countKept,
   dropKept,
@@ -12,6 +12,7 @@ import {
   type KeptState,
   keepPlace,
   keptById,
+  placedIds,
   putKept,
   putNotice,
 } from '../../storage/provisional.ts';
@@ -71,7 +72,7 @@ export class ProvisionalEvents {
   async keep({ event, origin, state, key }: ToKeep, most: number): Promise<boolean> {
     const received = this.#clock.wall();
     return this.#database.transaction(async (tx) => {
-      if ((await storedIds(tx, [event.id])).size > 0 || (await keptById(tx, [event.id])).length > 0)
+      if ((await placedIds(tx, [event.id])).size > 0 || (await keptById(tx, [event.id])).length > 0)
         return true;
       const room = await findRoom(tx, event.room);
       if (room === undefined || room.currentGroup === null || (await countKept(tx, origin)) >= most)
@@ -136,6 +137,8 @@ async function tellOfEnd(
     origin_server_ts: now,
     prev_events: [],
     auth_events: [],
+    // It is nowhere in the room.
+    depth: 0,
     signatures: {},
   };
   const id = `$${base64url(sha256(`org.ravine.retracted ${event.id}`))}` as EventId;
