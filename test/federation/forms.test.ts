@@ -127,7 +127,7 @@ it('an answer to a transaction goes without saying only where it tells of no err
   expect(await b.forms.formAnswer(call, 500, { pdus: {} })).toBeUndefined();
 });
 
-it('of a transaction only what was not understood goes again whole', async () => {
+it('of a transaction only what was not understood goes again, with its previous events named and then whole', async () => {
   const [quiet, other] = [await sharedRoom(), await sharedRoom()];
   await within(c.rooms.memberships.join(c.user('carol'), other, { via: [A] }));
   await network.time.pass(1_000);
@@ -143,7 +143,24 @@ it('of a transaction only what was not understood goes again whole', async () =>
     network.calls.filter(({ from, to, path }) => from === A && to === B && path.includes('/send/')).length,
   ).toBe(3);
   expect(a.forms.counters.writtenWhole - before.writtenWhole).toBe(1);
-  expect(a.forms.counters.askedWhole - before.askedWhole).toBe(1);
+  expect(a.forms.counters.askedWhole - before.askedWhole).toBe(2);
+});
+
+it('where two speak at once they are asked for little, and for nothing whole', async () => {
+  const room = await sharedRoom();
+  const before = [a, b].map(({ forms }) => ({ ...forms.counters }));
+  for (let i = 0; i < 30; i++) {
+    await within(Promise.all([a.say(a.user('alice'), room, `a ${i}`), b.say(b.user('bob'), room, `b ${i}`)]));
+    await network.time.pass(100);
+  }
+  await network.time.pass(HOUR);
+  const after = [a, b].map(({ forms }) => forms.counters);
+  const sum = (name: 'askedWhole' | 'writtenWhole'): number =>
+    after.reduce((total, counters, i) => total + counters[name] - before[i]![name], 0);
+  expect(await a.messages()).toHaveLength((await b.messages()).length);
+  expect(sum('writtenWhole')).toBe(0);
+  // Both ends count it. Of the 60 events.
+  expect(sum('askedWhole')).toBeLessThan(40);
 });
 
 describe('bytes that nobody wrote', () => {

@@ -34,6 +34,13 @@ export const SEND_WHOLE = 'ORG_RAVINE_SEND_WHOLE';
 const MAX_PLACES = 50;
 /** Times that a request is sent in its short form before it goes as JSON. */
 const MAX_FORMED_ATTEMPTS = 3;
+/**
+ * Transactions in which the events of a room name their previous events, after its reader did not understand one that did
+ * not: where two servers speak at once neither knows what the other has, and that seldom happens once only.
+ */
+const NAMING_TRANSACTIONS = 4;
+/** Rooms and readers for which that is counted; past it the oldest begin anew. */
+const MAX_CROSSINGS = 1024;
 
 const SEND_PATH = /^\/_matrix\/federation\/v1\/send\/[^/]+$/;
 
@@ -105,6 +112,8 @@ export class FederationForms {
   readonly #serverName: ServerName;
   readonly #signingKey: SigningKey;
   readonly #deferral: Deferral | undefined;
+  /** Transactions that are yet to name previous events, by room and reader. */
+  readonly #crossings = new Map<string, number>();
 
   constructor({
     views,
@@ -130,18 +139,18 @@ export class FederationForms {
 
   /**
    * A request's body in its short form; undefined where it has none.
-   * @param whole the places of the events that the reader did not understand before
+   * @param asked the places of the events that the reader did not understand before, and how often
    */
   async formRequest(
     destination: ServerName,
     request: Routed & { readonly roomVersion?: string },
     body: JsonValue,
-    whole: ReadonlySet<number> = new Set(),
+    asked: ReadonlyMap<number, number> = new Map(),
   ): Promise<FormedBody | undefined> {
     const version = roomVersion(request.roomVersion ?? '');
     if (version !== undefined && isJoining(request) && isJsonObject(body)) {
       const own = { version, server: this.#serverName, keyId: this.#signingKey.keyId };
-      const isWhole = whole.has(0);
+      const isWhole = asked.has(0);
       this.counters[isWhole ? 'writtenWhole' : 'written']++;
       return {
         kind: 'formed',
@@ -153,9 +162,17 @@ export class FederationForms {
     if (!isTransaction(request)) return undefined;
     const pdus = pdusOf(body);
     const follow = await this.#deferral?.mayFollow(destination, pdus);
-    const deferSignature = (pdu: JsonObject): boolean => follow?.has(pdu) === true;
-    const options = { whole, deferSignature };
-    const plan = await planTransaction(this.#views, this.#serverName, destination, body, options);
+    // What was asked for goes with its signature: that may be what was missing.
+    const signed = new Set([...asked.keys()].map((place) => pdus[place]));
+    const deferSignature = (pdu: JsonObject): boolean => follow?.has(pdu) === true && !signed.has(pdu);
+    const rooms = new Set(pdus.map((pdu) => `${String(own(pdu, 'room_id'))} ${destination}`));
+    const naming = new Set([...rooms].filter((room) => this.#names(room, asked.size === 0)));
+    const plan = await planTransaction(this.#views, this.#serverName, destination, body, {
+      // Naming its previous events comes between: most often that is all that was missing.
+      whole: new Set([...asked].filter(([, times]) => times > 1).map(([place]) => place)),
+      namesPrevious: (place, room) => asked.has(place) || naming.has(`${room} ${destination}`),
+      deferSignature,
+    });
     if (plan === undefined) return undefined;
     if (this.#deferral !== undefined) {
       // Which signatures are left out does not depend on how names are written.
@@ -165,6 +182,23 @@ export class FederationForms {
     }
     for (const { view } of plan.entries) this.counters[view === undefined ? 'writtenWhole' : 'written']++;
     return { kind: 'formed', json: body, write: (writer) => writeTransaction(writer, plan) };
+  }
+
+  /** Whether the events of a room name their previous events. @param counts another transaction begins */
+  #names(room: string, counts: boolean): boolean {
+    const left = this.#crossings.get(room) ?? 0;
+    if (!counts || left === 0) return left > 0;
+    if (left > 1) this.#crossings.set(room, left - 1);
+    else this.#crossings.delete(room);
+    return true;
+  }
+
+  #crossed(rooms: Iterable<string>): void {
+    for (const room of rooms) {
+      this.#crossings.delete(room);
+      this.#crossings.set(room, NAMING_TRANSACTIONS);
+      if (this.#crossings.size > MAX_CROSSINGS) this.#crossings.delete(this.#crossings.keys().next().value!);
+    }
   }
 
   /** The JSON of a request of another server, or what it is answered instead. */
@@ -250,12 +284,16 @@ export class FederationForms {
     body: JsonValue,
     send: (formed: FormedBody | undefined) => Promise<R>,
   ): Promise<R> {
-    let whole: ReadonlySet<number> = new Set();
+    const asked = new Map<number, number>();
     for (let attempt = 0; attempt < MAX_FORMED_ATTEMPTS; attempt++) {
-      const answer = await send(await this.formRequest(destination, request, body, whole));
+      const answer = await send(await this.formRequest(destination, request, body, asked));
       const wanted = this.#wantedWhole(answer.status, answer.value);
       if (wanted === undefined) return answer;
-      whole = new Set([...whole, ...wanted]);
+      for (const place of wanted) asked.set(place, (asked.get(place) ?? 0) + 1);
+      const pdus = pdusOf(body);
+      this.#crossed(
+        [...wanted].map((place) => `${String(own(pdus[place] ?? {}, 'room_id'))} ${destination}`),
+      );
     }
     return send(undefined);
   }

@@ -41,6 +41,8 @@ interface PlannedPdu {
 export interface PlanOptions {
   /** Places among the PDUs of those that go whole. */
   readonly whole?: ReadonlySet<number>;
+  /** Whether an event is to name its previous events, so that nothing rests on what its reader has of the newest ones. */
+  readonly namesPrevious?: (place: number, room: RoomId) => boolean;
   /** Whether the signature of an event may follow later; it goes without where its form allows that. */
   readonly deferSignature?: (pdu: JsonObject) => boolean;
 }
@@ -51,7 +53,7 @@ export async function planTransaction(
   writer: ServerName,
   reader: ServerName,
   body: JsonValue,
-  { whole, deferSignature }: PlanOptions = {},
+  { whole, namesPrevious, deferSignature }: PlanOptions = {},
 ): Promise<PlannedTransaction | undefined> {
   const pdus = isJsonObject(body) ? own(body, 'pdus') : undefined;
   const edus = isJsonObject(body) ? (own(body, 'edus') ?? []) : [];
@@ -67,12 +69,25 @@ export async function planTransaction(
     const parsed = direction && parsePdu(pdu, direction.version);
     const event = parsed?.ok ? parsed.value : undefined;
     const isWhole = event === undefined || whole?.has(place) === true;
-    const view = isWhole ? undefined : await direction!.viewFor(event);
+    const shared = isWhole ? undefined : await direction!.viewFor(event);
+    const view = shared && namesPrevious?.(place, direction!.room) ? withoutExtremities(shared) : shared;
     entries.push({ room: room ?? '', pdu, view, deferSignature: deferSignature?.(pdu) ?? false });
     if (event !== undefined) await direction!.add(event);
   }
   return { entries, edus };
 }
+
+/** A view by which all previous events are named. */
+const withoutExtremities = (view: PduView): PduView => ({
+  version: view.version,
+  room: view.room,
+  usualSender: view.usualSender,
+  referenceTs: view.referenceTs,
+  extremities: () => [],
+  event: (id) => view.event(id),
+  state: (places) => view.state(places),
+  usualKey: (server) => view.usualKey(server),
+});
 
 /** @returns the places among the PDUs of those that went without their signatures */
 export function writeTransaction(
