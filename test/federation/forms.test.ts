@@ -146,23 +146,6 @@ it('of a transaction only what was not understood goes again, with its previous 
   expect(a.forms.counters.askedWhole - before.askedWhole).toBe(2);
 });
 
-it('where two speak at once they are asked for little, and for nothing whole', async () => {
-  const room = await sharedRoom();
-  const before = [a, b].map(({ forms }) => ({ ...forms.counters }));
-  for (let i = 0; i < 30; i++) {
-    await within(Promise.all([a.say(a.user('alice'), room, `a ${i}`), b.say(b.user('bob'), room, `b ${i}`)]));
-    await network.time.pass(100);
-  }
-  await network.time.pass(HOUR);
-  const after = [a, b].map(({ forms }) => forms.counters);
-  const sum = (name: 'askedWhole' | 'writtenWhole'): number =>
-    after.reduce((total, counters, i) => total + counters[name] - before[i]![name], 0);
-  expect(await a.messages()).toHaveLength((await b.messages()).length);
-  expect(sum('writtenWhole')).toBe(0);
-  // Both ends count it. Of the 60 events.
-  expect(sum('askedWhole')).toBeLessThan(40);
-});
-
 describe('bytes that nobody wrote', () => {
   /** Changes, cuts or lengthens. */
   const mutated = (bytes: Uint8Array, dice: Random): Uint8Array => {
