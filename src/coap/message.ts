@@ -30,7 +30,7 @@ export interface MessageProblem {
 // The specification's.
 const VERSION = 1;
 const HEADER_BYTES = 4;
-const PAYLOAD_MARKER = 0xff;
+export const PAYLOAD_MARKER = 0xff;
 const HIGHEST_OPTION_NUMBER = 0xffff;
 /** What four bits and their one or two extension bytes express: RFC 7252, section 3.1, and RFC 8974, section 2.1. */
 const ONE_BYTE_FORM = 13;

@@ -10,9 +10,11 @@ const SPEAKS = 0x02;
 const COMPACT_HEADER = 0x04;
 const DEVICE = 0x08;
 const EARLY_DATA = 0x10;
-/** The dictionary that everybody has today costs a bit instead of a parameter. */
+/** Said by a bit; and with it, as long as no parameter says otherwise, that the models are the usual ones. */
 const USUAL_DICTIONARY = 2;
 const HAS_USUAL_DICTIONARY = 0x40;
+/** Models 1 and 2, as dictionaries. */
+const USUAL_MODELS: readonly number[] = [129, 130];
 const DEFERRED_SIGNATURES = 0x80;
 const END = 0;
 const PARAMETERS = { mtu: 1, rate: 2, parallelism: 3 } as const;
@@ -98,23 +100,31 @@ export function encodeCapabilities(
     dictionaries.every((id) => Number.isInteger(id) && id >= 1 && id <= 255),
     'the id of a dictionary is 1 to 255',
   );
+  const hasUsual = dictionaries.includes(USUAL_DICTIONARY);
   const others = dictionaries.filter((id) => id !== USUAL_DICTIONARY);
+  const isUsual = hasUsual && USUAL_MODELS.join() === others.join();
+  // Where no room is left for what the bit would say too much: it is not set.
+  const least = hasUsual && !isUsual ? [parameter(DICTIONARIES, new Uint8Array(0))] : [];
+  const hasRoomForLeast = lengthOf(least) <= room;
   const parts = [
     ...(isTold(mtu, USUAL_MTU) ? [parameter(PARAMETERS.mtu, encodeInteger(Math.floor(mtu)))] : []),
     ...(isTold(rate) ? [parameter(PARAMETERS.rate, encodeInteger(Math.floor(rate)))] : []),
     ...(isTold(parallelism) ? [parameter(PARAMETERS.parallelism, encodeInteger(parallelism))] : []),
-    ...(others.length > 0 ? [parameter(DICTIONARIES, Uint8Array.from(others))] : []),
   ];
-  while (parts.reduce((sum, { length }) => sum + length, 0) > room) parts.pop();
+  const all = others.length > 0 && !isUsual ? [parameter(DICTIONARIES, Uint8Array.from(others))] : least;
+  const listed = lengthOf([...parts, ...all]) <= room ? all : hasRoomForLeast ? least : [];
+  while (lengthOf([...parts, ...listed]) > room) parts.pop();
   const features =
     SPEAKS |
     (compactHeader ? COMPACT_HEADER : 0) |
     (isDevice ? DEVICE : 0) |
     (earlyData ? EARLY_DATA : 0) |
     (deferredSignatures ? DEFERRED_SIGNATURES : 0) |
-    (dictionaries.includes(USUAL_DICTIONARY) ? HAS_USUAL_DICTIONARY : 0);
-  return concat(Uint8Array.of(features), ...parts);
+    (hasUsual && hasRoomForLeast ? HAS_USUAL_DICTIONARY : 0);
+  return concat(Uint8Array.of(features), ...parts, ...listed);
 }
+
+const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, { length }) => sum + length, 0);
 
 /**
  * Takes capabilities out of a payload whose byte at `at` has features.
@@ -177,13 +187,14 @@ function decodeCapabilities(bytes: Uint8Array): Capabilities {
       value.reduce((sum, byte) => sum * 256 + byte, 0),
     );
   };
-  const usual = ((bytes[0] ?? 0) & HAS_USUAL_DICTIONARY) === 0 ? [] : [USUAL_DICTIONARY];
+  const hasUsual = ((bytes[0] ?? 0) & HAS_USUAL_DICTIONARY) !== 0;
+  const others = values.get(DICTIONARIES) ?? (hasUsual ? USUAL_MODELS : []);
   return {
     compactHeader: ((bytes[0] ?? 0) & COMPACT_HEADER) !== 0,
     mtu: integer(PARAMETERS.mtu, SHORTEST_MTU),
     rate: integer(PARAMETERS.rate, LOWEST_RATE),
     parallelism: integer(PARAMETERS.parallelism, 1),
-    dictionaries: [...new Set([...(values.get(DICTIONARIES) ?? []), ...usual])].filter((id) => id !== 0),
+    dictionaries: [...new Set([...others, ...(hasUsual ? [USUAL_DICTIONARY] : [])])].filter((id) => id !== 0),
     earlyData: ((bytes[0] ?? 0) & EARLY_DATA) !== 0,
     deferredSignatures: ((bytes[0] ?? 0) & DEFERRED_SIGNATURES) !== 0,
   };

@@ -203,11 +203,12 @@ export class Answers {
     const first = record.kind === 'XX1' ? this.#afterXX1(record) : this.#afterIK1(record);
     if (first === undefined) return bad('malformed');
     const { handshake, proposal, negotiates } = first;
-    const payload = encodeAnswered(identity, this.#bootId, {
+    const said = {
       connectionId: options.local,
       opening: options.isOpening(undefined),
       capabilities: negotiates ? capabilities : NO_CAPABILITIES,
-    });
+    };
+    const payload = encodeAnswered(identity, this.#bootId, said, proposal !== undefined);
     const message = writeMessage(handshake, payload, network);
     return this.#keep(record, options, {
       ...{ label: 'XX2', message, handshake, tentative: undefined, proposal },

@@ -13,6 +13,7 @@ import {
   type LocalIdentity,
   MAX_KEY_VERSION_BYTES,
   SERIAL_BYTES,
+  SERIAL_MARK,
   type ServerIdentity,
 } from './identity.ts';
 import { type Network, readableBytes } from './network.ts';
@@ -26,6 +27,8 @@ const SIGNING_KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 /** Stands where a server has the first byte of its serial. */
 const DEVICE_MARK = 0xff;
+/** In a serial's first byte, of XX2: the name is the one that was called. */
+const NAME_LEFT_OUT = 0x80;
 
 /** A server's identity in a payload. Its binding has not been verified yet, and the Noise key comes from the handshake. */
 export interface SentServer {
@@ -78,21 +81,27 @@ export interface Accepted extends Answered {
   readonly early?: boolean;
 }
 
-const identityBytes = (identity: LocalIdentity, bootId: Uint8Array): Uint8Array => {
+/**
+ * Where the name of a server's identity is. `called`: its receiver has called it by that name, and it is left out. `last`: nothing
+ * stands behind it but a zero byte and what belongs to later versions, so that it needs no length.
+ */
+type NamePlace = 'within' | 'called' | 'last';
+
+function identityBytes(identity: LocalIdentity, bootId: Uint8Array, place: NamePlace): Uint8Array {
   if (identity.kind === 'device') return concat(bootId, Uint8Array.of(DEVICE_MARK));
   const version = utf8(keyVersionOf(identity.signingKeyId)!);
   const name = utf8(identity.serverName);
   return concat(
     bootId,
-    encodeSerial(identity.serial),
+    encodeSerial(identity.serial + (place === 'called' ? SERIAL_MARK : 0)),
     identity.signingPublic,
     identity.binding,
     Uint8Array.of(version.length),
     version,
-    Uint8Array.of(name.length),
-    name,
+    ...(place === 'within' ? [Uint8Array.of(name.length)] : []),
+    ...(place === 'called' ? [] : [name]),
   );
-};
+}
 
 /** What XX1 says in front of its padding. */
 export const encodeProposal = ({ generation, capabilities }: Confirmed): Uint8Array =>
@@ -107,12 +116,20 @@ export function decodeProposal(bytes: Uint8Array): Result<Confirmed | undefined>
   return ok({ generation: decodeSerial(bytes, 1), capabilities: capabilities.value });
 }
 
-/** The payload of XX2. */
-export function encodeAnswered(identity: ServerIdentity, bootId: Uint8Array, said: Answered): Uint8Array {
+/**
+ * The payload of XX2.
+ * @param isNegotiated XX1 has told capabilities: so the initiator knows that a name may be left out
+ */
+export function encodeAnswered(
+  identity: ServerIdentity,
+  bootId: Uint8Array,
+  said: Answered,
+  isNegotiated = false,
+): Uint8Array {
   const { connectionId, opening, capabilities } = said;
   return concat(
     encodeConnectionId(connectionId),
-    identityBytes(identity, bootId),
+    identityBytes(identity, bootId, isNegotiated ? 'called' : 'within'),
     withFlags(capabilities, { opening }),
   );
 }
@@ -126,8 +143,8 @@ export function encodeConfirmed(
   bootId: Uint8Array,
   said: Confirmed | undefined,
 ): Uint8Array {
-  const own = identityBytes(identity, bootId);
-  return said === undefined ? own : concat(encodeSerial(said.generation), own, said.capabilities);
+  if (said === undefined) return identityBytes(identity, bootId, 'last');
+  return concat(encodeSerial(said.generation), identityBytes(identity, bootId, 'within'), said.capabilities);
 }
 
 /** The payload of IK1 without padding. */
@@ -189,12 +206,16 @@ export function decodeAccepted(bytes: Uint8Array): Result<Accepted> {
   });
 }
 
+/** @param called the name that the initiator has called the responder by */
 export function decodeAnswered(
   bytes: Uint8Array,
+  called: string,
 ): Result<Answered & { readonly bootId: Uint8Array; readonly identity: SentServer }> {
   const connectionId = decodeConnectionId(bytes, 0);
   if (connectionId === undefined) return bad('too short');
-  const decoded = decodeIdentity(bytes, connectionIdLength(connectionId));
+  const identityAt = connectionIdLength(connectionId);
+  const isCalled = ((bytes[identityAt + BOOT_ID_BYTES] ?? 0) & NAME_LEFT_OUT) !== 0;
+  const decoded = decodeIdentity(bytes, identityAt, isCalled ? 'called' : 'within', called);
   if (!decoded.ok) return decoded;
   const { bootId, identity, end } = decoded.value;
   if (identity.kind === 'device') return bad('a device answers nobody');
@@ -216,7 +237,7 @@ export function decodeConfirmed(
 ): Result<Confirmed & SentIdentity> {
   const identityAt = proposal === undefined ? GENERATION_BYTES : 0;
   if (bytes.length < identityAt) return bad('too short');
-  const decoded = decodeIdentity(bytes, identityAt);
+  const decoded = decodeIdentity(bytes, identityAt, proposal === undefined ? 'within' : 'last');
   if (!decoded.ok) return decoded;
   const { end, ...said } = decoded.value;
   if (proposal !== undefined) return ok({ ...proposal, ...said });
@@ -226,7 +247,12 @@ export function decodeConfirmed(
 }
 
 /** What follows at `end` are features, and what belongs to later versions. */
-function decodeIdentity(bytes: Uint8Array, from: number): Result<SentIdentity & { readonly end: number }> {
+function decodeIdentity(
+  bytes: Uint8Array,
+  from: number,
+  place: NamePlace,
+  called = '',
+): Result<SentIdentity & { readonly end: number }> {
   let at = from;
   const take = (length: number): Uint8Array => {
     at += length;
@@ -238,12 +264,16 @@ function decodeIdentity(bytes: Uint8Array, from: number): Result<SentIdentity & 
   const signingPublic = take(SIGNING_KEY_BYTES);
   const binding = take(SIGNATURE_BYTES);
   const version = take(take(1)[0] ?? 0);
-  const name = take(take(1)[0] ?? 0);
+  let serverName = called;
+  if (place !== 'called') {
+    const zeroAt = bytes.indexOf(0, at);
+    const toEnd = (zeroAt < 0 ? bytes.length : zeroAt) - at;
+    serverName = fromUtf8(take(place === 'last' ? Math.max(0, toEnd) : (take(1)[0] ?? 0))) ?? '';
+  }
   if (at > bytes.length) return bad('too short');
   const signingKeyId = keyIdOf(fromUtf8(version) ?? '');
-  const serverName = fromUtf8(name) ?? '';
   if (signingKeyId === undefined || !isServerName(serverName)) return bad('not a name');
-  const serial = decodeSerial(serialBytes, 0);
+  const serial = decodeSerial(serialBytes, 0) - (place === 'called' ? SERIAL_MARK : 0);
   return ok({
     bootId,
     identity: { kind: 'server', serial, signingPublic, binding, signingKeyId, serverName },

@@ -14,8 +14,9 @@ const ALGORITHM = 'ed25519:';
 const SERVER_NAME = /^[\x21-\x7e]{1,255}$/;
 /** The names of peers that are devices; no server has such a one. */
 const DEVICE_NAME = /^device:([0-9a-f]{64})$/;
-/** A serial never begins with the byte that stands there in a device's identity. */
-const MAX_SERIAL = 0xff_00_00_00_00_00 - 1;
+/** Its highest bit is free for a mark, and it never begins with what stands there in a device's identity. */
+export const SERIAL_MARK = 2 ** 47;
+const MAX_SERIAL = 0x7f_00_00_00_00_00 - 1;
 const NOTHING = new Uint8Array(0);
 const KEY_VERSION = /^[A-Za-z0-9_]{1,32}$/;
 
@@ -30,7 +31,7 @@ export interface ServerClaim {
   /** `ed25519:` and a version of 1 to 32 letters, digits and underscores. */
   readonly signingKeyId: string;
   readonly signingPublic: Uint8Array;
-  /** Grows with each new Noise key under one signing key; below 255 * 2^40. */
+  /** Grows with each new Noise key under one signing key; below 127 * 2^40. */
   readonly serial: number;
 }
 
@@ -122,7 +123,7 @@ export function createIdentity(options: {
     keyVersionOf(signingKeyId) !== undefined,
     'a signing key id is ed25519: and 1 to 32 of [A-Za-z0-9_]',
   );
-  assert(Number.isSafeInteger(serial) && serial >= 0 && serial <= MAX_SERIAL, 'a serial is below 255 * 2^40');
+  assert(Number.isSafeInteger(serial) && serial >= 0 && serial <= MAX_SERIAL, 'a serial is below 127 * 2^40');
   const noisePublic = keyPairOf(noiseSecret).public;
   const signingPublic = publicKeyOf(signingSecret);
   const binding = sign(signingSecret, signedBytes({ serverName, noisePublic, signingKeyId, serial }));

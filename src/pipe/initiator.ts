@@ -215,7 +215,8 @@ export class Initiator {
     }
     const read = owner.read(from, bytes, record, this.#state.nextNumber(), now);
     if (read.ok) this.#offered(owner, read.value, from);
-    else if (read.problem === 'unbound') this.#state.refused('us', owner.peer, 'the identity is not signed');
+    else if (read.problem === 'unbound')
+      this.#state.refused('us', owner.peer, 'the answer is not signed in that name');
     else if (read.problem !== 'known') this.#state.statistics.unauthenticated++;
   }
 

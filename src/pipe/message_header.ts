@@ -1,12 +1,12 @@
 import { assert } from '../base/assert.ts';
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import { code as codeOf, EMPTY, isKnownMethod } from '../coap/codes.ts';
-import type { MessageType } from '../coap/message.ts';
+import { CONTINUE, code as codeOf, EMPTY, isKnownMethod } from '../coap/codes.ts';
+import { type MessageType, PAYLOAD_MARKER } from '../coap/message.ts';
 import { LAST_PACKET_NUMBER } from './packet_number.ts';
 import { decodeVarint, encodeVarint, MOST_VARINT_BYTES } from './varint.ts';
 
-// docs/protocol.md, "CoAP in records". 01 is "seen", 40 to 7f are RFC 7252's own first bytes.
+// docs/protocol.md, "CoAP in records". 01 is "seen".
 const FULL = 0x00;
 const PING = 0x02;
 const ACK = 0x03;
@@ -16,7 +16,8 @@ const RESPONSE = 0x08;
 const REQUEST = 0x10;
 const REQUEST_OF = 0x20;
 const REQUEST_AGAIN = 0x30;
-const RFC7252 = 0x40;
+/** Beside the bits of an ACK, a request or a response: options follow. */
+const WITH_OPTIONS = 0x40;
 const REPLY = 0x80;
 /** Low bits of a request or response. */
 const NON_REQUEST = 0b1000;
@@ -29,15 +30,22 @@ const TYPES = ['CON', 'NON', 'ACK', 'RST'] as const;
 const WITH_COPY = 0b10_0000;
 const TOKENS = ['new', 'plain', 'of', 'again', 'both'] as const;
 const TOKEN_SHIFT = 2;
-const RESERVED = 0b11;
+const FULL_WITH_OPTIONS = 0b01;
+const RESERVED = 0b10;
 
 const CONTENT = codeOf(2, 5);
 /** What a reply of one byte says. */
-const REPLIES: readonly { readonly type: 'ACK' | 'RST'; readonly code: number }[] = [
-  { type: 'ACK', code: EMPTY },
-  { type: 'RST', code: EMPTY },
-  ...[codeOf(2, 1), codeOf(2, 2), codeOf(2, 4), CONTENT, codeOf(2, 31), codeOf(4, 4)].map(
-    (code) => ({ type: 'ACK', code }) as const,
+const REPLIES: readonly {
+  readonly type: 'ACK' | 'RST';
+  readonly code: number;
+  readonly hasOptions: boolean;
+}[] = [
+  { type: 'ACK', code: EMPTY, hasOptions: false },
+  { type: 'RST', code: EMPTY, hasOptions: false },
+  // With options it is a block that is answered, or a block of an answer.
+  ...[CONTENT, CONTINUE].map((code) => ({ type: 'ACK', code, hasOptions: true }) as const),
+  ...[codeOf(2, 4), CONTENT, CONTINUE, codeOf(4, 4)].map(
+    (code) => ({ type: 'ACK', code, hasOptions: false }) as const,
   ),
 ];
 /** How many packet numbers end differently for such a reply. */
@@ -101,7 +109,7 @@ export interface CompactMessage<Copy = Reference | Ending> {
   /** Of a CON or NON that was sent before: its first copy. Of an ACK or RST: the copy that it answers. */
   readonly copy: Copy | null;
   readonly token: TokenReference;
-  /** Options, payload marker and payload (RFC 7252, section 3). */
+  /** Options, payload marker and payload (RFC 7252, section 3). The marker goes on the wire behind options only. */
   readonly rest: Uint8Array;
 }
 
@@ -128,54 +136,71 @@ export function encodeMessage(
   isMarked: boolean,
 ): Uint8Array {
   const { type, copy, rest } = message;
+  const isPayload = rest[0] === PAYLOAD_MARKER;
+  assert(!isPayload || rest.length > 1, 'no payload is told by its absence');
+  const unmarked = isPayload ? rest.subarray(1) : rest;
   if (type === 'ACK' || type === 'RST') {
     assert(copy !== null, 'a reply answers a message');
-    return concat(shortReply(message, copy) ?? full(message), rest);
+    return concat(shortReply(message, copy) ?? full(message), unmarked);
   }
   const parts = copy === null || isHere(copy) ? shortHeader(message, number) : undefined;
-  if (parts === undefined) return concat(full(message), rest);
+  if (parts === undefined) return concat(full(message), unmarked);
+  const [first, behind] = parts;
   const distance = isMarked ? encodeVarint(copy === null ? 0 : number - copy.number) : NOTHING;
-  return concat(parts[0], distance, parts[1], rest);
+  return concat(Uint8Array.of(first | optionsBit(message)), distance, behind, unmarked);
 }
+
+const hasOptions = ({ rest }: CompactMessage<unknown>): boolean =>
+  rest.length > 0 && rest[0] !== PAYLOAD_MARKER;
+
+const optionsBit = (message: CompactMessage<unknown>): number => (hasOptions(message) ? WITH_OPTIONS : 0);
 
 function shortReply(
-  { type, code, token }: CompactMessage<unknown>,
+  message: CompactMessage<unknown>,
   copy: Reference & Partial<Answered>,
 ): Uint8Array | undefined {
+  const { type, code, token } = message;
   if (token.kind !== 'new' || !isHere(copy)) return undefined;
   const { number, isShort = false } = copy;
-  const kind = REPLIES.findIndex((reply) => reply.type === type && reply.code === code);
+  const options = hasOptions(message);
+  const kind = REPLIES.findIndex(
+    (reply) => reply.type === type && reply.code === code && reply.hasOptions === options,
+  );
   if (isShort && kind >= 0) return Uint8Array.of(REPLY | (kind * ENDINGS) | (number % ENDINGS));
-  if (type === 'ACK') return concat(Uint8Array.of(ACK, code), encodeVarint(number));
-  return code === EMPTY ? concat(Uint8Array.of(RST), encodeVarint(number)) : undefined;
+  if (type === 'ACK') return concat(Uint8Array.of(ACK | optionsBit(message), code), encodeVarint(number));
+  return code === EMPTY && !options ? concat(Uint8Array.of(RST), encodeVarint(number)) : undefined;
 }
 
-/** What stands in front of the distance to the first copy and what stands behind it; undefined: only the full form tells it. */
+/** The first byte without `optionsBit`, and what stands behind the distance to the first copy; undefined: only the full form tells it. */
 function shortHeader(
-  { type, code, token }: CompactMessage<unknown>,
+  message: CompactMessage<unknown>,
   number: number,
-): readonly [Uint8Array, Uint8Array] | undefined {
+): readonly [number, Uint8Array] | undefined {
+  const { type, code, token } = message;
   const isNon = type === 'NON';
   if (isKnownMethod(code)) {
     const low = (isNon ? NON_REQUEST : 0) | code;
-    if (token.kind === 'new') return [Uint8Array.of(REQUEST | low), NOTHING];
+    if (token.kind === 'new') return [REQUEST | low, NOTHING];
     const earlier = token.kind === 'of' ? token.owner : token.kind === 'again' ? token.name : undefined;
     if (earlier === undefined || !isHere(earlier)) return undefined;
     const form = token.kind === 'of' ? REQUEST_OF : REQUEST_AGAIN;
-    return [Uint8Array.of(form | low), encodeVarint(number - earlier.number)];
+    return [form | low, encodeVarint(number - earlier.number)];
   }
-  if (code === EMPTY) return !isNon && token.kind === 'new' ? [Uint8Array.of(PING), NOTHING] : undefined;
+  if (code === EMPTY)
+    return !isNon && token.kind === 'new' && !hasOptions(message) ? [PING, NOTHING] : undefined;
   if (token.kind !== 'plain' && token.kind !== 'of') return undefined;
   if (token.kind === 'plain' ? token.token.length !== HANDLE_BYTES : !isHere(token.owner)) return undefined;
   const asks = token.kind === 'plain' ? HANDLE : 0;
   const low = (isNon ? NON_RESPONSE : 0) | asks | (code === CONTENT ? 0 : OTHER_CODE);
   const other = code === CONTENT ? NOTHING : Uint8Array.of(code);
   const asked = token.kind === 'plain' ? token.token : encodeVarint(token.owner.number);
-  return [Uint8Array.of(RESPONSE | low), concat(other, asked)];
+  return [RESPONSE | low, concat(other, asked)];
 }
 
-function full({ type, code, copy, token }: CompactMessage<Reference>): Uint8Array {
+function full(message: CompactMessage<Reference>): Uint8Array {
+  const { type, code, copy, token } = message;
   const flags =
+    (hasOptions(message) ? FULL_WITH_OPTIONS : 0) |
     (TYPES.indexOf(type) << 6) |
     (copy === null ? 0 : WITH_COPY) |
     (TOKENS.indexOf(token.kind) << TOKEN_SHIFT);
@@ -257,17 +282,22 @@ class Reader {
 }
 
 /**
- * Reads what `encodeMessage` has written. Never throws. What is in `rest` is not looked at.
+ * Reads what `encodeMessage` has written. Never throws. Options are not looked at, but for whether there are any.
  * @param number see `encodeMessage`
  */
 export function decodeMessage(bytes: Uint8Array, number: number, isMarked: boolean): Result<CompactMessage> {
   const reader = new Reader(bytes);
   const message = readMessage(reader, number, isMarked);
   if (message === undefined || reader.failed) return bad('not a message');
-  return ok({ ...message, rest: reader.rest() });
+  const { hasOptions: expectsOptions, ...header } = message;
+  const rest = reader.rest();
+  if (!expectsOptions)
+    return ok({ ...header, rest: rest.length === 0 ? rest : concat(Uint8Array.of(PAYLOAD_MARKER), rest) });
+  if (rest.length === 0 || rest[0] === PAYLOAD_MARKER) return bad('no options');
+  return ok({ ...header, rest });
 }
 
-type Header = Omit<CompactMessage, 'rest'>;
+type Header = Omit<CompactMessage, 'rest'> & { readonly hasOptions: boolean };
 
 const NEW: TokenReference = { kind: 'new' };
 
@@ -278,13 +308,26 @@ function readMessage(reader: Reader, number: number, isMarked: boolean): Header 
     return { ...reply, copy: { ending: first % ENDINGS }, token: NEW };
   }
   if (first === FULL) return readFull(reader);
+  const expectsOptions = (first & WITH_OPTIONS) !== 0;
+  const form = first & ~WITH_OPTIONS;
+  // What is empty has no options.
+  if (expectsOptions && form < RESPONSE && form !== ACK) return undefined;
+  const header = readShort(reader, form, number, isMarked);
+  return header && { ...header, hasOptions: expectsOptions };
+}
+
+function readShort(
+  reader: Reader,
+  first: number,
+  number: number,
+  isMarked: boolean,
+): Omit<Header, 'hasOptions'> | undefined {
   if (first === ACK || first === RST) {
     const code = first === ACK ? reader.byte() : EMPTY;
     const copy = { session: null, number: reader.integer(LAST_PACKET_NUMBER) };
     return { type: first === ACK ? 'ACK' : 'RST', code, copy, token: NEW };
   }
-  const isOwn = first === PING || (first >= RESPONSE && first < RFC7252);
-  if (!isOwn) return undefined;
+  if (first !== PING && first < RESPONSE) return undefined;
   const copy = isMarked ? earlier(reader, number) : null;
   if (first === PING) return { type: 'CON', code: EMPTY, copy, token: NEW };
   if (first < REQUEST) return readResponse(reader, first, copy);
@@ -305,7 +348,7 @@ function earlier(reader: Reader, number: number): Reference | null {
   return distance === 0 ? null : { session: null, number: number - distance };
 }
 
-function readResponse(reader: Reader, first: number, copy: Reference | null): Header {
+function readResponse(reader: Reader, first: number, copy: Reference | null): Omit<Header, 'hasOptions'> {
   const code = (first & OTHER_CODE) === 0 ? CONTENT : reader.byte();
   const token: TokenReference =
     (first & HANDLE) === 0
@@ -322,7 +365,8 @@ function readFull(reader: Reader): Header | undefined {
   const copy = (flags & WITH_COPY) === 0 ? null : reader.reference();
   const isReply = type === 'ACK' || type === 'RST';
   if (kind === undefined || (flags & RESERVED) !== 0 || (isReply && copy === null)) return undefined;
-  return { type, code, copy, token: readToken(reader, kind) };
+  const token = readToken(reader, kind);
+  return { type, code, copy, token, hasOptions: (flags & FULL_WITH_OPTIONS) !== 0 };
 }
 
 function readToken(reader: Reader, kind: TokenReference['kind']): TokenReference {

@@ -57,6 +57,7 @@ export class Offer {
   readonly version: number;
   readonly known: Known | undefined;
   readonly #party: Party;
+  readonly #called: string;
   readonly #header: Uint8Array;
   readonly #message: Uint8Array;
   readonly #handshake: HandshakeState;
@@ -82,6 +83,7 @@ export class Offer {
     this.version = version;
     this.known = known;
     this.#party = party;
+    this.#called = peer;
     this.#header = firstHeader(`${pattern}1`, { version, refused, source: local });
     this.#ephemeral = generateKeyPair(random);
     this.#handshake = createHandshake(pattern, 'initiator', party, {
@@ -150,7 +152,7 @@ export class Offer {
     const handshake = this.known === undefined ? this.#handshake.fork() : this.#fallback();
     const payload = readMessage(handshake, message, this.#party.network);
     if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
-    const said = decodeAnswered(payload.value);
+    const said = decodeAnswered(payload.value, this.#called);
     if (!said.ok) return bad('malformed');
     const { identity } = said.value;
     const claim = claimOf(identity, handshake);

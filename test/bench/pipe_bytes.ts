@@ -12,8 +12,6 @@ const CHECK_BYTES = 6;
 const [CALLER, CALLED] = ['alpha.example', 'bravo.example'] as const;
 const SETTLE_MS = 60_000;
 const PAYLOAD = 'what a message says';
-/** What stands in front of a payload behind the options (RFC 7252, section 3). */
-const PAYLOAD_MARKER = 1;
 
 export interface HandshakeBytes {
   readonly name: string;
@@ -38,9 +36,9 @@ export interface RecordBytes {
   readonly budget: number;
 }
 
-/** An identity in XX2 or XX3, with the boot id. */
-const identityBytes = ({ signingKeyId, serverName }: ServerIdentity): number =>
-  BOOT_ID_BYTES + 6 + 32 + 64 + 2 + keyVersionOf(signingKeyId)!.length + utf8(serverName).length;
+/** An identity in XX2 or XX3, with the boot id; XX2 leaves the name out, and XX3 its length. */
+const identityBytes = ({ signingKeyId }: ServerIdentity, name: string): number =>
+  BOOT_ID_BYTES + 6 + 32 + 64 + 1 + keyVersionOf(signingKeyId)!.length + utf8(name).length;
 
 function side(network: Network, name: string, address: string, seed: number): Side {
   const random = seededRandom(seed);
@@ -83,7 +81,7 @@ export function measureBytes(): { handshakes: readonly HandshakeBytes[]; records
 
   const first = say(a, CALLED);
   const padding = first.find(({ label }) => label === 'XX1')!.bytes.length - XX1_BYTES;
-  const identities = identityBytes(a.identity) + identityBytes(b.identity);
+  const identities = identityBytes(a.identity, CALLER) + identityBytes(b.identity, '');
   const xx = handshake('XX', first, ['XX1', 'XX2', 'XX3'], { identities, padding, budget: 192 + 3 * 45 });
   const ordinary = say(a, CALLED).find(({ label }) => label.startsWith('data'))!.bytes.length;
   const renewed = capture(() => a.run(a.endpoint.renew(CALLED, a.now)));
@@ -99,7 +97,7 @@ export function measureBytes(): { handshakes: readonly HandshakeBytes[]; records
   const record = (name: string, bytes: number, budget: number): RecordBytes => ({
     name,
     bytes,
-    overhead: bytes - PAYLOAD_MARKER - PAYLOAD.length,
+    overhead: bytes - PAYLOAD.length,
     budget,
   });
   return {

@@ -58,8 +58,8 @@ describe('a send in the first message of a handshake', () => {
     // The figures of docs/protocol.md, "Early data".
     const figures = [early, late].map(({ effectMs, answerMs }) => [effectMs, answerMs]);
     expect(figures).toEqual([
-      [16_320, 40_400],
-      [33_120, 40_080],
+      [16_240, 40_320],
+      [33_040, 40_000],
     ]);
   });
 

@@ -131,7 +131,7 @@ describe('a lone request and its answer', () => {
       put('x'),
     );
     if (!packed.ok) throw new Error(packed.problem);
-    expect(bytes.length).toBe(3 + 1 + 1 + packed.value.payload.length + 16);
+    expect(bytes.length).toBe(3 + 1 + packed.value.payload.length + 16);
   });
 
   test('tell the timer which copy the answer is to', async () => {

@@ -18,7 +18,7 @@ import {
   encodeResumed,
 } from '../../src/pipe/handshake_payload.ts';
 import { CHECK_BYTES, identityDigest } from '../../src/pipe/identity.ts';
-import type { ConnectionId } from '../../src/pipe/record.ts';
+import { type ConnectionId, decodeConnectionId } from '../../src/pipe/record.ts';
 import * as old from './frozen/payload_without_negotiation.ts';
 import { Handmade } from './handmade.ts';
 import { Disk, Network, type Side, storingPair } from './harness.ts';
@@ -60,9 +60,8 @@ function opensXX(
   peer.deliver(concat(header, handshake.writeMessage(first)));
   const second = handshake.readMessage(peer.message('XX2'));
   if (!second.ok) throw new Error('the XX2 can be read');
-  const said = old.decodeAnswered(second.value);
-  if (!said.ok) throw new Error('the XX2 has what it always had');
-  const remote = said.value.connectionId;
+  const remote = decodeConnectionId(second.value, 0);
+  if (remote === undefined) throw new Error('the XX2 begins with a connection id');
   peer.later('XX3', remote, handshake.writeMessage(third));
   peer.begin(handshake, { initiator: true, local, remote }, side.identity, NOTHING_AGREED);
   peer.confirm();
@@ -343,7 +342,10 @@ describe('capabilities', () => {
     mtu: fc.option(fc.integer({ min: 128, max: 1_199 })),
     rate: value,
     parallelism: value,
-    dictionaries: fc.uniqueArray(fc.integer({ min: 1, max: 255 }), { maxLength: 20 }),
+    dictionaries: fc.oneof(
+      fc.uniqueArray(fc.integer({ min: 1, max: 255 }), { maxLength: 20 }),
+      fc.uniqueArray(fc.constantFrom(2, 129, 130)),
+    ),
     earlyData: fc.boolean(),
     deferredSignatures: fc.boolean(),
   });
@@ -380,11 +382,22 @@ describe('capabilities', () => {
   });
 
   it('cost nothing but their first byte where they are the usual ones, and leave out what finds no room', () => {
-    const usual = { ...COMPACT, mtu: 1_200, dictionaries: [2] };
+    const usual = { ...COMPACT, mtu: 1_200, dictionaries: [129, 130, 2] };
     expect(encodeCapabilities(usual, ROOM)).toHaveLength(1);
     const said = { ...OF_SLOW, dictionaries: [1, 2, 3, 4] };
     expect(encodeCapabilities(said, { isDevice: false, room: 10 })).toEqual(
       encodeCapabilities({ ...said, dictionaries: [2], parallelism: null }, ROOM),
     );
+    // Nobody is said to have a model that he has not.
+    for (let room = 0; room < 20; room++) {
+      for (const dictionaries of [[2], [130, 2], [130, 129, 2], [7, 129, 130, 2], [129, 130, 2]]) {
+        const bytes = encodeCapabilities({ ...said, dictionaries }, { isDevice: false, room });
+        const all = encodeCapabilities({ ...said, dictionaries: [1, 2, 7, 129, 130] }, ROOM);
+        expect(bytes.length).toBeLessThanOrEqual(1 + room);
+        const read = agreementOf({ own: bytes, peer: all }).dictionaries;
+        expect([dictionaries, [2], []]).toContainEqual(read);
+        if (room >= 2) expect(read).toContain(2);
+      }
+    }
   });
 });

@@ -14,13 +14,13 @@ it('takes so many bytes on an Ethernet wire for the records of a handshake', () 
       rest,
     })),
   ).toEqual([
-    { name: 'XX', total: 634, identities: 254, padding: 53, rest: 327 },
+    { name: 'XX', total: 619, identities: 239, padding: 53, rest: 327 },
     { name: 'IK', total: 262, identities: 22, padding: 0, rest: 240 },
     { name: 'resumed', total: 0, identities: 0, padding: 0, rest: 0 },
   ]);
 });
 
-it('adds 20 bytes to what is in a record, and 11 more to the first ones after a restart', () => {
+it('adds 20 bytes to the payload in a record, and 11 more to the first ones after a restart', () => {
   expect(records.map(({ name, overhead }) => [name, overhead])).toEqual([
     ['after XX', 20],
     ['after IK', 20],

@@ -146,8 +146,8 @@ describe('a request in an IK1', () => {
     const { network, a, b } = sides;
     ask(a, 2, 'help');
     network.advance(MINUTE);
-    // As in docs/protocol.md; then features, length, and the message: its first byte, payload marker and payload.
-    expect(sent(sides, 'a IK1')[0]!.datagram.bytes).toHaveLength(119 + 2 + 1 + 1 + 'help'.length);
+    // As in docs/protocol.md; then features, length, and the message: its first byte and payload.
+    expect(sent(sides, 'a IK1')[0]!.datagram.bytes).toHaveLength(119 + 2 + 1 + 'help'.length);
     expect(sent(sides, 'b IK2')[0]!.datagram.bytes).toHaveLength(59 + 1);
     const [event] = eventsOf(b, 'early');
     expect(messageOf(parse(event!.bytes).token)!.number).toBe(0);

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { concat, hex, utf8 } from '../../src/base/bytes.ts';
+import { concat, fromHex, hex, utf8 } from '../../src/base/bytes.ts';
 import { code, METHOD } from '../../src/coap/codes.ts';
 import { decode, encode, type Message, NO_BYTES, partMessage } from '../../src/coap/message.ts';
 import {
@@ -19,6 +19,8 @@ import { LAST_PACKET_NUMBER } from '../../src/pipe/packet_number.ts';
 import { Talk } from './talk.ts';
 
 const bytesOf = fc.uint8Array({ maxLength: 12 });
+/** Options, or a payload behind its marker, or nothing. */
+const restOf = bytesOf.filter((rest) => rest.length !== 1 || rest[0] !== 0xff);
 const number = fc.oneof(
   fc.integer({ min: 1, max: 200 }),
   fc.integer({ min: 1, max: 2 ** 20 }),
@@ -37,7 +39,10 @@ const sent = fc
     references: fc.tuple(reference, reference, reference),
     kind: fc.constantFrom('new', 'plain', 'of', 'again', 'both'),
     token: fc.uint8Array({ maxLength: 30 }),
-    rest: bytesOf,
+    rest: fc.oneof(
+      restOf,
+      bytesOf.map((payload) => (payload.length === 0 ? payload : concat(Uint8Array.of(0xff), payload))),
+    ),
   })
   .map(({ type, code: value, own, isFirst, references, kind, token, rest }) => {
     const [copy, owner, name] = references.map(({ session: of, number: one, isShort }) => ({
@@ -60,6 +65,75 @@ const sent = fc
     return { message, own };
   });
 
+/** An integer of RFC 9000, section 16, in hexadecimal digits. */
+function integer(value: number): string {
+  const [digits, prefix] =
+    value < 64 ? [2, 0n] : value < 2 ** 14 ? [4, 1n] : value < 2 ** 30 ? [8, 2n] : [16, 3n];
+  return (BigInt(value) | (prefix << BigInt(4 * digits - 2))).toString(16).padStart(digits, '0');
+}
+
+const byte = (value: number): string => value.toString(16).padStart(2, '0');
+
+/** The same as `encodeMessage`, slowly: the rows of the table in docs/protocol.md, one after another. */
+function twin(
+  { type, code: said, copy, token, rest }: CompactMessage<Reference | Answered>,
+  own: number,
+  isMarked: boolean,
+): Uint8Array {
+  const text = hex(rest);
+  const hasOptions = text !== '' && !text.startsWith('ff');
+  const behind = text.startsWith('ff') ? text.slice(2) : text;
+  const plus = hasOptions ? 0x40 : 0;
+  const isHere = (one: Reference | null): one is Reference => one !== null && one.session === null;
+  const method = said >= 1 && said <= 7;
+  const isReply = type === 'ACK' || type === 'RST';
+  const distance = isMarked && !isReply ? integer(copy === null ? 0 : own - copy.number) : '';
+  const nonBit = (bit: number): number => (type === 'NON' ? bit : 0);
+  let head: string | undefined;
+  if (isReply && isHere(copy) && token.kind === 'new') {
+    const shorts = ['ACK 0', 'RST 0', 'ACK 69 o', 'ACK 95 o', 'ACK 68', 'ACK 69', 'ACK 95', 'ACK 132'];
+    const one = shorts.indexOf(`${type} ${said}${hasOptions ? ' o' : ''}`);
+    if ('isShort' in copy && copy.isShort && one >= 0) head = byte(128 + 16 * one + (copy.number % 16));
+    else if (type === 'ACK') head = byte(3 + plus) + byte(said) + integer(copy.number);
+    else if (said === 0 && !hasOptions) head = `04${integer(copy.number)}`;
+  } else if (!isReply && (copy === null || isHere(copy))) {
+    if (method && token.kind === 'new') head = byte(0x10 + nonBit(8) + said + plus) + distance;
+    if (method && token.kind === 'of' && isHere(token.owner))
+      head = byte(0x20 + nonBit(8) + said + plus) + distance + integer(own - token.owner.number);
+    if (method && token.kind === 'again' && isHere(token.name))
+      head = byte(0x30 + nonBit(8) + said + plus) + distance + integer(own - token.name.number);
+    if (said === 0 && type === 'CON' && token.kind === 'new' && !hasOptions) head = `02${distance}`;
+    if (!method && said !== 0) {
+      const other = said === 0x45 ? 0 : 1;
+      const spoken = distance + (other === 1 ? byte(said) : '');
+      if (token.kind === 'of' && isHere(token.owner))
+        head = byte(8 + nonBit(4) + other + plus) + spoken + integer(token.owner.number);
+      if (token.kind === 'plain' && token.token.length === 1)
+        head = byte(10 + nonBit(4) + other + plus) + spoken + hex(token.token);
+    }
+  }
+  if (head === undefined) {
+    const kinds = ['new', 'plain', 'of', 'again', 'both'];
+    const flags =
+      64 * ['CON', 'NON', 'ACK', 'RST'].indexOf(type) +
+      (copy === null ? 0 : 32) +
+      4 * kinds.indexOf(token.kind) +
+      (hasOptions ? 1 : 0);
+    head = `00${byte(flags)}${byte(said)}`;
+    const named = [copy, 'owner' in token ? token.owner : null, 'name' in token ? token.name : null];
+    let before: number | null = null;
+    for (const one of named) {
+      if (one === null) continue;
+      const { session: of, number: at } = one;
+      head += of === null ? '00' : of === before ? '01' : integer(of + 2);
+      head += integer(at);
+      before = of;
+    }
+    if (token.kind === 'plain') head += integer(token.token.length) + hex(token.token);
+  }
+  return fromHex(head + behind)!;
+}
+
 describe('a compact header', () => {
   it('says the same in every form, and has no more bytes than its bound', () => {
     fc.assert(
@@ -80,8 +154,34 @@ describe('a compact header', () => {
         const plain = token.kind === 'plain' ? 1 + token.token.length : 0;
         if (new Set(named).size <= 1 && named.length !== 2)
           expect(bytes.length - rest.length).toBeLessThanOrEqual(MOST_HEADER_BYTES + plain);
+        expect(hex(bytes)).toBe(hex(twin(message, own, marked)));
       }),
       { numRuns: 3_000 },
+    );
+  });
+
+  it('of any bytes says the same once it is written anew', () => {
+    const first = fc.oneof(fc.integer({ min: 2, max: 255 }), fc.constantFrom(0x43, 0x53, 0x6b, 0xa5, 0xb1));
+    fc.assert(
+      fc.property(
+        first,
+        bytesOf,
+        fc.integer({ min: 1, max: 60 }),
+        fc.boolean(),
+        (form, more, own, marked) => {
+          const any = concat(Uint8Array.of(form), more);
+          const read = decodeMessage(any, own, marked);
+          if (!read.ok) return;
+          const { copy, code: said } = read.value;
+          // What is read as a response has its code, whatever that is; only responses are written so.
+          if ((form & ~0x47) === 8 && said < 0x40) return;
+          const isEnding = copy !== null && 'ending' in copy;
+          const answered = isEnding ? { session: null, number: 16 + copy.ending, isShort: true } : copy;
+          const written = encodeMessage({ ...read.value, copy: answered }, own, marked);
+          expect(decodeMessage(written, own, marked)).toEqual(read);
+        },
+      ),
+      { numRuns: 5_000 },
     );
   });
 
@@ -89,6 +189,7 @@ describe('a compact header', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), number, fc.boolean(), (any, own, isMarked) => {
         const read = decodeMessage(any, own, isMarked);
+        // A payload without options had no marker, and has one now.
         if (read.ok) expect(any.length).toBeGreaterThanOrEqual(read.value.rest.length);
         for (const part of partMessages(any) ?? []) decodeMessage(part, own, isMarked);
         decodeMessage(concat(Uint8Array.of(0), any), own, isMarked);
@@ -97,11 +198,26 @@ describe('a compact header', () => {
     );
   });
 
-  it('leaves what begins a number that was seen, and RFC 7252, to those', () => {
-    for (const first of [0x01, ...Array.from({ length: 64 }, (_, i) => 0x40 + i)])
+  it('leaves what begins a number that was seen to that, and says of nothing empty that it has options', () => {
+    for (const first of [0x01, 0x40, 0x41, 0x42, 0x44, 0x45, 0x46, 0x47])
       expect(decodeMessage(Uint8Array.of(first, 1, 2, 3), 9, false).ok, hex(Uint8Array.of(first))).toBe(
         false,
       );
+  });
+
+  it('has one way to say that there are options: a bit where there are, none where there are none', () => {
+    const [option, payload] = [Uint8Array.of(0x60), Uint8Array.of(0xff, 0x78)];
+    const put = { type: 'CON', code: METHOD.put, copy: null, token: { kind: 'new' } } as const;
+    const written = (rest: Uint8Array): string => hex(encodeMessage({ ...put, rest }, 9, false));
+    expect([NO_BYTES, payload, option, concat(option, payload)].map(written)).toEqual([
+      '13',
+      '1378',
+      '5360',
+      '5360ff78',
+    ]);
+    for (const bytes of ['53', '53ff78', 'a5', 'a5ff78', '43450a', '000103', '000103ff78', '00020360'])
+      expect(decodeMessage(fromHex(bytes)!, 9, false).ok, bytes).toBe(false);
+    expect(() => written(Uint8Array.of(0xff))).toThrow();
   });
 
   it('stands once for each of several messages, up to a bound', () => {
@@ -164,7 +280,7 @@ describe('messages of CoAP between two sides', () => {
     talk.a.skip(0x25);
     const put = { type: 'CON', code: METHOD.put, id: 0x4d31, token: Uint8Array.of(0x70, 0x71) } as const;
     const asked = talk.write('a', encode({ ...put, options: [], payload: utf8('x') }));
-    expect(hex(asked.bytes)).toBe('13ff78');
+    expect(hex(asked.bytes)).toBe('1378');
     const { id, token } = talk.read('b', asked);
     const answered = talk.write(
       'b',
@@ -182,14 +298,14 @@ describe('messages of CoAP between two sides', () => {
       'a',
       encode({ ...register, options: [{ number: 6, value: NO_BYTES }], payload: NO_BYTES }),
     );
-    expect(hex(asked.bytes)).toBe('00040101' + '99' + '60');
+    expect(hex(asked.bytes)).toBe('00050101' + '99' + '60');
     const { token } = talk.read('b', asked);
     expect(hex(token)).toBe('99');
     const changed = talk.write(
       'b',
       encode({ type: 'CON', code: 0x45, id: 1, token, options: [], payload: utf8('!') }),
     );
-    expect(hex(changed.bytes)).toBe('0a99ff21');
+    expect(hex(changed.bytes)).toBe('0a9921');
     expect(talk.read('a', changed)).toMatchObject({ type: 'CON', code: 0x45, token: register.token });
   });
 });

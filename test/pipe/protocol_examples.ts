@@ -228,7 +228,7 @@ export function examples(): string {
     return written.encode(false);
   };
   const coap = (bytes: Uint8Array, first: string): string =>
-    block(split(bytes, [first, 1], ['payload marker', 1], ['container: format', 1], ['container: content']));
+    block(split(bytes, [first, 1], ['container: format', 1], ['container: content']));
 
   const item = (bytes: Uint8Array) => ({ bytes, priority: 1, receipt: null, label: '' }) as const;
   a.setPeer(BRAVO.name, 'b');
@@ -269,20 +269,20 @@ export function examples(): string {
     capabilities: NO_CAPABILITIES,
   });
 
-  const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), {
+  const ofXX = {
     connectionId: BRAVO.connectionId as ConnectionId,
     opening: false,
     capabilities: COMPACT,
-  });
+  };
+  const said = encodeAnswered(bravo, repeated(BRAVO, 0, 8), ofXX, true);
   const confirmed = encodeConfirmed(alpha, repeated(ALPHA, 0, 8), undefined);
-  const identity = (name: string): readonly (readonly [string, number?])[] => [
+  const identity = (serial: string, last: string): readonly (readonly [string, number?])[] => [
     ['boot id', 8],
-    ['serial', 6],
+    [serial, 6],
     ['signing key', 32],
     ['binding', 64],
     ['key version', 2],
-    [`server name: ${name}`, 1 + name.length],
-    ['features'],
+    [last],
   ];
 
   return [
@@ -323,7 +323,7 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(said, ["responder's connection id", 1], ...identity(BRAVO.name))),
+    block(split(said, ["responder's connection id", 1], ...identity('serial, with the mark', 'features'))),
     `XX3, ${third!.length} bytes:\n`,
     block(
       split(
@@ -335,7 +335,7 @@ export function examples(): string {
       ),
     ),
     'The payload in it:\n',
-    block(split(confirmed, ...identity(ALPHA.name))),
+    block(split(confirmed, ...identity('serial', `server name: ${ALPHA.name}`))),
     `The request \`${request.method} ${request.path}\` with \`${JSON.stringify({ pdus: [] })}\` as a message, ${asksFor.length} bytes:\n`,
     coap(asksFor, 'first byte: CON PUT'),
     'What is in its container, unpacked: a text and a map.\n',

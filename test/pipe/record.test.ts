@@ -123,7 +123,7 @@ describe('records', () => {
       fc.property(fc.uint8Array({ maxLength: 40 }), (any) => {
         decodeRecord(any);
         decodeRecord(concat(Uint8Array.of(0x80 | (any[0] ?? 0)), any));
-        decodeAnswered(any);
+        decodeAnswered(any, 'a.example');
         decodeConfirmed(any, undefined);
         decodeConfirmed(any, { generation: 1, capabilities: NO_CAPABILITIES });
         decodeProposal(any);
@@ -177,19 +177,29 @@ describe('handshake payloads', () => {
   it('read as they were written, with bytes of later versions behind', () => {
     for (const { capabilities, opening } of bothWays) {
       const connectionId = 0x8001 as ConnectionId;
-      const answered = encodeAnswered(identity, bootId, { connectionId, opening, capabilities });
-      const read = decodeAnswered(concat(answered, later));
-      expect(read.ok && read.value).toMatchObject({
-        ...{ connectionId, opening, bootId, capabilities },
-        identity: { kind: 'server', serial: 1, serverName: 'a.example' },
-      });
+      for (const isNegotiated of [false, true]) {
+        const saidBack = { connectionId, opening, capabilities };
+        const answered = encodeAnswered(identity, bootId, saidBack, isNegotiated);
+        const read = decodeAnswered(concat(answered, later), 'b.example');
+        expect(read.ok && read.value).toMatchObject({
+          ...{ connectionId, opening, bootId, capabilities },
+          identity: { kind: 'server', serial: 1, serverName: isNegotiated ? 'b.example' : 'a.example' },
+        });
+      }
       const said = { generation: 7, capabilities };
       const confirmed = encodeConfirmed(identity, bootId, said);
       const expected = { ...said, bootId, identity: { signingKeyId: 'ed25519:k1' } };
       const complete = decodeConfirmed(concat(confirmed, later), undefined);
       expect(complete.ok && complete.value).toMatchObject(expected);
-      const rest = decodeConfirmed(encodeConfirmed(identity, bootId, undefined), said);
-      expect(rest.ok && rest.value).toMatchObject(expected);
+      const short = encodeConfirmed(identity, bootId, undefined);
+      expect(short).toHaveLength(8 + 6 + 32 + 64 + 1 + 2 + 9);
+      for (const behind of [NO_CAPABILITIES, later]) {
+        const rest = decodeConfirmed(concat(short, behind), said);
+        expect(rest.ok && rest.value).toMatchObject({
+          ...expected,
+          identity: { ...expected.identity, serverName: 'a.example' },
+        });
+      }
     }
   });
 
@@ -202,7 +212,7 @@ describe('handshake payloads', () => {
       ok: true,
       value: { ...proposal, bootId, identity: { kind: 'device' } },
     });
-    expect(decodeAnswered(concat(Uint8Array.of(1), payload)).ok).toBe(false);
+    expect(decodeAnswered(concat(Uint8Array.of(1), payload), 'a.example').ok).toBe(false);
   });
 
   it('of XX1 are padding, or a proposal in front of it', () => {
@@ -256,7 +266,7 @@ describe('handshake payloads', () => {
       capabilities: NO_CAPABILITIES,
     });
     for (let length = 0; length < answered.length; length++) {
-      expect(decodeAnswered(answered.subarray(0, length)).ok).toBe(false);
+      expect(decodeAnswered(answered.subarray(0, length), 'a.example').ok).toBe(false);
     }
   });
 

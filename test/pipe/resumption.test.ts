@@ -123,7 +123,7 @@ describe('a restart', () => {
     askers.a.ask('x');
     pass(1_000);
     const lengths = network.captured.slice(before).map(({ datagram: { bytes } }) => bytes.length);
-    expect(lengths).toEqual(['ask:x:0', 'yes:x'].map((text, i) => 1 + text.length + 20 + [11, 3][i]!));
+    expect(lengths).toEqual(['ask:x:0', 'yes:x'].map((text, i) => text.length + 20 + [11, 3][i]!));
   });
 
   it('at every step of a conversation, of either side, of both, and twice, ends in answers', () => {

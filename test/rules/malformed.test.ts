@@ -43,7 +43,7 @@ describe('rule 8: whatever stands behind a tag that is right', () => {
     const proposal = encodeProposal({ generation: 5, capabilities: CAPABILITIES });
     peer.deliver(concat(header, handshake.writeMessage(concat(proposal, new Uint8Array(80)))));
     const second = handshake.readMessage(peer.message('XX2'));
-    const said = second.ok ? decodeAnswered(second.value) : second;
+    const said = second.ok ? decodeAnswered(second.value, side.identity.serverName) : second;
     if (!said.ok) throw new Error('the XX2 can be read');
     peer.later(
       'XX3',
@@ -59,12 +59,13 @@ describe('rule 8: whatever stands behind a tag that is right', () => {
       ...{ options: [], payload: Uint8Array.of(0x78) },
     });
     const compact = [
-      [0x12, 0xff, 0x78],
-      [0x00, 0x08, 2, 0xff],
-      [0x05, 3, 0x12, 0xff, 0x78, 0x13, 0xff, 0x79],
-      [0x22, 1, 0xff, 0x78],
-      [0x32, 1, 0xff],
-      [0x01, 0x80, 0x12, 0xff],
+      [0x12, 0x78],
+      [0x52, 0x60, 0xff, 0x78],
+      [0x00, 0x08, 2, 0x78],
+      [0x05, 2, 0x12, 0x78, 0x13, 0x79],
+      [0x22, 1, 0x78],
+      [0x72, 1, 0xff],
+      [0x01, 0x80, 0x12, 0x78],
       [0x80],
       [0x03, 0x45, 0],
     ].map((bytes) => Uint8Array.from(bytes));
@@ -86,7 +87,7 @@ describe('rule 8: whatever stands behind a tag that is right', () => {
       RECORDS / 20,
     );
     expect(side.endpoint.sizes).toMatchObject({ sessions: 1, undecided: 0 });
-    peer.deliver(peer.session.seal('data', Uint8Array.of(0x12, 0xff, 0x79)));
+    peer.deliver(peer.session.seal('data', Uint8Array.of(0x12, 0x79)));
     expect(side.events.at(-1)).toMatchObject({ kind: 'payload' });
     network.advance(60_000);
   });
@@ -111,7 +112,7 @@ describe('rule 8: whatever stands behind a tag that is right', () => {
       const isAnswered = network.captured.slice(before).some(({ datagram }) => datagram.label === 'XX2');
       if (!isAnswered) continue;
       const second = handshake.readMessage(peer.message('XX2'));
-      const said = second.ok ? decodeAnswered(second.value) : second;
+      const said = second.ok ? decodeAnswered(second.value, side.identity.serverName) : second;
       if (!said.ok) throw new Error('the XX2 can be read');
       const isRight = random.integer(4) === 0;
       // What was read in XX1 is not said again.

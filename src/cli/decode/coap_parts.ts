@@ -11,7 +11,7 @@ const HEADER_BYTES = 4;
 /** A message in the form of RFC 7252; its payload is explained by `payloadLayers` where that is given. */
 export function messageLayers(
   message: Message,
-  payloadLayers: (message: Message) => readonly Layer[] = plainPayload,
+  payloadLayers: (message: Message) => readonly Layer[] = (one) => plainPayload(one),
 ): Layer[] {
   const { type, code, id, token } = message;
   const lengthBytes = extension(token.length);
@@ -37,11 +37,16 @@ export function restLayers(
 }
 
 export const PAYLOAD_MARKER: Part = { name: 'marker', value: 'ff', bytes: 1 };
+/** Behind a compact header without options. */
+export const NO_MARKER: Part = { ...PAYLOAD_MARKER, bytes: 0 };
 
-/** The payload as its Content-Format says. */
-export function plainPayload({ options, payload }: Message): Layer[] {
+/**
+ * The payload as its Content-Format says.
+ * @param marker what stands in front of it
+ */
+export function plainPayload({ options, payload }: Message, marker: Part = PAYLOAD_MARKER): Layer[] {
   const { text } = renderPayload(payload, firstUint(options, OPTION.contentFormat), false);
-  return [layer('payload', [PAYLOAD_MARKER, { name: 'content', value: text, bytes: payload.length }])];
+  return [layer('payload', [marker, { name: 'content', value: text, bytes: payload.length }])];
 }
 
 /** RFC 7252, section 3.1: a byte for both, one or two more for a long difference of numbers, and for a long value. */

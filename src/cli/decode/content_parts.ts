@@ -56,16 +56,26 @@ const SECRETS: ReadonlySet<string> = new Set([
   'session_key',
 ]);
 
-/** The payload of a message in a record: a container, or a part of one. */
-export function payloadLayers(message: Message, reading: Reading): readonly Layer[] {
+/**
+ * The payload of a message in a record: a container, or a part of one.
+ * @param marker what stands in front of it
+ */
+export function payloadLayers(
+  message: Message,
+  reading: Reading,
+  marker: Part = PAYLOAD_MARKER,
+): readonly Layer[] {
   const { code, options, payload } = message;
   if (options.some(({ number }) => BLOCKS.has(number)))
-    return [layer('payload', [PAYLOAD_MARKER, part('part of a body', short(payload), payload.length)])];
+    return [layer('payload', [marker, part('part of a body', short(payload), payload.length)])];
   if (codeClass(code) === 2 && (code & 31) === 31)
-    return [layer('payload', [PAYLOAD_MARKER, part('what is missing', short(payload), payload.length)])];
+    return [layer('payload', [marker, part('what is missing', short(payload), payload.length)])];
   // What is refused is told in JSON.
   const answered = codeClass(code) === 2 ? reading.request : undefined;
-  return containerLayers(payload, { hasTarget: isRequest(code), answered }, reading) ?? plainPayload(message);
+  return (
+    containerLayers(payload, { hasTarget: isRequest(code), answered }, reading, marker) ??
+    plainPayload(message, marker)
+  );
 }
 
 const part = (name: string, value: string, bytes: number): Part => ({ name, value, bytes });
@@ -78,9 +88,16 @@ interface Said {
 }
 
 /** The layers of a container with the marker in front of it; undefined: it is none. */
-function containerLayers(payload: Uint8Array, said: Said, reading: Reading): readonly Layer[] | undefined {
+function containerLayers(
+  payload: Uint8Array,
+  said: Said,
+  reading: Reading,
+  marker: Part,
+): readonly Layer[] | undefined {
   if (isPackedByItself(payload) && isBare(payload[0]!, said.answered))
-    return [layer('payload', [PAYLOAD_MARKER]), layer('body', bareAnswerParts(said.answered, payload))];
+    return [layer('payload', [marker]), layer('body', bareAnswerParts(said.answered, payload))].filter(
+      hasBytes,
+    );
   const head = isCompact(payload) ? compactHead(payload) : plainHead(payload);
   if (head === undefined) return undefined;
   const { parts, packing, isPacked } = head;
@@ -90,28 +107,30 @@ function containerLayers(payload: Uint8Array, said: Said, reading: Reading): rea
     : plainOpened(payload);
   if (!opened.ok) {
     const closed = part(`content, ${packing}`, problemText(opened.problem), rest);
-    return [layer('container', [PAYLOAD_MARKER, ...parts, closed])];
+    return [layer('container', [marker, ...parts, closed])];
   }
   const content = isCompact(payload)
     ? compactContent(opened.value, said, reading)
     : plainContent(opened.value.bytes, said.hasTarget);
   if (!isPacked)
     return [
-      layer('container', [PAYLOAD_MARKER, ...parts]),
+      layer('container', [marker, ...parts]),
       layer('target', content.filter(isTarget)),
       layer(
         'body',
         content.filter((one) => !isTarget(one)),
       ),
-    ].filter(({ bytes }) => bytes > 0);
+    ].filter(hasBytes);
   const length = opened.value.bytes.length;
   const packed: Part = {
     ...part(`content, ${packing}`, `${length} B unpacked`, rest),
     inside: content,
     insideBytes: length,
   };
-  return [layer('container', [PAYLOAD_MARKER, ...parts, packed])];
+  return [layer('container', [marker, ...parts, packed])];
 }
+
+const hasBytes = ({ bytes }: Layer): boolean => bytes > 0;
 
 const isTarget = ({ name }: Part): boolean => name === 'target';
 

@@ -31,6 +31,8 @@ export interface Direction {
 class Way {
   readonly names = new Map<string, string>();
   readonly requests = new Map<number, Target>();
+  /** Whether a message has had a header that can only be a compact one. */
+  isCompact = false;
   /** In the order in which they were seen. */
   readonly sessions = new Map<ConnectionId, number>();
 }
@@ -95,6 +97,15 @@ export class Dialogue {
     this.#asker = asker;
     this.#coders = coders;
     this.#spoken = spoken;
+  }
+
+  /** Whether either end has had a header that can only be a compact one. */
+  get isCompact(): boolean {
+    return this.#own.isCompact || this.#asker.isCompact;
+  }
+
+  set isCompact(is: boolean) {
+    this.#own.isCompact = is;
   }
 
   /** @param number what the request is named by */

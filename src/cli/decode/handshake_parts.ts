@@ -22,6 +22,7 @@ type HandshakeKind = keyof typeof NOISE_KEYS;
 const SIGNING_KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const DEVICE_MARK = 0xff;
+const NAME_LEFT_OUT = 0x80;
 const TELLS = 0x02;
 const EARLY = 0x20;
 const FEATURES = [
@@ -31,7 +32,7 @@ const FEATURES = [
   'device',
   'early data',
   'early data here',
-  'dictionary 2',
+  'compact form and its models',
   'deferred signatures',
 ];
 const PARAMETERS: Readonly<Record<number, string>> = {
@@ -85,14 +86,19 @@ function payloadParts(kind: HandshakeKind, payload: Uint8Array, explainEarly: Ex
     case 'XX2':
       connection(cutter);
       cutter.cut('boot id', BOOT_ID_BYTES);
-      identity(cutter);
+      identity(cutter, ((cutter.next ?? 0) & NAME_LEFT_OUT) !== 0 ? 'called' : 'within');
       features(cutter);
       break;
     case 'XX3':
-      // Without the generation where XX1 has told it.
-      if (!decodeConfirmed(payload, NO_PROPOSAL).ok) cutter.cut('generation', SERIAL_BYTES, numberText);
+      // Without the generation where XX1 has told it, and then nothing is behind the name.
+      if (decodeConfirmed(payload, NO_PROPOSAL).ok) {
+        cutter.cut('boot id', BOOT_ID_BYTES);
+        identity(cutter, 'last');
+        break;
+      }
+      cutter.cut('generation', SERIAL_BYTES, numberText);
       cutter.cut('boot id', BOOT_ID_BYTES);
-      identity(cutter);
+      identity(cutter, 'within');
       features(cutter);
       break;
     case 'IK1':
@@ -141,18 +147,22 @@ function connection(cutter: Cutter): void {
   cutter.cut("responder's connection", id === undefined ? 1 : connectionIdLength(id));
 }
 
-function identity(cutter: Cutter): void {
+function identity(cutter: Cutter, name: 'within' | 'called' | 'last'): void {
   if (cutter.next === DEVICE_MARK) {
     cutter.cut('identity', 1, () => 'a device');
     return;
   }
-  cutter.cut('serial', SERIAL_BYTES, numberText);
+  cutter.cut('serial', SERIAL_BYTES, serialText);
   cutter.cut('signing key', SIGNING_KEY_BYTES);
   cutter.cut('binding', SIGNATURE_BYTES);
-  for (const name of ['key version', 'server name']) {
-    const [length = 0] = cutter.cut(`length of the ${name}`, 1, ([value = 0]) => String(value));
-    cutter.cut(name, length, (bytes) => fromUtf8(bytes) ?? hex(bytes));
-  }
+  text(cutter, 'key version');
+  if (name === 'within') text(cutter, 'server name');
+  if (name === 'last') cutter.rest('server name', (bytes) => fromUtf8(bytes) ?? hex(bytes));
+}
+
+function text(cutter: Cutter, name: string): void {
+  const [length = 0] = cutter.cut(`length of the ${name}`, 1, ([value = 0]) => String(value));
+  cutter.cut(name, length, (bytes) => fromUtf8(bytes) ?? hex(bytes));
 }
 
 function features(cutter: Cutter): void {
@@ -170,5 +180,8 @@ function parameters(cutter: Cutter): void {
 
 const featuresText = ([byte = 0]: Uint8Array): string =>
   FEATURES.filter((_, bit) => (byte & (1 << bit)) !== 0).join(', ') || 'none';
+
+/** Without the mark of a name that is left out. */
+const serialText = (bytes: Uint8Array): string => `${BigInt.asUintN(47, BigInt(`0x${hex(bytes) || '0'}`))}`;
 
 const numberText = (bytes: Uint8Array): string => BigInt(`0x${hex(bytes) || '0'}`).toString();

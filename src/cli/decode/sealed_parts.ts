@@ -1,6 +1,6 @@
 import { concat, hex } from '../../base/bytes.ts';
 import { isRequest } from '../../coap/codes.ts';
-import { decode, joinMessage, type Message, NO_BYTES } from '../../coap/message.ts';
+import { decode, joinMessage, PAYLOAD_MARKER as MARKER, type Message, NO_BYTES } from '../../coap/message.ts';
 import { TAG_BYTES } from '../../crypto/aead.ts';
 import { decodeControl } from '../../pipe/control.ts';
 import { EPOCH_RECORDS, phaseOf } from '../../pipe/key_schedule.ts';
@@ -17,7 +17,7 @@ import type { PipeRecord, TransportKind } from '../../pipe/record.ts';
 import { partSeen } from '../../pipe/seen.ts';
 import { codeText } from '../coap/render.ts';
 import type { ReadKeyLog, RecordKey } from '../key_log.ts';
-import { messageLayers, restLayers } from './coap_parts.ts';
+import { messageLayers, NO_MARKER, PAYLOAD_MARKER, restLayers } from './coap_parts.ts';
 import { payloadLayers } from './content_parts.ts';
 import type { Dialogue } from './dialogues.ts';
 import { type Layer, layer, type Part, short } from './parts.ts';
@@ -34,7 +34,7 @@ export interface OpenedRecord {
   readonly ends: Pick<RecordKey, 'sender' | 'receiver'>;
 }
 
-/** RFC 7252's own first bytes: in sessions without compact headers. */
+/** RFC 7252's own first bytes, in sessions without compact headers; in others, of messages with options. */
 const FIRST_OWN_BYTE = 0x40;
 const LAST_OWN_BYTE = 0x7f;
 
@@ -101,9 +101,11 @@ export function dataLayers(
   const { payload } = parted;
   if (payload.length === 0) return { what: [], layers: seen };
   const first = payload[0]!;
-  if (first >= FIRST_OWN_BYTE && first <= LAST_OWN_BYTE) {
-    const message = decode(payload);
-    const more = message.ok ? ownLayers(message.value, number, dialogue) : unreadable(payload);
+  const mayBeOwn = first >= FIRST_OWN_BYTE && first <= LAST_OWN_BYTE;
+  if (!mayBeOwn) dialogue.isCompact = true;
+  const own = mayBeOwn && !dialogue.isCompact ? decode(payload) : undefined;
+  if (own?.ok) {
+    const more = ownLayers(own.value, number, dialogue);
     return { ...more, layers: [...seen, ...more.layers] };
   }
   const messages = partMessages(payload);
@@ -158,7 +160,9 @@ export function compactMessage(
   const header = decodeMessage(bytes, number, isMarked);
   if (!header.ok) return unreadable(bytes);
   const { type, code, rest } = header.value;
-  const headerBytes = bytes.length - rest.length;
+  const hasOptions = rest[0] !== MARKER;
+  const headerBytes = bytes.length - rest.length + (hasOptions ? 0 : 1);
+  const marker = hasOptions ? PAYLOAD_MARKER : NO_MARKER;
   const first = {
     name: 'first byte',
     value: `${hex(bytes.subarray(0, 1))}: ${whatOf({ type, code })}`,
@@ -169,13 +173,16 @@ export function compactMessage(
   if (rest.length === 0) return { what: [whatOf({ type, code })], layers };
   // Options and payload are RFC 7252's: read behind a header that says nothing.
   const message = decode(joinMessage({ type, code, id: 0, token: NO_BYTES, rest }));
-  if (!message.ok) return { what: [whatOf({ type, code })], layers: [...layers, ...unreadable(rest).layers] };
+  if (!message.ok) {
+    const unread = unreadable(bytes.subarray(headerBytes));
+    return { what: [whatOf({ type, code })], layers: [...layers, ...unread.layers] };
+  }
   const reading = isRequest(code)
     ? dialogue.request(nameOf(header.value, number))
     : dialogue.answer(answeredBy(header.value));
   return {
     what: [whatOf({ type, code })],
-    layers: [...layers, ...restLayers(message.value, (one) => payloadLayers(one, reading))],
+    layers: [...layers, ...restLayers(message.value, (one) => payloadLayers(one, reading, marker))],
   };
 }
 

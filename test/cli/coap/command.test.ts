@@ -388,7 +388,7 @@ describe('ravine coap and ravine serve', () => {
     ]);
     expect(again.code).toBe(0);
     expect(misnamed.code).toBe(3);
-    expect(misnamed.errors).toContain('The pipe was refused: the answer came from here.test.');
+    expect(misnamed.errors).toContain('The pipe was refused: the answer is not signed in that name.');
     expect(socket).toMatchObject({ code: 0, errors: '' });
     expect(socket.text).toContain('"v1.1"');
   });

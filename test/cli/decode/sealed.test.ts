@@ -131,7 +131,7 @@ describe('a record that a key fits', () => {
       ['Ethernet, IP, UDP', 42],
       ['record', 3],
       ['CoAP header, compact', 1],
-      ['container', 2],
+      ['container', 1],
       ['target', 7],
       ['body', 7],
       ['record, its end', 16],
@@ -195,7 +195,25 @@ describe('a record that a key fits', () => {
   });
 
   it('may say anything: nothing is thrown, and nothing left out', () => {
-    const first = fc.constantFrom(0, 1, 3, 4, 5, 8, 9, 0x0a, 0x13, 0x23, 0x33, 0x52, 0xa3, 0xc0, 0xd1);
+    const first = fc.constantFrom(
+      0,
+      1,
+      3,
+      4,
+      5,
+      8,
+      9,
+      0x0a,
+      0x13,
+      0x23,
+      0x33,
+      0x52,
+      0x53,
+      0x4d,
+      0xa3,
+      0xc0,
+      0xd1,
+    );
     const marker = fc.constantFrom(0xff, 0x11, 0xd2, 0x00);
     const container = fc.constantFrom(0, 1, 0x82, 0x92, 0xa2, 0xb2, 0xc2, 0xe2, 0x80, 0xf1);
     const bytes = fc.oneof(
@@ -240,7 +258,7 @@ describe('an answer to a request that was seen', () => {
   };
 
   it('is told by the parts that such an answer has', () => {
-    const answer = Uint8Array.of(CHANGED, 0xff, 0x25, 1, 2, 3, 4, 5, 6);
+    const answer = Uint8Array.of(CHANGED, 0x25, 1, 2, 3, 4, 5, 6);
     const { layers } = seen().explain(sealed(answer, 9, false, BACK));
     expect(layers.at(-2)!.parts.map(({ name, bytes }) => [name, bytes])).toEqual([
       ['header', 1],
@@ -250,7 +268,7 @@ describe('an answer to a request that was seen', () => {
   });
 
   it('is text where the request was refused', () => {
-    const answer = concat(Uint8Array.of(NOT_FOUND, 0xff), utf8('nothing here'));
+    const answer = concat(Uint8Array.of(NOT_FOUND), utf8('nothing here'));
     expect(partsOf(seen().explain(sealed(answer, 9, false, BACK))).map(({ value }) => value)).toContain(
       'nothing here',
     );
@@ -262,7 +280,7 @@ describe('an answer to a request that was seen', () => {
     const head = fc.constantFrom(0x20, 0x25, 0x30, 0x31, 0x60, 0x7f, 0x82, 0x92, 0xa2, 0x00);
     fc.assert(
       fc.property(first, head, fc.uint8Array({ maxLength: 40 }), (code, byte, more) => {
-        const record = sealed(Uint8Array.of(code, 0xff, byte, ...more), 9, false, BACK);
+        const record = sealed(Uint8Array.of(code, byte, ...more), 9, false, BACK);
         expectWhole(explainer.explain(record), record.length);
       }),
       { numRuns: 1_000 },

@@ -25,6 +25,8 @@ VERSION = 0x11
 #: Features: negotiates; compact headers.
 TELLS, COMPACT = 2, 4
 COOKIE = 1
+#: In a serial, of XX2: the name is the one that was called.
+NO_NAME = 1 << 47
 DH = X25519DH()
 PATTERNS = {
     "XX": XXHandshakePattern(),
@@ -64,23 +66,38 @@ class Self:
         self.identity = Identity(name, "py", public, self.static.public.data, serial)
         self.boot_id = os.urandom(8)
 
-    def says(self):
+    def says(self, name=None, mark=0):
+        """:param name: as it is said; :param mark: in the serial, where no name is"""
         me = self.identity
+        name = _text(me.name) if name is None else name
         binding = self.signing.sign(me.signed())
-        return self.boot_id + me.serial.to_bytes(6, "big") + me.signing_key + binding + _text(me.key_version) + _text(me.name)
+        serial = (me.serial | mark).to_bytes(6, "big")
+        return self.boot_id + serial + me.signing_key + binding + _text(me.key_version) + name
 
 
 def _text(text):
     return bytes([len(text)]) + text.encode()
 
 
-def _read_identity(payload, static):
-    """The identity in the payload of XX2 or XX3, and the flags behind it. Raises where it is not bound to the key."""
+def _read_identity(payload, static, called=None, is_last=False):
+    """
+    The identity in the payload of XX2 or XX3, and the flags behind it. Raises where it is not bound to the key.
+
+    :param called: the name that XX2 may leave out; :param is_last: whether the name ends an XX3
+    """
     boot_id, serial, signing_key, binding = payload[:8], payload[8:14], payload[14:46], payload[46:110]
     version_end = 111 + payload[110]
-    name_end = version_end + 1 + payload[version_end]
-    version, name = payload[111:version_end].decode(), payload[version_end + 1 : name_end].decode()
-    identity = Identity(name, version, signing_key, static, int.from_bytes(serial, "big"))
+    serial, version = int.from_bytes(serial, "big"), payload[111:version_end].decode()
+    name_end = version_end
+    if called is not None and serial & NO_NAME:
+        name = called
+    elif is_last:
+        name_end = len(payload)
+        name = payload[version_end:].split(b"\0")[0].decode()
+    else:
+        name_end = version_end + 1 + payload[version_end]
+        name = payload[version_end + 1 : name_end].decode()
+    identity = Identity(name, version, signing_key, static, serial & ~NO_NAME)
     Ed25519PublicKey.from_public_bytes(signing_key).verify(binding, identity.signed())
     return identity, boot_id, payload[name_end:]
 
@@ -144,13 +161,13 @@ class Initiator:
             state = _noise("XXfallback", True, self.header, self.me, digest, e=self.ephemeral)
         state, payload, _ = _read(state, message)
         remote = id_at(payload, 0)
-        identity, boot_id, said = _read_identity(payload[len(remote) :], state.rs.data)
+        identity, boot_id, said = _read_identity(payload[len(remote) :], state.rs.data, self.name)
         # It has read what XX1 has told where it tells of itself.
         negotiated = self.known is None and self.me.features and said and said[0] & TELLS
         if identity.name != self.name:
             raise ValueError("another server has answered")
-        told = b"" if negotiated else self.generation.to_bytes(6, "big")
-        third, split = _write(state, told + self.me.says())
+        generation = self.generation.to_bytes(6, "big")
+        third, split = _write(state, self.me.says(self.me.identity.name.encode()) if negotiated else generation + self.me.says())
         session = self._session(remote, split)
         session.compact = bool(negotiated and said[0] & self.me.features & COMPACT)
         return session, identity, boot_id, bytes([0x80 | XX3 << 4]) + remote + third
@@ -183,7 +200,8 @@ class Responder:
             if me.features and proposal[:1] and proposal[0] & TELLS:
                 self.proposal = proposal
         said = bytes([me.features]) if self.proposal else b""
-        answer, _ = _write(self.state, local + me.says() + said)
+        names = me.says(b"", NO_NAME) if self.proposal else me.says()
+        answer, _ = _write(self.state, local + names + said)
         self.second = bytes([0x80 | XX2 << 4]) + self.remote + answer
 
     def _accept(self, peers):
@@ -205,7 +223,7 @@ class Responder:
         state, payload, split = _read(self.state, third[1 + len(self.local) :])
         if self.proposal:
             payload = self.proposal[1:7] + payload
-        self.identity, self.boot_id, _ = _read_identity(payload[6:], state.rs.data)
+        self.identity, self.boot_id, _ = _read_identity(payload[6:], state.rs.data, is_last=bool(self.proposal))
         self.generation = int.from_bytes(payload[:6], "big")
         self.session = self._session(split)
         self.session.compact = bool(self.proposal and self.proposal[0] & self.me.features & COMPACT)

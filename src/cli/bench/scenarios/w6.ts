@@ -34,8 +34,10 @@ export const w6: Scenario = () =>
     const padding =
       datagrams.find(({ label }) => label === 'XX1')!.wire -
       (ETHERNET_IPV4_UDP_OVERHEAD + XX1_HEADER_BYTES + X25519_BYTES);
+    // The one that was called says no name, and that of the other one comes last, without a length.
+    const name = utf8('alpha.example').length;
     const identities =
-      (await identityBytes(world, 'alpha')) + (await identityBytes(world, 'bravo')) + padding;
+      name + (await identityBytes(world, 'alpha')) + (await identityBytes(world, 'bravo')) + padding;
 
     const { alice, room } = value;
     const sends = new Sends(world, alice, room);
@@ -107,12 +109,12 @@ function handshakeOf(datagrams: readonly Captured[], labels: readonly string[]):
   return wireBytes(records);
 }
 
-/** Who a server is, in XX2 or XX3: boot id, serial, signing key and its id, binding, name. */
+/** Who a server is, in XX2 and XX3, but for its name: boot id, serial, signing key and its id, binding. */
 async function identityBytes(world: World, server: string): Promise<number> {
   const keys = await world.until(
     callDirectly(world.server(server).app, undefined, { method: 'GET', target: '/_matrix/key/v2/server' }),
   );
   const [keyId = ''] = Object.keys(keys.verify_keys as JsonObject);
-  const texts = 1 + keyVersionOf(keyId)!.length + 1 + utf8(`${server}.example`).length;
-  return BOOT_ID_BYTES + SERIAL_BYTES + SIGNING_KEY_BYTES + BINDING_BYTES + texts;
+  const version = 1 + keyVersionOf(keyId)!.length;
+  return BOOT_ID_BYTES + SERIAL_BYTES + SIGNING_KEY_BYTES + BINDING_BYTES + version;
 }
