@@ -128,7 +128,7 @@ export class Speaker {
         noiseSecret: this.#random.bytes(32),
         signingKeyId: 'ed25519:evil',
         signingSecret: this.#random.bytes(32),
-        serial: 2 ** 47,
+        serial: 2 ** 46,
       }),
       random: this.#random,
       handshakeTiming: () => ({ rate: null, delay: 0, overhead: 42 }),

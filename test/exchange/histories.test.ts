@@ -1,5 +1,14 @@
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
+import { bad } from '../../src/base/result.ts';
+import { isHistory } from '../../src/compact/container.ts';
+import { COMPACT_DICTIONARY } from '../../src/compact/dictionary.ts';
+import { BucketTable } from '../../src/compact/mixer/buckets.ts';
+import { NO_HISTORY } from '../../src/compact/mixer/history.ts';
+import { AgreedForms } from '../../src/exchange/agreed_form.ts';
+import { PeerCoders } from '../../src/exchange/coders.ts';
+import { BEGINS, GENERATIONS, type LearningModel, type Place, placeOf } from '../../src/exchange/learnt.ts';
+import type { ExchangeRequest } from '../../src/exchange/request.ts';
 import { type Accidents, type HistoryCounters, HistoryNetwork, NO_ACCIDENTS } from './history_network.ts';
 
 const SEEDS = Number(process.env.RAVINE_SEEDS ?? 30);
@@ -55,5 +64,63 @@ describe('histories', () => {
     );
     expect(refused).toBe(0);
     expect(withHistory).toBeGreaterThan(read / 2);
+  });
+});
+
+describe('what a request is coded with', () => {
+  /** A model that makes everything so short that it is always used. */
+  const model: LearningModel = {
+    id: 1,
+    encode: () => Uint8Array.of(1),
+    learn: () => ({ history: NO_HISTORY, buckets: new BucketTable(1) }),
+    coder: () => ({ id: 1, encode: () => Uint8Array.of(1), decode: () => bad('unused') }),
+  };
+  const said: ExchangeRequest = {
+    method: 'PUT',
+    path: '/_matrix/client/v3/rooms/!a:a.example/send/m.room.message/1',
+    query: '',
+    body: { kind: 'json', value: { msgtype: 'm.text', body: 'something that is long enough' } },
+  };
+  const dictionaries = [...new PeerCoders([model]).models, COMPACT_DICTIONARY];
+
+  let forms: AgreedForms;
+  beforeEach(() => {
+    forms = new AgreedForms(() => ({ dictionaries }), {
+      coders: new PeerCoders([model]),
+      session: () => 1,
+    });
+  });
+
+  function says(): { readonly place: Place; readonly ended: (status: number) => void } {
+    const sent = forms.encodeRequest('peer', said);
+    if (!sent.ok || !isHistory(sent.value.payload)) throw new Error('no history is used');
+    return {
+      place: placeOf(sent.value.payload[1]!),
+      ended: (status) => forms.ended(sent.value, { status, headers: {} }),
+    };
+  }
+
+  test('counts as learnt by the peer after an answer of success alone, which it gives when it has read it', () => {
+    const first = says();
+    expect(first.place).toEqual({ slot: 0, generation: BEGINS, learns: true });
+    first.ended(503);
+    const second = says();
+    expect(second.place).toEqual({ slot: 1, generation: BEGINS, learns: true });
+    second.ended(200);
+    expect(says().place).toEqual({ slot: 1, generation: 1, learns: true });
+  });
+
+  test('keeps its name while it is on its way: nothing is learnt that would be named the same', () => {
+    says().ended(200);
+    const learning = says();
+    const slow = says();
+    expect(slow.place).toEqual({ slot: 0, generation: 1, learns: false });
+    learning.ended(200);
+    for (let generation = 2; generation < GENERATIONS; generation++) says().ended(200);
+    const last = says();
+    expect(last.place).toEqual({ slot: 0, generation: GENERATIONS, learns: false });
+    last.ended(200);
+    slow.ended(200);
+    expect(says().place).toEqual({ slot: 0, generation: GENERATIONS, learns: true });
   });
 });
