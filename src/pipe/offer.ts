@@ -136,7 +136,8 @@ export class Offer {
     if (this.known === undefined) return bad('forged');
     const handshake = this.#handshake.fork();
     const payload = readMessage(handshake, message, this.#party.network);
-    if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
+    // Whatever is wrong with it, nobody has proved to have written it: it takes no genuine answer's place.
+    if (!payload.ok) return bad('forged');
     const said = decodeAccepted(payload.value);
     if (!said.ok) return bad('malformed');
     const { claim, capabilities } = this.known;
@@ -151,7 +152,7 @@ export class Offer {
   #readAnswered(message: Uint8Array): Result<ReadAnswer, AnswerProblem> {
     const handshake = this.known === undefined ? this.#handshake.fork() : this.#fallback();
     const payload = readMessage(handshake, message, this.#party.network);
-    if (!payload.ok) return bad(payload.problem === 'forged' ? 'forged' : 'malformed');
+    if (!payload.ok) return bad('forged');
     const said = decodeAnswered(payload.value, this.#called);
     if (!said.ok) return bad('malformed');
     const { identity } = said.value;

@@ -195,6 +195,21 @@ describe('forged handshake messages first, the genuine one after', () => {
     },
   );
 
+  it('XX2: no part of the genuine one takes its place', () => {
+    const { network, a, b } = pair();
+    network.channel = ({ to, datagram: seen }) => {
+      if (seen.label === 'XX2') {
+        for (let length = 1; length < seen.bytes.length; length++)
+          network.deliver('b', to, seen.bytes.slice(0, length));
+      }
+      return [{ after: 20, bytes: seen.bytes }];
+    };
+    a.send('b.example', 'hello');
+    network.advance(MINUTE);
+    expect(b.payloads).toEqual(['a.example: hello']);
+    expect(count(network, 'a XX1')).toBe(1);
+  });
+
   it('records: no changed byte is accepted, moves the address, or stops the genuine one', () => {
     const { network, a, b } = connected();
     network.channel = ({ datagram: seen }) => {
