@@ -16,5 +16,5 @@ test('docs/protocol.md names the dictionary of the compact form, and which ids a
   const dictionary = DICTIONARIES[COMPACT_DICTIONARY];
   expect(text).toContain(hex(sha256(dictionary)));
   expect(text).toContain(`${dictionary.length.toLocaleString('en')} bytes`);
-  expect(text).toContain(`| 6 | the sender has dictionary ${OWN_DICTIONARIES.join(', ')} |`);
+  expect(text).toContain(`| 6 | the sender has dictionary ${OWN_DICTIONARIES.join(', ')} (the compact form)`);
 });

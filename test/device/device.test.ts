@@ -185,7 +185,7 @@ describe('a device in rooms', () => {
       expect((await ask(alice, 'GET', path)).content).toEqual(text(body));
       const own = datagrams.filter(({ from, to }) => [from, to].includes('monologue'));
       expect(own.map(({ label }) => label)).toEqual(['data CON PUT', 'data ACK 2.04']);
-      expect(own[1]!.wire).toBe(70);
+      expect(own[1]!.wire).toBe(69);
     }
     await world.until(device.close());
   });
