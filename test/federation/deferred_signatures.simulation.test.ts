@@ -69,7 +69,8 @@ async function simulate(seed: number, counts: Counts): Promise<void> {
       lossPercent = 0;
       sides.push(await openSide(network, C, testKey(3), seed + 2));
       await within(sides[2]!.rooms.memberships.join(userOf(2), room, { via: [A] }));
-      // Without the joining server's key a gap over its join is bridged by a state without it, whatever signatures do.
+      // Open: seed 13 without this pause ends with a server that rejects events of the joining one which the others accept.
+      // Why has not been traced, so a loss during the join is not covered here.
       await network.time.pass(5_000);
       counts.joins++;
     }

@@ -97,8 +97,6 @@ export interface PduReading {
 export type PduProblem =
   /** No writer writes these bytes. */
   | { readonly kind: 'malformed'; readonly reason: string }
-  /** A handle in it is introduced by a message that has not arrived: to be read after that one. */
-  | { readonly kind: 'waits for'; readonly number: number }
   /** The two views differ: the event has to be asked for whole. */
   | { readonly kind: 'send whole'; readonly reason: WholeReason };
 

@@ -139,7 +139,7 @@ export async function readTransaction(
     const read = readInnerPdu(reader, version, place === count - 1 && !hasEdus, true);
     if (read.ok) await taken.take(room, read.value);
     else if (read.problem.kind === 'malformed') return bad(read.problem);
-    else if (read.problem.kind === 'waits for' || read.problem.reason === 'name') return bad(UNKNOWN_HANDLE);
+    else if (read.problem.reason === 'name') return bad(UNKNOWN_HANDLE);
     else {
       // Of a room that is not known here: where its event ends is not known either.
       taken.fail(count - place);
