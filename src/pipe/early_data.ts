@@ -62,7 +62,7 @@ export class EarlyData {
       return;
     }
     const { claim, generation } = early;
-    const token = this.#state.writeEarly({ noisePublic: claim.noisePublic, generation });
+    const token = this.#state.saving.writeEarly({ noisePublic: claim.noisePublic, generation });
     if (token === undefined) this.#handOn(early, now);
     else this.#storing.push({ token, early });
   }

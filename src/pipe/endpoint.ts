@@ -107,7 +107,7 @@ export class PipeEndpoint {
     } else {
       // Behind what waits already, such as for a number that may be used.
       for (const item of rest) this.#state.dropped(known.queue.add(item, now));
-      if (session !== undefined) this.#state.flush(known, now);
+      if (session !== undefined) this.#state.sending.flush(known, now);
       else if (rest.length > 0) this.#initiator.open(known, now);
     }
     if (session !== undefined && this.#initiator.isDue(session, now)) this.#initiator.renew(known, now);
@@ -128,7 +128,7 @@ export class PipeEndpoint {
 
   /** All writes up to the one with this `token` are on the disk. */
   stored(token: number, now: Millis): PipeStep {
-    this.#state.stored(token, now);
+    this.#state.saving.stored(token, now);
     this.#early.stored(token, now);
     return this.#state.step();
   }
@@ -191,7 +191,7 @@ export class PipeEndpoint {
     const resumed = this.#state.resumed.get(session);
     this.#state.resumed.delete(session);
     if (resumed !== undefined && !verdict.trusted) {
-      this.#state.discard(resumed);
+      this.#state.saving.discard(resumed);
       this.#responder.refuseSession(resumed, verdict.reason, now);
     }
     return this.#state.step();
@@ -207,7 +207,7 @@ export class PipeEndpoint {
     const undecided = [...this.#state.undecided.values()].filter((waiting) => waiting.kind === 'session');
     for (const session of [...(known?.sessions ?? []), ...undecided]) {
       if (nameOf(session.terms.claim) !== peer || session.state === 'refused') continue;
-      this.#state.discard(session);
+      this.#state.saving.discard(session);
       this.#state.undecided.delete(session.terms.number);
       this.#state.resumed.delete(session.terms.number);
       this.#responder.end(session, encodeClose(reason), now);
@@ -242,7 +242,7 @@ export class PipeEndpoint {
   keepAlive(peer: string, now: Millis): PipeStep {
     const found = this.#state.peers.find(peer);
     const session = found && this.#state.current(found);
-    if (session !== undefined) this.#state.sendControl(session, CONFIRMATION, 'keep-alive', now);
+    if (session !== undefined) this.#state.sending.control(session, CONFIRMATION, 'keep-alive', now);
     return this.#state.step();
   }
 
@@ -286,7 +286,7 @@ export class PipeEndpoint {
       return;
     }
     this.#state.releaseHeld(peer, now);
-    if (this.#state.current(peer) !== undefined) this.#state.flush(peer, now);
+    if (this.#state.current(peer) !== undefined) this.#state.sending.flush(peer, now);
     else if (!peer.queue.isEmpty) this.#initiator.open(peer, now);
   }
 
@@ -317,10 +317,11 @@ export class PipeEndpoint {
     } else if (opened.kind === 'stale') {
       statistics.stale++;
       // It carries this start's salt, so the peer sends again what it had sent for the one before.
-      if (session.state === 'established') this.#state.answerOn(session, CONFIRMATION, 'started anew', now);
+      if (session.state === 'established')
+        this.#state.sending.answer(session, CONFIRMATION, 'started anew', now);
     } else {
       this.#opened(session, record.kind, opened.payload, from, now);
-      this.#state.save(session, now);
+      this.#state.saving.save(session, now);
     }
   }
 
@@ -358,9 +359,9 @@ export class PipeEndpoint {
       if (control.kind === 'ask') this.#responder.asked(session, now);
       if (control.kind === 'response') session.path.answered(from, control.bytes);
       if (control.kind === 'challenge' && session.state === 'established')
-        this.#state.sendControl(session, encodeResponse(control.bytes), 'response', now);
+        this.#state.sending.control(session, encodeResponse(control.bytes), 'response', now);
     }
-    if (session.state === 'established') this.#state.challenge(session, now);
+    if (session.state === 'established') this.#state.sending.challenge(session, now);
     if (session.state === 'undecided') {
       if (kind === 'data') this.#hold(session, payload);
       return;
@@ -413,9 +414,9 @@ export class PipeEndpoint {
   /** Says that a connection is not known, as after a restart. Never longer than what it answers, and rationed. */
   #hint(to: Address, destination: ConnectionId, number: TruncatedNumber, now: Millis): void {
     const hint = encodeHint(destination, number);
-    if (!this.#hintBucket.take(now) || !this.#state.mayAnswer(to, hint.length, now)) return;
+    if (!this.#hintBucket.take(now) || !this.#state.strangers.mayAnswer(to, hint.length, now)) return;
     this.#state.statistics.hintsSent++;
-    this.#state.sendOwn(to, hint, 'hint');
+    this.#state.sending.own(to, hint, 'hint');
   }
 
   /** Anybody can have sent this: it brings a handshake forward and does nothing else. */

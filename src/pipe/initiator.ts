@@ -145,7 +145,7 @@ export class Initiator {
     opening.targets.add(opening.target);
     opening.copies++;
     opening.dueAt = now + UNREPORTED_MS;
-    this.#state.sendOwn(opening.target, opening.first, opening.label, opening.id);
+    this.#state.sending.own(opening.target, opening.first, opening.label, opening.id);
   }
 
   /** Repeats what has not been answered in time. */
@@ -204,9 +204,9 @@ export class Initiator {
       const { unconfirmed } = owner;
       if (!unconfirmed || !equal(unconfirmed.second, bytes)) return;
       const { third } = unconfirmed;
-      if (third === undefined) this.#state.answerOn(owner, ASK_FOR_CONFIRMATION, 'ask', now);
-      else if (this.#state.mayAnswer(owner.address, third.length, now))
-        this.#state.sendOwn(owner.address, third, 'XX3');
+      if (third === undefined) this.#state.sending.answer(owner, ASK_FOR_CONFIRMATION, 'ask', now);
+      else if (this.#state.strangers.mayAnswer(owner.address, third.length, now))
+        this.#state.sending.own(owner.address, third, 'XX3');
       return;
     }
     if (owner.undecided.length >= this.#state.limits.candidates || owner.isFull) {
@@ -254,7 +254,8 @@ export class Initiator {
 
   #sendAgain(opening: Opening, now: Millis): void {
     const { first, target, label } = opening;
-    if (this.#state.mayAnswer(target!, first.length, now)) this.#state.sendOwn(target!, first, label);
+    if (this.#state.strangers.mayAnswer(target!, first.length, now))
+      this.#state.sending.own(target!, first, label);
   }
 
   /** The driver trusts the one who has answered. */
@@ -324,7 +325,7 @@ export class Initiator {
     this.#state.unconfirmed.set(id, session);
     this.#state.connections.set(opening.local, session);
     this.#state.cancel(opening);
-    if (third !== undefined) this.#state.sendOwn(session.address, third, 'XX3', id);
+    if (third !== undefined) this.#state.sending.own(session.address, third, 'XX3', id);
     if (opening.early !== undefined)
       this.#carried(opening, opening.early, candidate.said.early === true, now);
     this.#state.establish(session, now);
@@ -354,10 +355,10 @@ export class Initiator {
     const { session, third } = this.#sessionOf(candidate, candidate.address, now);
     if (third === undefined) {
       this.#state.peer(candidate.opening.peer).known = undefined;
-      this.#state.answerOn(session, encodeClose(reason), 'close', now);
-    } else if (this.#state.mayAnswer(session.address, third.length, now)) {
-      this.#state.sendOwn(session.address, third, 'XX3');
-      this.#state.answerOn(session, encodeClose(reason), 'close', now);
+      this.#state.sending.answer(session, encodeClose(reason), 'close', now);
+    } else if (this.#state.strangers.mayAnswer(session.address, third.length, now)) {
+      this.#state.sending.own(session.address, third, 'XX3');
+      this.#state.sending.answer(session, encodeClose(reason), 'close', now);
     }
   }
 
@@ -392,8 +393,8 @@ export class Initiator {
   /** Says what is to be confirmed. */
   #confirm(session: Session, now: Millis): void {
     const { third, id } = session.unconfirmed!;
-    if (third === undefined) this.#state.sendControl(session, ASK_FOR_CONFIRMATION, 'ask', now, id);
-    else this.#state.sendOwn(session.address, third, 'XX3', id);
+    if (third === undefined) this.#state.sending.control(session, ASK_FOR_CONFIRMATION, 'ask', now, id);
+    else this.#state.sending.own(session.address, third, 'XX3', id);
   }
 
   #awaitConfirmation(session: Session, now: Millis): void {

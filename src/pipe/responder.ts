@@ -57,14 +57,14 @@ export class Responder {
     const digest = sha256(encodeFirst(record.header, record.message));
     const isProved = record.cookie !== undefined && this.#cookies.isGood(record.cookie, from, digest, now);
     const longest = longestSecond(identity.serverName.length, network);
-    if (!this.#state.mayAnswer(from, longest, now, isProved)) {
+    if (!this.#state.strangers.mayAnswer(from, longest, now, isProved)) {
       if (!isProved) this.#challenge(from, record, digest, now);
       return;
     }
     const known = answers.find(digest);
     if (known !== undefined) {
       if (known.address !== from) known.isElsewhere = true;
-      this.#state.sendOwn(from, known.second, known.label);
+      this.#state.sending.own(from, known.second, known.label);
       return;
     }
     const local = connections.choose();
@@ -91,9 +91,9 @@ export class Responder {
     const { isOfDevice } = answer.value;
     const most = isOfDevice ? limits.deviceHalfOpen : limits.halfOpen;
     while (answers.count(isOfDevice) > most)
-      this.#remove(answers.makeRoom((address) => this.#state.isKnown(address), answer.value));
+      this.#remove(answers.makeRoom((address) => this.#state.strangers.isKnown(address), answer.value));
     connections.set(local, answer.value);
-    this.#state.sendOwn(from, answer.value.second, answer.value.label);
+    this.#state.sending.own(from, answer.value.second, answer.value.label);
   }
 
   #isOpening(peer: string | undefined, from: Address): boolean {
@@ -126,16 +126,16 @@ export class Responder {
   /** Has the sender of a first message show that he receives at that address. Nothing is kept of him. */
   #challenge(from: Address, { source }: FirstRecord, digest: Uint8Array, now: Millis): void {
     const cookie = encodeCookie(source, this.#cookies.make(from, digest, now));
-    if (!this.#state.mayAnswerShortly(from, cookie.length, now)) return;
+    if (!this.#state.strangers.mayAnswerShortly(from, cookie.length, now)) return;
     this.#state.statistics.cookiesSent++;
-    this.#state.sendOwn(from, cookie, 'cookie');
+    this.#state.sending.own(from, cookie, 'cookie');
   }
 
   #refuseVersion(from: Address, { source }: FirstRecord, now: Millis): void {
     const answer = encodeVersions(source, this.#state.versions);
-    if (!this.#state.mayAnswerShortly(from, answer.length, now)) return;
+    if (!this.#state.strangers.mayAnswerShortly(from, answer.length, now)) return;
     this.#state.statistics.versionsSent++;
-    this.#state.sendOwn(from, answer, 'versions');
+    this.#state.sending.own(from, answer, 'versions');
   }
 
   #remove(answer: Answer | undefined): void {
@@ -211,7 +211,7 @@ export class Responder {
   asked(session: Session, now: Millis): void {
     if (session.terms.initiator) return;
     if (session.state === 'undecided') session.isAsked = true;
-    else this.#state.answerOn(session, CONFIRMATION, 'confirm', now);
+    else this.#state.sending.answer(session, CONFIRMATION, 'confirm', now);
   }
 
   /** The initiator has not heard from this side yet. */
@@ -223,7 +223,7 @@ export class Responder {
     }
     if (!equal(session.thirdDigest, sha256(bytes))) return;
     if (session.state === 'refused') this.#close(session, now);
-    else this.#state.answerOn(session, CONFIRMATION, 'confirm', now);
+    else this.#state.sending.answer(session, CONFIRMATION, 'confirm', now);
   }
 
   /** The driver does not trust the initiator. */
@@ -261,6 +261,6 @@ export class Responder {
   }
 
   #close(session: Session, now: Millis): void {
-    this.#state.answerOn(session, session.farewell, 'close', now);
+    this.#state.sending.answer(session, session.farewell, 'close', now);
   }
 }

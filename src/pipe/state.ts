@@ -10,26 +10,26 @@ import {
   NOTHING_AGREED,
   USUAL_MTU,
 } from './agreement.ts';
-import { Allowance } from './allowance.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Connections } from './connections.ts';
-import { encodeChallenge } from './control.ts';
 import { EarlyGenerations, type EarlyRequest, type HeldReplies } from './early_data.ts';
 import type { PipeConfig, PipeDatagram, PipeEvent, PipeStatistics, PipeStep } from './events.ts';
 import { BOOT_ID_BYTES, roomForParameters } from './handshake_payload.ts';
 import { type IdentityClaim, keyVersionOf, type LocalIdentity, nameOf } from './identity.ts';
 import { DEFAULT_LIMITS, type PipeLimits } from './limits.ts';
-import { type DataRecord, Messages } from './messages.ts';
+import { Messages } from './messages.ts';
 import { type Network, networkOf, OPEN_NETWORK } from './network.ts';
 import type { Candidate, Opening } from './opening.ts';
 import type { Peer } from './peer.ts';
 import { PeerTable } from './peer_table.ts';
-import { type ConnectionId, longestTransport, VERSION_AND_SUITE } from './record.ts';
-import type { EarlyGeneration, PipeWrite, StoredSession } from './resumption.ts';
+import { type ConnectionId, VERSION_AND_SUITE } from './record.ts';
+import type { StoredSession } from './resumption.ts';
+import { Saving } from './saving.ts';
 import type { Outgoing } from './send_queue.ts';
-import { type Payload, Session, type SessionProgress } from './session.ts';
+import { Sending } from './sending.ts';
+import { type Payload, Session } from './session.ts';
+import { Strangers } from './strangers.ts';
 import { type HandshakeTiming, handshakeTimeout } from './timing.ts';
-import { TokenBucket } from './token_bucket.ts';
 
 /**
  * What initiator, responder and records share: peers, sessions, and the step that is being made. Each input to the
@@ -83,14 +83,10 @@ export class PipeState {
   readonly messages: Messages;
   /** Sessions that have gone on after a restart and that the driver has not decided about, by number. */
   readonly resumed = new Map<number, Session>();
-  readonly #allowance: Allowance;
-  readonly #cookieBucket: TokenBucket;
-  readonly #isPersistent: boolean;
+  readonly saving: Saving;
+  readonly sending: Sending;
+  readonly strangers: Strangers;
   readonly #wallOrigin: Millis;
-  /** Snapshots that have been handed out and are not on the disk yet, in order; at most one of a session. */
-  #saving: { readonly token: number; readonly session: Session; readonly progress: SessionProgress }[] = [];
-  #lastToken = 0;
-  #writes: PipeWrite[] = [];
   datagrams: PipeDatagram[] = [];
   events: PipeEvent[] = [];
   #lastNumber = 0;
@@ -132,10 +128,7 @@ export class PipeState {
     this.peers = new PeerTable(this.limits);
     this.earlyGenerations = new EarlyGenerations(this.limits.earlyGenerations);
     this.timing = handshakeTiming;
-    this.#isPersistent = isPersistent;
     this.#wallOrigin = wallOrigin;
-    const { answersPerSecond, answersBurst, answersShare } = this.limits;
-    this.#allowance = new Allowance(answersPerSecond, answersBurst, answersShare);
     this.bootId = random.bytes(BOOT_ID_BYTES);
     const firstId = this.bootId[0]! * 256 + this.bootId[1]!;
     this.messages = new Messages(
@@ -144,7 +137,9 @@ export class PipeState {
     );
     this.connections = new Connections(random);
     this.answers = new Answers(this, this.bootId, this.limits.halfOpenMs);
-    this.#cookieBucket = new TokenBucket(this.limits.cookiesPerSecond, this.limits.cookiesBurst);
+    this.saving = new Saving(this, isPersistent);
+    this.sending = new Sending(this);
+    this.strangers = new Strangers(this);
   }
 
   /** Unix time in milliseconds, where the driver has said what it is. */
@@ -154,76 +149,21 @@ export class PipeState {
 
   step(): PipeStep {
     const step = {
-      writes: this.#writes,
+      writes: this.saving.takeWrites(),
       datagrams: this.datagrams,
       events: this.events,
       deadline: this.#deadline(),
     };
-    this.#writes = [];
     this.datagrams = [];
     this.events = [];
     return step;
-  }
-
-  /** Has a session stored as it is now, where that is due and it is one that a restart should go on with. */
-  save(session: Session, now: Millis): void {
-    // An initiator's session is worth nothing before XX3 has arrived, and one that was closed never again.
-    const isOpen = session.state === 'established' && this.established.has(session);
-    const isDue = isOpen && session.isShared;
-    if (!isDue || !(session.wantsSaving || !session.isKept)) return;
-    if (this.#saving.some((saving) => saving.session === session)) return;
-    const progress = session.snapshot();
-    session.isKept = true;
-    if (!this.#isPersistent) {
-      session.saved(progress);
-      return;
-    }
-    const token = ++this.#lastToken;
-    this.#saving.push({ token, session, progress });
-    this.#writes.push({ token, kind: 'session', row: this.#rowOf(session, progress, now) });
-  }
-
-  /** All writes up to `token` are on the disk. */
-  stored(token: number, now: Millis): void {
-    const done = this.#saving.filter((saving) => saving.token <= token);
-    this.#saving = this.#saving.filter((saving) => saving.token > token);
-    for (const { session, progress } of done) {
-      if (!session.isKept) continue;
-      session.saved(progress);
-      this.save(session, now);
-      this.flush(this.peer(nameOf(session.terms.claim)), now);
-    }
-  }
-
-  /**
-   * Has it stored up to which generation early data of a static key was taken.
-   * @returns the token of the write; undefined where nothing is stored
-   */
-  writeEarly(taken: EarlyGeneration): number | undefined {
-    this.earlyGenerations.note(taken);
-    if (!this.#isPersistent) return undefined;
-    const token = ++this.#lastToken;
-    this.#writes.push({ token, kind: 'early', ...taken });
-    return token;
-  }
-
-  #rowOf(session: Session, progress: SessionProgress, now: Millis): StoredSession {
-    const { local, remote, initiator, generation, claim, said, createdAt } = session.terms;
-    const peerBoot = this.peer(nameOf(claim)).bootId;
-    return {
-      ...{ local, remote, initiator, generation, claim, said, peerBoot, ...progress },
-      network: this.network.digest,
-      address: session.address,
-      createdAt: Math.round(createdAt + this.#wallOrigin),
-      savedAt: Math.round(Math.max(now, createdAt) + this.#wallOrigin),
-    };
   }
 
   /** A session of an earlier process goes on, unless it was agreed about under another configuration. */
   restore(row: StoredSession, now: Millis): void {
     const isWelcome = row.claim.kind === 'server' || this.acceptsDevices;
     if (!isWelcome || !equal(row.network, this.network.digest)) {
-      this.#writes.push({ token: ++this.#lastToken, kind: 'forget', local: row.local });
+      this.saving.forgetRow(row.local);
       return;
     }
     const { initiator, generation, claim, said, peerBoot, address } = row;
@@ -253,14 +193,14 @@ export class PipeState {
     this.resumed.set(number, session);
     this.events.push({ kind: 'identity', session: number, claim, address, isResumed: true });
     this.#makeRoomFor(session);
-    this.save(session, now);
+    this.saving.save(session, now);
   }
 
   /** The peer of a session has a new salt: it has started anew, which other sessions with it may know already. */
   startedAnew(session: Session, salt: Uint8Array, now: Millis): void {
     const peer = this.peer(nameOf(session.terms.claim));
     if (peer.startedAs(salt)) this.events.push({ kind: 'restarted', peer: peer.name });
-    this.save(session, now);
+    this.saving.save(session, now);
   }
 
   /** Names sessions, answers and handshakes to the driver. */
@@ -294,44 +234,6 @@ export class PipeState {
     return this.peers.get(name);
   }
 
-  /**
-   * Whether so many bytes may go to somebody who has not proved who he is, or who repeats what anybody can have captured
-   * (wire rule 5: at most a tenth of a link's airtime). What may not is counted, and is for the peer to ask again.
-   */
-  mayAnswer(to: Address, bytes: number, now: Millis, isProved?: boolean): boolean {
-    const answer = {
-      ...this.#cost(to, bytes),
-      isKnown: () => this.isKnown(to),
-      ...(isProved === undefined ? {} : { isProved }),
-    };
-    const may = this.#allowance.take(answer, now);
-    if (!may) this.statistics.throttled++;
-    return may;
-  }
-
-  /** The same for a cookie or a list of versions: shorter than what it answers, and hardly any work. */
-  mayAnswerShortly(to: Address, bytes: number, now: Millis): boolean {
-    if (!this.#cookieBucket.take(now)) return false;
-    const answer = { ...this.#cost(to, bytes), isKnown: () => this.isKnown(to) };
-    return this.#allowance.takeAirtime(answer, now);
-  }
-
-  #cost(to: Address, bytes: number): { readonly wireBytes: number; readonly rate: number | null } {
-    const { rate, sustainedRate = rate, overhead } = this.timing(to);
-    return { wireBytes: bytes + overhead, rate: sustainedRate };
-  }
-
-  /**
-   * Whether a server is at `address`, as far as the configuration and authenticated records tell. A device proves no more
-   * than that it has made a key.
-   */
-  isKnown(address: Address): boolean {
-    for (const { path, terms } of this.established)
-      if (path.proved === address && terms.claim.kind === 'server') return true;
-    for (const peer of this.peers.servers()) if (peer.configured === address) return true;
-    return false;
-  }
-
   /** Has `peer`'s next handshake begin at `until`; undefined: nothing is waiting any more. */
   postpone(peer: Peer, until: Millis | undefined): void {
     peer.openAt = until;
@@ -362,76 +264,6 @@ export class PipeState {
 
   dropped(items: readonly Outgoing[]): void {
     for (const { receipt } of items) if (receipt !== null) this.events.push({ kind: 'dropped', receipt });
-  }
-
-  /** Sends what waits for `peer`, as far as there is a session with numbers that may be used. */
-  flush(peer: Peer, now: Millis): void {
-    while (!peer.queue.isEmpty) {
-      const session = this.current(peer);
-      if (!session?.maySend) return;
-      const sealed = this.messages.seal(peer, session, now);
-      if ('dropped' in sealed) this.dropped([sealed.dropped]);
-      else {
-        const item = sealed.items.find(({ early }) => early === true);
-        if (item !== undefined) peer.unheard ??= { item, at: now };
-        this.#sendData(session, sealed);
-      }
-      this.save(session, now);
-    }
-  }
-
-  #sendData(session: Session, { bytes, items }: DataRecord): void {
-    const { unconfirmed } = session;
-    if (unconfirmed !== undefined) unconfirmed.carried = Math.max(unconfirmed.carried, bytes.length);
-    const receipts = items.flatMap(({ receipt }) => (receipt === null ? [] : [receipt]));
-    const label = `data ${items.map((item) => item.label).join(' + ')}`;
-    this.#sendTo(session, bytes, { priority: items[0]!.priority, receipts, handshake: null, label });
-  }
-
-  /** Sends one record, to each of the addresses where the peer may be. */
-  #sendTo(session: Session, bytes: Uint8Array, rest: Omit<PipeDatagram, 'to' | 'bytes'>): void {
-    const addresses = session.path.route(bytes.length);
-    if (addresses.length === 0)
-      for (const receipt of rest.receipts) this.events.push({ kind: 'dropped', receipt });
-    addresses.forEach((to, i) => {
-      const receipts = i === addresses.length - 1 ? rest.receipts : [];
-      this.datagrams.push({ ...rest, to, bytes, receipts });
-    });
-  }
-
-  sendOwn(to: Address, bytes: Uint8Array, label: string, handshake: number | null = null): void {
-    this.datagrams.push({ to, bytes, priority: 0, receipts: [], handshake, label });
-  }
-
-  /** A control record. It is not sent where no number may be used now: whoever waits for it asks again. */
-  sendControl(
-    session: Session,
-    plaintext: Uint8Array,
-    label: string,
-    now: Millis,
-    handshake: number | null = null,
-  ): void {
-    if (!session.maySend) return;
-    const bytes = session.seal('control', plaintext);
-    this.#sendTo(session, bytes, { priority: 0, receipts: [], handshake, label });
-    this.save(session, now);
-  }
-
-  /** A control record in answer to what anybody can have sent. */
-  answerOn(session: Session, plaintext: Uint8Array, label: string, now: Millis): void {
-    const length = longestTransport(session.terms.remote, plaintext.length);
-    if (this.mayAnswer(session.address, length, now)) this.sendControl(session, plaintext, label, now);
-  }
-
-  /** Asks at the address where the peer's newest record came from whether it is there. */
-  challenge(session: Session, now: Millis): void {
-    const { challenge } = session.path;
-    if (challenge === undefined || !session.maySend) return;
-    const plaintext = encodeChallenge(challenge);
-    const to = session.path.challengeTo(longestTransport(session.terms.remote, plaintext.length));
-    if (to === undefined) return;
-    this.sendOwn(to, session.seal('control', plaintext), 'challenge');
-    this.save(session, now);
   }
 
   timeout(address: Address, attempt: number, awaited: readonly number[]): Millis {
@@ -497,10 +329,10 @@ export class PipeState {
     session.held = [];
     session.heldBytes = 0;
     this.retireReplaced(peer, now);
-    this.save(session, now);
+    this.saving.save(session, now);
     // It may have moved since its first message: whatever is sent now should find it.
-    this.challenge(session, now);
-    this.flush(peer, now);
+    this.sending.challenge(session, now);
+    this.sending.flush(peer, now);
   }
 
   /** A record of data has come on a session that is established. */
@@ -509,7 +341,7 @@ export class PipeState {
     // The peer is there after all, on this session.
     if (peer.held !== undefined) {
       this.releaseHeld(peer, now);
-      this.flush(peer, now);
+      this.sending.flush(peer, now);
     }
     for (const message of this.messages.open(peer, session, payload, now))
       this.events.push({ kind: 'payload', peer: peer.name, ...message });
@@ -557,14 +389,6 @@ export class PipeState {
     this.stopConfirming(session);
   }
 
-  /** No restart goes on with the session any more. */
-  discard(session: Session): void {
-    if (!session.isKept) return;
-    session.isKept = false;
-    if (this.#isPersistent)
-      this.#writes.push({ token: ++this.#lastToken, kind: 'forget', local: session.terms.local });
-  }
-
   stopConfirming(session: Session): void {
     if (session.unconfirmed) this.unconfirmed.delete(session.unconfirmed.id);
     session.unconfirmed = undefined;
@@ -572,7 +396,7 @@ export class PipeState {
 
   forget(session: Session): void {
     this.stopConfirming(session);
-    this.discard(session);
+    this.saving.discard(session);
     this.resumed.delete(session.terms.number);
     this.connections.delete(session.terms.local, session);
     this.undecided.delete(session.terms.number);

@@ -225,15 +225,15 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     'is asked at once whether the peer is there',
     'whoever has moved while a handshake took place is not looked for',
     'src/pipe/state.ts',
-    '    this.challenge(session, now);\n    this.flush(peer, now);',
-    '    this.flush(peer, now);',
+    '    this.sending.challenge(session, now);\n    this.sending.flush(peer, now);',
+    '    this.sending.flush(peer, now);',
   ),
   found(
     'pipe/resumption.test.ts',
     'of the one who is asked goes on without a handshake',
     'a record for the start before is not answered',
     'src/pipe/endpoint.ts',
-    "this.#state.answerOn(session, CONFIRMATION, 'started anew', now);",
+    "this.#state.sending.answer(session, CONFIRMATION, 'started anew', now);",
     '{}',
   ),
   found(
