@@ -232,6 +232,11 @@ export class CoapEndpoint {
     return this.#step();
   }
 
+  /** The receipt of a request's message that is not known to have left; null where there is none, or the request has ended. */
+  receiptOf(handle: number): number | null {
+    return this.#byHandle.get(handle)?.transmission?.receipt ?? null;
+  }
+
   /**
    * Answers a request.
    * @param priority of a response that goes separately; piggybacked ones are acknowledgements.

@@ -114,6 +114,12 @@ export class PipeEndpoint {
     return this.#state.step();
   }
 
+  /** What waits with this receipt is wanted no more. A handshake that it has begun goes on. */
+  withdraw(peer: string, receipt: number): PipeStep {
+    this.#state.peers.find(peer)?.queue.withdraw(receipt);
+    return this.#state.step();
+  }
+
   /**
    * Goes on with the sessions of an earlier process, before anything else. Nothing is sent on them before the step's writes
    * have been stored.

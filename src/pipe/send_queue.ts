@@ -70,6 +70,11 @@ export class SendQueue {
     return at >= 0;
   }
 
+  /** Takes out what would be told of by this receipt. */
+  withdraw(receipt: number): void {
+    this.#waiting = this.#waiting.filter(({ item }) => item.receipt !== receipt);
+  }
+
   /** What `take` would return. */
   peek(): Outgoing | undefined {
     return this.#waiting[this.#best()]?.item;
