@@ -37,6 +37,7 @@ class Pipe {
   readonly link: UdpLink;
   readonly onPayload: (peer: string, bytes: Uint8Array) => void;
   #cancel: () => void = () => {};
+  #isClosed = false;
 
   constructor(name: string, link: UdpLink, onPayload: Pipe['onPayload']) {
     this.link = link;
@@ -61,7 +62,14 @@ class Pipe {
     this.run(this.endpoint.send(peer, [item], systemClock.monotonic()));
   }
 
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    await this.link.close();
+  }
+
   run(step: PipeStep): void {
+    if (this.#isClosed) return;
     const now = systemClock.monotonic();
     for (const { to, bytes, label, handshake } of step.datagrams) {
       this.link.send(to, bytes, label);
@@ -163,7 +171,7 @@ export async function run({ json }: { readonly json: boolean }): Promise<boolean
 
   const ended = told<{ sent: number; ms: number }>(flooder, 'start');
   let newcomerMs = Number.POSITIVE_INFINITY;
-  const newcomer = async (): Promise<void> => {
+  const newcomer = async (): Promise<Pipe> => {
     await wait(NEWCOMER_AFTER_MS);
     const began = systemClock.monotonic();
     const pipeOfNewcomer = new Pipe('newcomer.example', await openLoopback(), () => {
@@ -171,13 +179,14 @@ export async function run({ json }: { readonly json: boolean }): Promise<boolean
     });
     pipeOfNewcomer.endpoint.setPeer('server.example', address);
     pipeOfNewcomer.send('server.example', new Uint8Array(64).fill(0x42));
+    return pipeOfNewcomer;
   };
   const arrived = newcomer();
   const flooded = await rateOf(pipe, counted, SECONDS);
-  await arrived;
+  const late = await arrived;
   const { sent, ms } = await ended;
   const after = await told<Report>(server, 'report');
-  await Promise.all([server.terminate(), flooder.terminate()]);
+  await Promise.all([server.terminate(), flooder.terminate(), pipe.close(), late.close()]);
 
   const growth = after.rss - before.rss;
   const { halfOpen } = after.sizes;
@@ -210,7 +219,6 @@ function table(
 
 if (isMainThread) {
   if (import.meta.main) process.exitCode = (await run({ json: process.argv.includes('--json') })) ? 0 : 1;
-  if (import.meta.main) process.exit();
 } else {
   const { job, address } = workerData as { job: string; address: Address };
   await (job === 'serve' ? serve() : flood(address));
