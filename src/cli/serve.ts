@@ -87,6 +87,10 @@ async function serve({ config: file, capture: captureTo, keylog: logTo }: Option
   ];
   if (config.registration === 'token') lines.push(...(await introduction(server)));
   console.log(lines.join('\n'));
+  await server.ready.catch(async (error: unknown) => {
+    await server.stop();
+    throw error;
+  });
 }
 
 function openCapture(file: string): CaptureFile {

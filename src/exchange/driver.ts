@@ -12,6 +12,7 @@ export class Driver<Machine extends string> {
   readonly #inbox: ((now: Millis) => void)[] = [];
   #timer: { readonly at: Millis; readonly cancel: Cancel } | undefined;
   #busy = false;
+  #paused = false;
   #latest: Millis;
   #closed = false;
 
@@ -39,10 +40,12 @@ export class Driver<Machine extends string> {
   /** From now on what comes in waits. */
   pause(): void {
     this.#busy = true;
+    this.#paused = true;
   }
 
   /** Works on `first`, and then on everything that has waited. */
   resume(first: (now: Millis) => void): void {
+    this.#paused = false;
     this.#inbox.unshift(first);
     this.#work();
   }
@@ -73,11 +76,12 @@ export class Driver<Machine extends string> {
     else this.#deadlines.set(machine, deadline);
   }
 
-  /** Ends the timer for good. */
+  /** Ends the timer for good. What has waited is worked on, so that whoever waits for it learns that it is over. */
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
     this.#timer = undefined;
+    if (this.#paused) this.resume(() => undefined);
   }
 
   #arm(): void {

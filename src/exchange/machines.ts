@@ -77,6 +77,7 @@ export type MachineOptions = Pick<
   | 'fits'
   | 'limits'
   | 'log'
+  | 'modelsReady'
 > & {
   readonly acceptDevices: boolean;
   readonly trust: Pick<TrustPolicy, 'isStranger'>;
@@ -102,6 +103,7 @@ export class Machines {
   readonly #listener: MachineListener;
   readonly #counters: ExchangeCounters;
   readonly #keeper: SessionKeeper | undefined;
+  readonly #modelsReady: Promise<unknown> | undefined;
   readonly #observer: ((observation: ExchangeObservation) => void) | undefined;
   readonly #refusals = new Allowance(REFUSALS_PER_SECOND, REFUSALS_BURST, REFUSALS_SHARE);
   readonly #timings: PeerTimings;
@@ -115,6 +117,7 @@ export class Machines {
     this.#listener = listener;
     this.#counters = counters;
     this.#keeper = store && new SessionKeeper(store, clock, (token) => this.#stored(token), log);
+    this.#modelsReady = options.modelsReady;
     this.#observer = options.observer;
     const { profile } = link;
     this.#airtime = new AirtimeWatch(log);
@@ -177,9 +180,11 @@ export class Machines {
     this.#link.onReceive((from, bytes) => {
       // What finds no room while sessions are loaded is lost, as on any link.
       if (this.driver.waiting < MAX_WAITING_INPUTS)
-        this.driver.enter((now) => this.#received(from, bytes, now));
+        this.driver.enter((now) => {
+          if (!this.driver.closed) this.#received(from, bytes, now);
+        });
     });
-    if (this.#keeper !== undefined) this.#resume(this.#keeper);
+    if (this.#keeper !== undefined || this.#modelsReady !== undefined) void this.#resume();
   }
 
   /** Closes the link. Nothing is sent any more. @param ends what has to end before the disk is done with */
@@ -192,15 +197,21 @@ export class Machines {
   }
 
   /** Loads the sessions of the last process. Everything else waits: a peer's record must not meet a stranger. */
-  #resume(keeper: SessionKeeper): void {
+  async #resume(): Promise<void> {
     this.driver.pause();
-    keeper.load().then(({ sessions, early }) => {
-      if (this.driver.closed) return;
-      this.#counters.resumed = sessions.length;
-      this.driver.resume((now) => {
-        this.applyPipe(this.pipe.restored(sessions, now, early), now);
-        for (const { claim } of sessions) if (claim.kind === 'device') this.#tellOfStart(nameOf(claim), now);
-      });
+    const loaded = await this.#keeper?.load();
+    try {
+      await this.#modelsReady;
+    } catch {
+      // Whoever loads them tells of it. What was said with them could not be read here: the link stays closed.
+      return;
+    }
+    if (this.driver.closed) return;
+    const { sessions = [], early = [] } = loaded ?? {};
+    this.#counters.resumed = sessions.length;
+    this.driver.resume((now) => {
+      if (loaded !== undefined) this.applyPipe(this.pipe.restored(sessions, now, early), now);
+      for (const { claim } of sessions) if (claim.kind === 'device') this.#tellOfStart(nameOf(claim), now);
     });
   }
 

@@ -57,6 +57,7 @@ export class ExchangeSocket {
   readonly #observations: Observations;
   readonly #observing: OwnObservations;
   readonly #keepAliveMs: Millis | undefined;
+  readonly #isServer: boolean;
   /** Copies that were not answered since something came from a peer through the pipe. */
   readonly #silence = new Map<string, number>();
   #handle: RequestHandler | undefined;
@@ -68,6 +69,7 @@ export class ExchangeSocket {
     this.#trust = trust;
     this.#earlySends = earlySends;
     this.#keepAliveMs = options.keepAliveMs;
+    this.#isServer = identity.kind === 'server';
     this.#mode = network?.mode === 'authenticated-only' ? { mode: network.mode } : {};
     this.#log = log;
     this.#onRefused = options.onRefused;
@@ -112,6 +114,7 @@ export class ExchangeSocket {
       },
     );
     this.#machines.start();
+    if (this.#isServer) this.#machines.driver.enter((now) => this.#keepAlive(now));
   }
 
   #newCounters(): ExchangeCounters {
@@ -165,13 +168,12 @@ export class ExchangeSocket {
 
   /** Of all peers at once: one that something has gone to meanwhile gets one record more than it needs. */
   #keepAlive(now: Millis): void {
-    const { peers } = this.#observing;
+    const { pipe, driver } = this.#machines;
     const interval = this.#keepAliveMs;
-    this.#machines.driver.setDeadline(
-      'keepAlive',
-      interval === undefined || peers.size === 0 ? null : now + interval,
-    );
-    for (const peer of peers) this.#machines.applyPipe(this.#machines.pipe.keepAlive(peer, now), now);
+    const isOver = interval === undefined || (!this.#isServer && this.#observing.peers.size === 0);
+    driver.setDeadline('keepAlive', isOver ? null : now + interval);
+    for (const peer of this.#isServer ? pipe.servers : this.#observing.peers)
+      this.#machines.applyPipe(pipe.keepAlive(peer, now), now);
   }
 
   /** Sets the one handler of requests; until then, and without one, every request gets 503. */
@@ -408,7 +410,7 @@ export class ExchangeSocket {
       case 'response':
         this.counters.responsesIn++;
         if (!this.#observing.answered(event)) this.#open.answered(event, now);
-        else if (event.observing && this.#keepAliveMs !== undefined)
+        else if (event.observing && this.#keepAliveMs !== undefined && !this.#isServer)
           this.#machines.driver.setDeadline('keepAlive', now + this.#keepAliveMs);
         break;
       case 'failed':

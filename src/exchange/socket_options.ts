@@ -59,6 +59,8 @@ export interface ExchangeOptions {
   readonly models?: readonly LearningModel[];
   /** Ids of the dictionaries that it offers, best first; left out: all that it has. With none the plain form is written. */
   readonly dictionaries?: readonly number[];
+  /** Settled when the models can be used: before that nothing goes out or comes in. Left out: they can be already. */
+  readonly modelsReady?: Promise<unknown>;
   /** What shortens what it writes; left out: all of them. */
   readonly layers?: Layers;
   /** Names the link, at every start alike, where there is more than one with the same handlers. */
@@ -66,8 +68,8 @@ export interface ExchangeOptions {
   /** Where sessions are kept, so that a restart goes on with them. Left out: they live in memory. */
   readonly store?: PipeStore;
   /**
-   * Behind a NAT: how often at least something goes to each peer at which this side observes, so that notifications find the
-   * way. Left out: nothing goes where there is nothing to say.
+   * Behind a NAT: how often at least something goes to each peer at which a device observes, and to each server with which a server
+   * has a session, so that these find the way. Left out: nothing goes where there is nothing to say.
    */
   readonly keepAliveMs?: Millis;
   /** Instead of what the link's profile leads to. */

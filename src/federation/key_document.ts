@@ -5,8 +5,8 @@ import { canonicalJson } from '../matrix/canonical_json.ts';
 import { type KeyId, parseKeyId, type ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import { type SigningKey, signJson, verifyJson } from '../matrix/signing.ts';
-import type { StoredKey } from '../storage/server_keys.ts';
-import type { FederationCall, FederationTransport } from './transport.ts';
+import type { StoredDocument, StoredKey } from '../storage/server_keys.ts';
+import { type FederationCall, type FederationTransport, path } from './transport.ts';
 
 /** The specification's: a key is believed for no longer than seven days without asking again. */
 export const MAX_KEY_VALIDITY_MS: Millis = 7 * 24 * 60 * 60 * 1000;
@@ -56,24 +56,67 @@ export function isOnlyKey(document: JsonValue, keyId: string, publicKey: Uint8Ar
   return id === keyId && others.length === 0 && isJsonObject(key) && own(key, 'key') === base64(publicKey);
 }
 
+/** What a server says of its keys. */
+export interface ToldKeys {
+  readonly keys: readonly StoredKey[];
+  /** Left out: through a pipe it has told them without a document. */
+  readonly document?: StoredDocument;
+}
+
 /**
  * Asks a server for its keys and checks the answer.
  * @param request sends a call to that server
  * @param bound the key to which its pipe is bound: through a pipe, an empty answer says that it has this one and no other
+ * @param keyId in the path, which asks for the document even so
  * @throws FederationError where it does not answer
  */
 export async function requestKeys(
   request: (call: FederationCall) => ReturnType<FederationTransport['request']>,
   server: ServerName,
   now: () => Millis,
-  bound?: () => Promise<StoredKey | undefined>,
-): Promise<Result<readonly StoredKey[]>> {
-  const { body } = await request({ method: 'GET', path: KEY_PATH, timeoutMs: FETCH_TIMEOUT_MS, priority: 2 });
+  { bound, keyId }: { readonly bound?: () => Promise<StoredKey | undefined>; readonly keyId?: KeyId } = {},
+): Promise<Result<ToldKeys>> {
+  const asked = keyId === undefined ? KEY_PATH : path`/_matrix/key/v2/server/${keyId}`;
+  const { body } = await request({ method: 'GET', path: asked, timeoutMs: FETCH_TIMEOUT_MS, priority: 1 });
   if (bound !== undefined && isJsonObject(body) && Object.keys(body).length === 0) {
     const key = await bound();
-    return key === undefined ? bad('its pipe is bound to no key') : ok([key]);
+    return key === undefined ? bad('its pipe is bound to no key') : ok({ keys: [key] });
   }
-  return parseKeyDocument(body, server, now());
+  const keys = parseKeyDocument(body, server, now());
+  if (!keys.ok) return keys;
+  const document = body as JsonObject;
+  return ok({
+    keys: keys.value,
+    document: { validUntil: Number(own(document, 'valid_until_ts')), document },
+  });
+}
+
+/**
+ * The keys in a document that a notary has answered with: signed by the notary and by the server whose keys they are, which has
+ * to be one that it was asked for (server-server API, "Querying keys through another server").
+ * @param keyOf the notary's key of that id, undefined where it has none
+ */
+export async function parseNotaryDocument(
+  document: JsonValue,
+  asked: ReadonlySet<ServerName>,
+  { notary, keyOf }: { notary: ServerName; keyOf: (keyId: KeyId) => Promise<Uint8Array | undefined> },
+  now: Millis,
+): Promise<Result<{ readonly server: ServerName; readonly keys: readonly StoredKey[] }>> {
+  if (!isJsonObject(document)) return bad('not an object');
+  const server = own(document, 'server_name') as ServerName;
+  if (!asked.has(server)) return bad('the keys of a server that it was not asked for');
+  const keys = parseKeyDocument(document, server, now);
+  if (!keys.ok) return keys;
+  const signatures = own(own(document, 'signatures') as JsonObject, notary);
+  let good = 0;
+  for (const id of isJsonObject(signatures) ? Object.keys(signatures).slice(0, MAX_KEYS) : []) {
+    const keyId = parseKeyId(id);
+    const key = keyId.ok ? await keyOf(keyId.value) : undefined;
+    if (!keyId.ok || key === undefined) continue;
+    if (!verifyJson(document, notary, keyId.value, key)) return bad('a wrong signature of the notary');
+    good++;
+  }
+  return good > 0 ? ok({ server, keys: keys.value }) : bad('not signed by the notary');
 }
 
 /**
@@ -93,7 +136,7 @@ export function parseKeyDocument(
   const retired = keysIn(own(document, 'old_verify_keys') ?? {});
   if (current === undefined || retired === undefined)
     return bad('verify_keys or old_verify_keys is malformed');
-  if (!canonicalJson(document).ok) return bad('not canonical JSON, so nobody can sign it');
+  if (!canonicalJson(document, 'any').ok) return bad('not canonical JSON, so nobody can sign it');
   const signatures = own(document, 'signatures');
   const ours = isJsonObject(signatures) ? own(signatures, server) : undefined;
   const signers = current.filter(({ keyId }) => isJsonObject(ours) && own(ours, keyId) !== undefined);

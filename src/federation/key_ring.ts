@@ -1,6 +1,6 @@
 import { base64, fromBase64 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import { type Clock, type Millis, sleep } from '../base/time.ts';
+import type { Clock, Millis } from '../base/time.ts';
 import type { EventVerifier } from '../homeserver/ports.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { type KeyId, parseKeyId, type ServerName } from '../matrix/ids.ts';
@@ -15,11 +15,12 @@ import {
   verifyEventSignature,
 } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
-import { pipePeer } from '../storage/pipe_peers.ts';
-import { keysOf, putKey, type StoredKey, unconfirmKeys } from '../storage/server_keys.ts';
-import { BoundedMap, Slots } from './bounded.ts';
-import { MAX_KEY_VALIDITY_MS, ownKeyDocument, requestKeys } from './key_document.ts';
+import { keyDocumentOf, type StoredKey } from '../storage/server_keys.ts';
+import { MAX_KEY_VALIDITY_MS, ownKeyDocument } from './key_document.ts';
+import { KeyFetches } from './key_fetches.ts';
+import { KnownKeys } from './known_keys.ts';
 import type { Log } from './log.ts';
+import { Notaries } from './notaries.ts';
 import type { TransportKind, Transports } from './transports.ts';
 import type { RequestKeys } from './x_matrix.ts';
 
@@ -29,44 +30,30 @@ export interface VerificationProblem {
   readonly reason: string;
 }
 
-/** Fetches at a time, for servers that we know and for strangers: anybody can name any number of those. */
-const MAX_FETCHES = 16;
-const MAX_WAITING_FETCHES = 1000;
-/** After an answer, the same server is not asked again for this long, whatever an event says of its keys. */
-const MIN_FETCH_INTERVAL_MS: Millis = 10_000;
-/** After the first failure; doubled by each further one. */
-const FIRST_RETRY_MS: Millis = 10_000;
-const MAX_RETRY_MS: Millis = 60 * 60 * 1000;
-/**
- * How long a server in the pipe of which nothing is known may come by itself before it is asked for its keys, where its name comes
- * first: when two servers learn of each other in a room, two handshakes at a time would be one too many.
- */
-const FIRST_WORD_MS: Millis = 500;
-const MAX_CACHED_SERVERS = 10_000;
 /** Signatures of one server that are looked at on one event. */
 const MAX_SIGNATURES = 8;
 
-interface Fetched {
-  /** Monotonic time before which the server is not asked again. */
-  readonly notBefore: Millis;
-  /** Failures in a row. */
-  readonly failures: number;
-}
-
+/** A handshake during the first attempt may tell a key that is not the one that is wanted. */
+const MAX_ATTEMPTS = 2;
 /** The keys of all servers: publishes ours, fetches and keeps those of others, and checks events with them. */
 export class KeyRing implements EventVerifier, RequestKeys {
   readonly #options: KeyRingOptions;
-  readonly #keys = new BoundedMap<ServerName, readonly StoredKey[]>(MAX_CACHED_SERVERS);
-  #stores = 0;
-  readonly #fetched = new BoundedMap<string, Fetched>(MAX_CACHED_SERVERS);
-  readonly #fetching = new Map<string, Promise<boolean>>();
-  readonly #slots = {
-    known: new Slots(MAX_FETCHES, MAX_WAITING_FETCHES),
-    strangers: new Slots(MAX_FETCHES, MAX_WAITING_FETCHES),
-  };
+  readonly #known: KnownKeys;
+  readonly #fetches: KeyFetches;
+  readonly #notaries: Notaries;
 
   constructor(options: KeyRingOptions) {
     this.#options = options;
+    const { serverName, database, notaries = [], isPinned, transports, clock, log } = options;
+    this.#known = new KnownKeys(database);
+    const common = { serverName, transports, clock, log, known: this.#known };
+    this.#fetches = new KeyFetches({ ...common, database });
+    this.#notaries = new Notaries({
+      ...common,
+      names: notaries.filter((name) => name !== serverName),
+      isPinned,
+      keyOf: (notary, keyId) => this.requestKey(notary, keyId, clock.wall()),
+    });
   }
 
   /** What this server publishes (`GET /_matrix/key/v2/server`). */
@@ -118,14 +105,16 @@ export class KeyRing implements EventVerifier, RequestKeys {
         (key) => key.keyId === keyId && key.publicKey === text && !key.retired && key.confirmedUntil >= now,
       );
     };
-    const known = await this.#stored(server);
-    if (confirms(known)) return true;
-    return (await this.#fetch(server, 'https', known.length > 0)) && confirms(await this.#stored(server));
+    const isConfirmed =
+      confirms(await this.#known.of(server)) ||
+      ((await this.#fetches.fetch(server, 'https')) === 'answered' && confirms(await this.#known.of(server)));
+    if (isConfirmed) this.#fetches.told(server);
+    return isConfirmed;
   }
 
   /** Whether the key API over HTTPS has ever told keys of this server, so that others need its confirmation. */
   async hasConfirmedKeys(server: ServerName): Promise<boolean> {
-    return (await this.#stored(server)).some((key) => key.confirmedUntil > 0);
+    return (await this.#known.of(server)).some((key) => key.confirmedUntil > 0);
   }
 
   /** Believes a key to which a server's accepted pipe identity is bound, as if it had been fetched now. */
@@ -137,15 +126,37 @@ export class KeyRing implements EventVerifier, RequestKeys {
       retired: false,
       confirmedUntil: 0,
     };
-    await this.#store(server, [claimed]);
+    await this.#known.store(server, [claimed]);
+    this.#fetches.told(server);
+  }
+
+  /** See EventChecker. */
+  prepare(servers: ReadonlyMap<ServerName, Millis>): Promise<void> {
+    return this.#notaries.prepare(servers);
+  }
+
+  /**
+   * The key document of a server as it has signed it, for others who ask this one as a notary: the one that is kept, or a new one where
+   * that ends before `until`. Undefined: there is none.
+   * @param through what may be used to ask for it
+   */
+  async document(
+    server: ServerName,
+    until: Millis,
+    through: readonly TransportKind[],
+  ): Promise<JsonObject | undefined> {
+    const { database, serverName, transports } = this.#options;
+    if (server === serverName) return this.ownKeys();
+    const kept = await keyDocumentOf(database, server);
+    const kind = transports.kindFor(server);
+    if ((kept !== undefined && kept.validUntil >= until) || !through.includes(kind)) return kept?.document;
+    await this.#fetches.fetch(server, kind, 'document');
+    return (await keyDocumentOf(database, server))?.document;
   }
 
   /** The server has just spoken to us: it may be asked again although it did not answer before. */
   peerSpoke(server: ServerName): void {
-    for (const kind of ['https', 'pipe'] as const) {
-      const id = fetchId(server, kind);
-      if ((this.#fetched.get(id)?.failures ?? 0) > 0) this.#fetched.delete(id);
-    }
+    this.#fetches.peerSpoke(server);
   }
 
   /** All signatures of `server` by known keys that were valid then have to be right, and one there has to be. */
@@ -190,120 +201,42 @@ export class KeyRing implements EventVerifier, RequestKeys {
     const { serverName, signingKey, clock, retiredKeys = [] } = this.#options;
     const isLoose = version?.checksKeyValidity === false;
     const validThen = (keys: readonly StoredKey[]): StoredKey | undefined =>
-      keys.find((key) => key.keyId === keyId && (key.validUntil >= at || (isLoose && !key.retired)));
+      keys.find(
+        (key) =>
+          key.keyId === keyId &&
+          // Of who speaks for himself nobody else's word is taken.
+          (version !== undefined || key.notary === undefined) &&
+          (key.validUntil >= at || (isLoose && !key.retired)),
+      );
     if (server === serverName)
       return { key: validThen([ownStoredKey(signingKey), ...retiredKeys]), failed: false };
-    const known = await this.#stored(server);
+    const known = await this.#known.of(server);
     const key = validThen(known);
     if (key !== undefined) return { key, failed: false };
     // Asking again changes nothing where the key is retired or the event comes from further in the future than any
     // key may be believed.
-    const isFinal = known.some((one) => one.keyId === keyId && one.retired);
+    const isFinal = known.some((one) => one.keyId === keyId && one.retired && one.notary === undefined);
     if (isFinal || at > clock.wall() + MAX_KEY_VALIDITY_MS) return { key: undefined, failed: false };
-    const answered = await this.#fetch(server, this.#options.transports.kindFor(server), known.length > 0);
-    return { key: validThen(await this.#stored(server)), failed: !answered };
-  }
-
-  async #stored(server: ServerName): Promise<readonly StoredKey[]> {
-    const cached = this.#keys.get(server);
-    if (cached !== undefined) return cached;
-    const stores = this.#stores;
-    const keys = await keysOf(this.#options.database, server);
-    // What was read before something was stored is not worth keeping.
-    if (stores === this.#stores) this.#keys.set(server, keys);
-    return keys;
-  }
-
-  /** @param isConfirmation these are all that the key API confirms, so that what it told before counts no more */
-  async #store(server: ServerName, keys: readonly StoredKey[], isConfirmation = false): Promise<void> {
-    await this.#options.database.transaction(async (tx) => {
-      if (isConfirmation) await unconfirmKeys(tx, server);
-      for (const key of keys) await putKey(tx, server, key);
-      tx.afterCommit(() => {
-        this.#stores++;
-        this.#keys.delete(server);
-      });
-    });
-  }
-
-  /** Asks a server for its keys, once for all who want them at the time. False: it did not answer, or was not asked. */
-  #fetch(server: ServerName, kind: TransportKind, isKnown: boolean): Promise<boolean> {
-    const id = fetchId(server, kind);
-    const last = this.#fetched.get(id);
-    if (last !== undefined && this.#options.clock.monotonic() < last.notBefore) return Promise.resolve(false);
-    const running = this.#fetching.get(id);
-    if (running !== undefined) return running;
-    const fetch = this.#slots[isKnown ? 'known' : 'strangers']
-      .run(() => this.#fetchNow(server, kind))
-      .then((problem) => {
-        // Undefined: so many fetches wait that this one has not been made. That says nothing about the server.
-        if (problem === undefined) return false;
-        this.#noteFetch(id, server, problem);
-        return problem === '';
-      })
-      .finally(() => this.#fetching.delete(id));
-    this.#fetching.set(id, fetch);
-    return fetch;
-  }
-
-  /** Fetches, checks and stores. Returns what went wrong, or nothing as an empty text. */
-  async #fetchNow(server: ServerName, kind: TransportKind): Promise<string> {
-    const { clock, database, transports, serverName } = this.#options;
-    const mayComeItself = kind === 'pipe' && server < serverName && (await this.#stored(server)).length === 0;
-    if (mayComeItself) {
-      await sleep(clock, FIRST_WORD_MS);
-      if ((await this.#stored(server)).length > 0) return '';
+    if (version !== undefined) {
+      await this.prepare(new Map([[server, at]]));
+      const told = validThen(await this.#known.of(server));
+      if (told !== undefined) return { key: told, failed: false };
     }
-    try {
-      const keys = await requestKeys(
-        (call) => transports.request(server, call, kind),
-        server,
-        () => clock.wall(),
-        kind === 'pipe' ? () => this.#boundKey(server) : undefined,
-      );
-      if (!keys.ok) return keys.problem;
-      if (kind === 'pipe') {
-        const peer = await pipePeer(database, server);
-        const isBound = keys.value.some(
-          (key) => !key.retired && key.keyId === peer?.signingKeyId && key.publicKey === peer.signingKey,
-        );
-        if (!isBound) return 'the key that its pipe is bound to is not among them';
-      }
-      await this.#store(
-        server,
-        keys.value.map((key) =>
-          kind === 'https' && !key.retired ? { ...key, confirmedUntil: key.validUntil } : key,
-        ),
-        kind === 'https',
-      );
-      return '';
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
-    }
+    return this.#ask(server, validThen);
   }
 
-  /** The key to which a server's accepted pipe identity is bound, believed from now on. */
-  async #boundKey(server: ServerName): Promise<StoredKey | undefined> {
-    const peer = await pipePeer(this.#options.database, server);
-    const validUntil = this.#options.clock.wall() + MAX_KEY_VALIDITY_MS;
-    return (
-      peer && {
-        ...{ keyId: peer.signingKeyId as KeyId, publicKey: peer.signingKey },
-        ...{ validUntil, retired: false, confirmedUntil: 0 },
-      }
-    );
-  }
-
-  #noteFetch(id: string, server: ServerName, problem: string): void {
-    const now = this.#options.clock.monotonic();
-    if (problem === '') {
-      this.#fetched.set(id, { notBefore: now + MIN_FETCH_INTERVAL_MS, failures: 0 });
-      return;
+  /** Asks the server itself, and once more where the key that its handshake has told is not the one that is wanted. */
+  async #ask(
+    server: ServerName,
+    choose: (keys: readonly StoredKey[]) => StoredKey | undefined,
+  ): Promise<{ readonly key: StoredKey | undefined; readonly failed: boolean }> {
+    const kind = this.#options.transports.kindFor(server);
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await this.#fetches.fetch(server, kind);
+      const key = choose(await this.#known.of(server));
+      if (key !== undefined || outcome !== 'told' || attempt === MAX_ATTEMPTS)
+        return { key, failed: key === undefined && outcome !== 'answered' };
     }
-    const failures = (this.#fetched.get(id)?.failures ?? 0) + 1;
-    const wait = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (failures - 1));
-    this.#fetched.set(id, { notBefore: now + wait, failures });
-    this.#options.log.info({ server, problem }, 'keys of a server could not be fetched');
   }
 }
 
@@ -316,9 +249,11 @@ interface KeyRingOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly transports: Pick<Transports, 'kindFor' | 'request'>;
+  /** Servers whose word on the keys of others is taken, in the order in which they are asked. Left out: none. */
+  readonly notaries?: readonly ServerName[];
+  /** Whether the operator has named the one key of a server. */
+  readonly isPinned?: (server: ServerName) => Promise<boolean>;
 }
-
-const fetchId = (server: ServerName, kind: TransportKind): string => `${kind} ${server}`;
 
 const invalid = (reason: string): Result<never, VerificationProblem> => bad({ kind: 'invalid', reason });
 

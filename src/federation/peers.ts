@@ -127,6 +127,11 @@ export class Peers {
     return this.#judge(parsed, isResumed);
   }
 
+  /** Whether the operator has named the one signing key that a server may have. */
+  async isPinned(server: ServerName): Promise<boolean> {
+    return typeof (await this.#trustOf(server)) === 'object';
+  }
+
   /**
    * Something has come from a server through a pipe. Notes it, and looks whether the operator has forgotten that server or pinned
    * another key of it meanwhile, which a command does in the database. Never rejects.

@@ -3,7 +3,7 @@ import { type Body, type ExchangeRequest, jsonOf } from '../exchange/request.ts'
 import type { ExchangeResponse } from '../exchange/response.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import type { JsonValue } from '../matrix/json.ts';
-import { type FederationForms, hasEdus, isTransaction, withAnyId } from './forms/federation_forms.ts';
+import { type FederationForms, shortPath } from './forms/federation_forms.ts';
 import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
 import type { PipeAddress } from './transports.ts';
 
@@ -92,9 +92,9 @@ export class PipeTransport implements FederationTransport {
     if (link === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
     const { method, query = '' } = call;
     const send = async (body: Body | undefined): Promise<Answer> => {
-      const request: ExchangeRequest = { method, path: pathOf(call, body), query, ...(body && { body }) };
+      const request: ExchangeRequest = { method, path: shortPath(call, body), query, ...(body && { body }) };
       const answer = await this.#exchange(destination, at!.address, link, request, call);
-      return { status: answer.status, value: this.#valueOf(request, answer.body) };
+      return { status: answer.status, value: this.#valueOf(destination, request, answer.body) };
     };
     const json: Body | undefined = call.body === undefined ? undefined : { kind: 'json', value: call.body };
     const { status, value } =
@@ -108,10 +108,10 @@ export class PipeTransport implements FederationTransport {
   }
 
   /** The JSON of an answer, which may be in a short form; undefined where it is none. */
-  #valueOf(request: ExchangeRequest, body: Body | undefined): JsonValue | undefined {
+  #valueOf(server: ServerName, request: ExchangeRequest, body: Body | undefined): JsonValue | undefined {
     if (body === undefined) return {};
     if (body.kind !== 'compact') return jsonOf(body);
-    const restored = this.#forms?.restoreAnswer(request, body.reader);
+    const restored = this.#forms?.restoreAnswer(request, body.reader, { server, body: jsonOf(request.body) });
     return restored?.ok ? restored.value : undefined;
   }
 
@@ -137,10 +137,4 @@ export class PipeTransport implements FederationTransport {
       );
     }
   }
-}
-
-/** Where events are all there is, the transaction's id does nothing that theirs do not do: one that costs nothing will do. */
-function pathOf(call: FederationCall, body: Body | undefined): string {
-  const isOfEvents = body?.kind === 'formed' && isTransaction(call) && !hasEdus(body.json);
-  return isOfEvents ? withAnyId(call.path) : call.path;
 }

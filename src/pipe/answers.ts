@@ -73,7 +73,7 @@ export type AnswerProblem = 'malformed' | 'replayed' | 'too_short_for_an_answer'
 export type ThirdProblem = 'forged' | 'malformed' | 'unbound';
 
 export interface Finished {
-  readonly said: Confirmed & { readonly bootId: Uint8Array };
+  readonly said: Confirmed & { readonly bootId: Uint8Array; readonly isAll?: boolean };
   readonly claim: IdentityClaim;
   readonly keys: TransportSecrets;
 }

@@ -244,6 +244,12 @@ export class PipeEndpoint {
     return session?.terms.agreed.compactHeader ? session.names.own : undefined;
   }
 
+  /** The servers with a session. */
+  get servers(): ReadonlySet<string> {
+    const claims = [...this.#state.established].map(({ terms }) => terms.claim);
+    return new Set(claims.filter(({ kind }) => kind === 'server').map(nameOf));
+  }
+
   /** Sends a peer with a session a record that says nothing and is not answered: a NAT on the way keeps its binding. */
   keepAlive(peer: string, now: Millis): PipeStep {
     const found = this.#state.peers.find(peer);

@@ -27,6 +27,8 @@ const SIGNING_KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 /** Stands where a server has the first byte of its serial. */
 const DEVICE_MARK = 0xff;
+/** In the byte behind the zero byte that ends the name in XX3: nothing follows that would be answered. */
+const NOTHING_FOLLOWS = 0x01;
 /** In a serial's first byte, of XX2: the name is the one that was called. */
 const NAME_LEFT_OUT = 0x80;
 
@@ -137,13 +139,16 @@ export function encodeAnswered(
 /**
  * The payload of XX3.
  * @param said undefined: the responder has read it in XX1
+ * @param isAll nothing follows it at once: the responder answers, as it would answer that
  */
 export function encodeConfirmed(
   identity: LocalIdentity,
   bootId: Uint8Array,
   said: Confirmed | undefined,
+  isAll = false,
 ): Uint8Array {
-  if (said === undefined) return identityBytes(identity, bootId, 'last');
+  const end = isAll && identity.kind === 'server' ? Uint8Array.of(0, NOTHING_FOLLOWS) : new Uint8Array();
+  if (said === undefined) return concat(identityBytes(identity, bootId, 'last'), end);
   return concat(encodeSerial(said.generation), identityBytes(identity, bootId, 'within'), said.capabilities);
 }
 
@@ -234,13 +239,14 @@ export function decodeAnswered(
 export function decodeConfirmed(
   bytes: Uint8Array,
   proposal: Confirmed | undefined,
-): Result<Confirmed & SentIdentity> {
+): Result<Confirmed & SentIdentity & { readonly isAll?: boolean }> {
   const identityAt = proposal === undefined ? GENERATION_BYTES : 0;
   if (bytes.length < identityAt) return bad('too short');
   const decoded = decodeIdentity(bytes, identityAt, proposal === undefined ? 'within' : 'last');
   if (!decoded.ok) return decoded;
   const { end, ...said } = decoded.value;
-  if (proposal !== undefined) return ok({ ...proposal, ...said });
+  const isAll = bytes[end] === 0 && ((bytes[end + 1] ?? 0) & NOTHING_FOLLOWS) !== 0;
+  if (proposal !== undefined) return ok({ ...proposal, ...said, ...(isAll && { isAll }) });
   const capabilities = capabilitiesAt(bytes, end);
   if (!capabilities.ok) return capabilities;
   return ok({ generation: decodeSerial(bytes, 0), capabilities: capabilities.value, ...said });

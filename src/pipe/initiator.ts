@@ -293,7 +293,9 @@ export class Initiator {
     const generation = isRead
       ? opening.generation
       : this.#state.peer(opening.peer).nextGeneration(this.#state.wallTime(now));
-    const third = kind === 'IK2' ? undefined : opening.confirm(candidate, isRead ? undefined : generation);
+    const isAll = this.#state.peer(opening.peer).queue.isEmpty;
+    const third =
+      kind === 'IK2' ? undefined : opening.confirm(candidate, isRead ? undefined : generation, isAll);
     const exchanged = { own: this.#state.capabilities, peer: said.capabilities };
     const session = new Session(
       {

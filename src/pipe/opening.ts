@@ -165,7 +165,7 @@ export class Opening {
    * The XX3 for an XX2; once for each, as it uses up the handshake's last nonces.
    * @param generation of the session, where the responder has not read what was said in XX1
    */
-  confirm({ said, handshake }: Candidate, generation: number | undefined): Uint8Array {
+  confirm({ said, handshake }: Candidate, generation: number | undefined, isAll: boolean): Uint8Array {
     const { identity, network, capabilities } = this.#party;
     const negotiates = said.capabilities.length > 0;
     const payload = encodeConfirmed(
@@ -174,6 +174,7 @@ export class Opening {
       generation === undefined
         ? undefined
         : { generation, capabilities: negotiates ? capabilities : NO_CAPABILITIES },
+      isAll,
     );
     return concat(handshakeHeader('XX3', said.connectionId), writeMessage(handshake, payload, network));
   }

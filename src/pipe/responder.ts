@@ -184,6 +184,7 @@ export class Responder {
     if (owner.isElsewhere) session.path.doubt(from, bytes.length, this.#makeChallenge);
     else session.path.heard(from, bytes.length, this.#makeChallenge);
     session.thirdDigest = sha256(bytes);
+    session.isAsked = said.isAll === true;
     this.#state.connections.set(owner.local, session);
     const highest = this.#state.peers.find(nameOf(claim))?.behind(session);
     // Held back by somebody, or of a side whose clock has gone back: what is numbered like something old is nothing new.

@@ -34,11 +34,15 @@ export interface Config {
       readonly early_sends: boolean;
       readonly models: 'auto' | 'small' | 'large' | 'off';
       readonly signatures: 'inline' | 'deferred';
+      /** Seconds. */
+      readonly keep_alive: number | null;
     };
   };
   readonly federation: {
     readonly trust: 'verified' | 'tofu';
     readonly peers: readonly PeerConfig[];
+    /** Names of servers that may tell the keys of others. */
+    readonly notaries: readonly string[];
     /** Files of PEM certificates. */
     readonly certificate_authorities: readonly string[];
   };
@@ -104,9 +108,10 @@ const DEFAULTS: Config = {
       early_sends: false,
       models: 'auto',
       signatures: 'inline',
+      keep_alive: null,
     },
   },
-  federation: { trust: 'verified', peers: [], certificate_authorities: [] },
+  federation: { trust: 'verified', peers: [], notaries: [], certificate_authorities: [] },
   log: { level: 'info' },
 };
 

@@ -35,6 +35,7 @@ import type { BodyForms } from '../exchange/body_forms.ts';
 import type { Layers } from '../exchange/layers.ts';
 import type { LinkFits } from '../exchange/link_timing.ts';
 import type { PlainPolicy } from '../exchange/plain_policy.ts';
+import { jsonOf } from '../exchange/request.ts';
 import { ExchangeSocket } from '../exchange/socket.ts';
 import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
 import { DeferredSignatures } from '../federation/deferred_signatures.ts';
@@ -43,6 +44,7 @@ import { type RoomStores, RoomViews } from '../federation/forms/room_views.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
 import { LocalOutbox } from '../federation/local_outbox.ts';
+import { Notary } from '../federation/notary.ts';
 import { OwedSignatures } from '../federation/owed_signatures.ts';
 import { fingerprint, Peers } from '../federation/peers.ts';
 import { PipeTransport } from '../federation/pipe_transport.ts';
@@ -67,6 +69,7 @@ import { Notifier } from '../homeserver/notifier.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import { Profiles } from '../homeserver/profiles.ts';
 import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
+import type { RoomWriter } from '../homeserver/rooms/room_writer.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import type { Link } from '../link/link.ts';
@@ -111,6 +114,8 @@ export interface HomeserverOptions {
   readonly observer?: (observation: ExchangeObservation) => void;
   /** The models of the mixer that are there; which of them a link has the configuration says. Left out: none. */
   readonly models?: Models;
+  /** Settled when they can be used: before that no link opens. Left out: they can be already. */
+  readonly modelsReady?: Promise<unknown>;
   /** What shortens what it says in pipes; left out: all that there is. */
   readonly layers?: Layers;
   /** Told what opens the records of a capture. */
@@ -151,6 +156,8 @@ export interface Homeserver {
   /** What doors hand requests to; ready. */
   readonly app: FastifyInstance;
   readonly accounts: Accounts;
+  /** The one way in which rooms are written, for what works on them beside all requests. */
+  readonly roomWriter: RoomWriter;
   counters(): HomeserverCounters;
   /** Lets requests end, stops sending and closes what this opened. */
   stop(): Promise<void>;
@@ -224,7 +231,10 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   });
   addClientRoutes(app, options, local);
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
-  keyRoutes(app, { keys: federation.keys });
+  keyRoutes(app, {
+    keys: federation.keys,
+    notary: new Notary({ serverName, signingKey: key, keys: federation.keys, clock: validity }),
+  });
   transactionRoutes(app, { receiver });
   signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
@@ -250,6 +260,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     fingerprint: fingerprint(key.publicKey),
     app,
     accounts: local.accounts,
+    roomWriter: local.rooms.writer,
     counters: () => ({
       federation: { ...federation.transports.counters },
       rooms: local.rooms.counters,
@@ -323,7 +334,9 @@ function createFederation(
         acceptDevices: config.coap.pipe.devices,
         earlySends: config.coap.pipe.early_sends,
         deferredSignatures: config.coap.pipe.signatures === 'deferred',
+        ...(config.coap.pipe.keep_alive !== null && { keepAliveMs: config.coap.pipe.keep_alive * 1000 }),
         models: modelsFor(config.coap.pipe, link.profile).flatMap((one) => options.models?.get(one) ?? []),
+        ...(options.modelsReady && { modelsReady: options.modelsReady }),
         ...(options.observer && { observer: options.observer }),
         ...(options.layers && { layers: options.layers }),
       });
@@ -364,6 +377,8 @@ function createFederation(
     clock: validity,
     transports,
     retiredKeys: identity.retired.map(storedKey),
+    notaries: config.federation.notaries.map(notaryName),
+    isPinned: (server) => trust.isPinned(server),
   });
   const trust = new Peers({ ...common, peers, defaultTrust: config.federation.trust, keys, forget });
   const remoteEvents = new RemoteEvents({ transport: transports, checker: keys, log });
@@ -401,7 +416,8 @@ function bodyForms(federation: FederationForms, client: ClientForms): BodyForms 
     async formAnswer(caller, request, response) {
       const { status, body } = response;
       if (caller.kind !== 'server') return client.formAnswer(caller, request, response);
-      return body?.kind === 'json' ? federation.formAnswer(request, status, body.value) : undefined;
+      if (body?.kind !== 'json') return undefined;
+      return federation.formAnswer(request, status, body.value, jsonOf(request.body));
     },
   };
 }
@@ -482,6 +498,12 @@ const storedKey = ({ keyId, publicKey, expired }: RetiredKey): StoredKey => ({
   retired: true,
   confirmedUntil: 0,
 });
+
+function notaryName(name: string): ServerName {
+  const parsed = parseServerName(name);
+  if (!parsed.ok) throw new ConfigError(`federation.notaries: ${name}: ${parsed.problem}`);
+  return parsed.value;
+}
 
 /** What a configuration says of one other server. @throws ConfigError */
 export function peerEntry({ server_name, address, trust }: Config['federation']['peers'][number]): PeerEntry {

@@ -7,6 +7,7 @@ import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
 import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
+import { Purging } from '../homeserver/rooms/purging.ts';
 import type { Link } from '../link/link.ts';
 import { webSocketUpgrader } from '../link/websocket_server.ts';
 import type { KeyLog } from '../pipe/key_log.ts';
@@ -17,7 +18,7 @@ import { type Config, ConfigError, type HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
 import { openLinks } from './links.ts';
 import { serverLog } from './logger.ts';
-import { loadModels, type ModelName, modelsFor } from './models.ts';
+import { type ModelName, modelsFor, modelsToLoad } from './models.ts';
 import { openSealing } from './sealing.ts';
 import { VERSION } from './version.ts';
 
@@ -28,6 +29,8 @@ export interface RunningServer {
   readonly http: readonly { readonly host: string; readonly port: number; readonly tls: boolean }[];
   /** The UDP address that was bound, as `host:port`; undefined where CoAP is off. */
   readonly udp: string | undefined;
+  /** Resolves when the links are open, too: they wait for their models. Rejects where one of these cannot be read. */
+  readonly ready: Promise<void>;
   /** Reads the certificates again and presents them to connections from now on. @throws ConfigError */
   reloadCertificates(): void;
   /** Lets requests end and closes everything. */
@@ -52,7 +55,7 @@ export interface OpenOptions {
 }
 
 /**
- * Opens everything that a configuration names, and serves.
+ * Opens everything that a configuration names, and serves: over HTTP at once, on other links a little later (`ready`).
  * @throws ConfigError, MigrationError, SealingError, or the system's error where an address cannot be bound
  */
 export async function openServer(
@@ -74,6 +77,10 @@ export async function openServer(
     const database = openSqlite({ path, durability: 'full', gather: nextTurn, clock: systemClock });
     opened.push(database);
     const authorities = config.federation.certificate_authorities.map(readPem);
+    const models = modelsToLoad(modelsOf(config));
+    const modelsReady = Promise.withResolvers<void>();
+    // Whoever opens the server is told; a link that stays closed need not tell it as well.
+    modelsReady.promise.catch(() => undefined);
     const links = config.coap.enabled ? await openLinks(config, authorities, log) : undefined;
     if (links !== undefined) opened.push(links);
     const homeserver = await createHomeserver({
@@ -89,17 +96,26 @@ export async function openServer(
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
-      models: await loadModels(modelsOf(config)),
+      models: models.models,
+      modelsReady: modelsReady.promise,
       ...(observer && { observer }),
       ...(keyLog && { keyLog }),
     });
     opened.push({ close: () => homeserver.stop() });
+    const purging = new Purging({
+      ...{ database, writer: homeserver.roomWriter, clock: systemClock, turn: nextTurn, log },
+    });
+    purging.start();
+    opened.push({ close: () => purging.stop() });
     const webSocket = links?.webSocket;
     const doors = await openDoors(config, homeserver, webSocket && webSocketUpgrader(webSocket), opened);
     // Before the doors, which wait for their connections.
     if (webSocket !== undefined) opened.push(webSocket);
+    // HTTP is served already: reading them takes longer than all the rest.
+    modelsReady.resolve(models.load());
 
     return {
+      ready: modelsReady.promise,
       homeserver,
       http: doors.map(({ door, listener }) => ({
         host: door.host,

@@ -166,6 +166,59 @@ describe('a request through the pipe', () => {
     ).rejects.toMatchObject({ reason: 'cancelled' });
   });
 
+  test('that is given up while it waits for a session is never sent, and the handshake ends by itself', async () => {
+    const world = new World(8);
+    world.connect('a', 'b', FAST);
+    const controller = new AbortController();
+    const decide = async () => {
+      controller.abort();
+      return { trusted: true } as const;
+    };
+    const a = world.start('a', FAST, { trust: { decide } });
+    const b = world.start('b', FAST);
+    const outcome = a.socket.request(b.name, b.address, put('x'), { ...OPTIONS, signal: controller.signal });
+    await expect(world.time.until(outcome, MINUTE)).rejects.toMatchObject({ reason: 'cancelled' });
+    await world.time.pass(60 * MINUTE);
+    expect(b.handled).toEqual([]);
+    const sent = world.seen.filter(({ fate }) => fate === 'sent');
+    expect(sent.map(({ from, label }) => `${from} ${label}`)).toEqual([
+      'a XX1',
+      'b XX2',
+      'a XX3',
+      'b confirm',
+    ]);
+    await world.time.until(a.socket.request(b.name, b.address, put('y'), OPTIONS), MINUTE);
+    expect(a.socket.counters.established).toBe(1);
+  });
+
+  test('waits for the models, and so does what comes from others', async () => {
+    const world = new World(8);
+    world.connect('a', 'b', FAST);
+    const models = { a: Promise.withResolvers<void>(), b: Promise.withResolvers<void>() };
+    const a = world.start('a', FAST, { modelsReady: models.a.promise });
+    const b = world.start('b', FAST, { modelsReady: models.b.promise });
+    const outcome = a.socket.request(b.name, b.address, put('x'), OPTIONS);
+    await world.time.pass(MINUTE);
+    expect(world.seen).toEqual([]);
+    models.a.resolve();
+    await world.time.pass(1_000);
+    expect(new Set(world.seen.map(({ from }) => from))).toEqual(new Set(['a']));
+    models.b.resolve();
+    await expect(world.time.until(outcome, MINUTE)).resolves.toMatchObject({ status: 200 });
+  });
+
+  test('comes to nothing where the models cannot be read', async () => {
+    const world = new World(8);
+    world.connect('a', 'b', FAST);
+    const a = world.start('a', FAST, { modelsReady: Promise.reject(new Error('unreadable')) });
+    const outcome = a.socket.request(serverName('b'), 'b', put('x'), OPTIONS);
+    await world.time.pass(60 * MINUTE);
+    expect(world.seen).toEqual([]);
+    const told = expect(outcome).rejects.toMatchObject({ reason: 'closed' });
+    await a.socket.close();
+    await told;
+  });
+
   test('that was overtaken before it was sent is never sent', async () => {
     const world = new World(9);
     world.connect('a', 'b', SLOW);
@@ -542,4 +595,22 @@ describe('plain CoAP', () => {
     expect(b.handled.at(-1)?.request.path).toBe('/a');
     expect(b.socket.counters.ignored).toBeGreaterThanOrEqual(64);
   });
+});
+
+test('a server behind a NAT writes to each server with which it has a session, as often as it is told to', async () => {
+  const world = new World(21);
+  world.connect('a', 'b', FAST);
+  const a = world.start('a', FAST, { keepAliveMs: 25_000 });
+  const b = world.start('b', FAST);
+  await world.time.pass(10 * MINUTE);
+  expect(world.seen).toEqual([]);
+  await world.time.until(a.socket.request(b.name, b.address, put('x'), OPTIONS), MINUTE);
+  await world.time.pass(1_000);
+  const before = world.seen.length;
+  await world.time.pass(10 * MINUTE);
+  const records = world.seen.slice(before).filter(({ fate }) => fate === 'sent');
+  expect(records).toHaveLength((10 * MINUTE) / 25_000);
+  expect(new Set(records.map(({ from, label, wire }) => `${from} ${label} ${wire}`))).toEqual(
+    new Set(['a keep-alive 62']),
+  );
 });

@@ -109,6 +109,10 @@ describe('what the key API publishes', () => {
 
   it.each<[string, () => JsonObject]>([
     ['is of another server', () => ownKeyDocument(C, theirs, clock.wall())],
+    [
+      'names another server than the one that has signed it',
+      () => signJson({ ...document({ server_name: C }), signatures: {} }, B, theirs),
+    ],
     ['is not signed', () => ({ ...document(), signatures: {} })],
     ['was changed', () => ({ ...document(), valid_until_ts: clock.wall() + 2 * DAY })],
     [

@@ -203,6 +203,21 @@ describe('handshake payloads', () => {
     }
   });
 
+  it('of XX3 may say that nothing follows, which whoever does not know it reads over', () => {
+    const identity = identityOf('a.example', random);
+    const said = { generation: 7, capabilities };
+    expect(encodeConfirmed(identity, bootId, said, true)).toEqual(encodeConfirmed(identity, bootId, said));
+    const short = encodeConfirmed(identity, bootId, undefined);
+    const all = encodeConfirmed(identity, bootId, undefined, true);
+    expect(all).toEqual(concat(short, Uint8Array.of(0, 1)));
+    const read = decodeConfirmed(all, said);
+    expect(read.ok && read.value).toMatchObject({ isAll: true, identity: { serverName: 'a.example' } });
+    for (const later of [Uint8Array.of(0), Uint8Array.of(0, 2), new Uint8Array(0)]) {
+      const other = decodeConfirmed(concat(short, later), said);
+      expect(other.ok && 'isAll' in other.value).toBe(false);
+    }
+  });
+
   it('of a device have a boot id and a mark', () => {
     const device = createDeviceIdentity(random.bytes(32));
     const payload = encodeConfirmed(device, bootId, undefined);

@@ -106,6 +106,30 @@ describe('one UDP socket', () => {
   );
 });
 
+test('HTTP is served while models are read, and links that have them open after it', async () => {
+  const server = await start('a', {
+    http: { listen: [{ host: '127.0.0.1', port: 0 }] },
+    coap: { port: 0, pipe: { models: 'large' } },
+  });
+  const order: string[] = [];
+  const ready = server.ready.then(() => order.push('models'));
+  const link = await openUdpLink({ host: '127.0.0.1', port: 0 });
+  closing.push(link);
+  const coap = new Promise<void>((resolve) =>
+    link.onReceive(() => {
+      order.push('CoAP');
+      resolve();
+    }),
+  );
+  const options = ['.well-known', 'core'].map((segment) => stringOption(OPTION.uriPath, segment));
+  const get = { type: 'CON', code: METHOD.get, id: 1, token: NO_BYTES, options, payload: NO_BYTES } as const;
+  link.send(server.udp!, encode(get));
+  const response = await fetch(`http://127.0.0.1:${server.http[0]!.port}/_matrix/client/versions`);
+  order.push(`HTTP ${response.status}`);
+  await Promise.all([ready, coap]);
+  expect(order).toEqual(['HTTP 200', 'models', 'CoAP']);
+});
+
 describe('pipes over WebSocket', () => {
   test('carry a conversation between two servers, each through the other’s HTTP listener', async () => {
     const ports = { alpha: await freePort('tcp'), bravo: await freePort('tcp') };

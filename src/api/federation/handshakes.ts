@@ -1,4 +1,5 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ANY_EVENT } from '../../federation/forms/federation_forms.ts';
 import { pduJson } from '../../federation/pdu_json.ts';
 import type { EventChecker } from '../../federation/remote_events.ts';
 import type { FederatedRooms } from '../../homeserver/rooms/federated_rooms.ts';
@@ -8,6 +9,7 @@ import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { FEDERATION_BODY_LIMIT } from '../bodies.ts';
+import { CALLER } from '../caller.ts';
 import { eventParameter, roomParameter, userParameter } from '../parameters.ts';
 
 interface HandshakeServices {
@@ -91,7 +93,7 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
   }>(
     '/_matrix/federation/v2/invite/:roomId/:eventId',
     { ...SEND_OPTIONS, schema: { body: INVITE_BODY } },
-    async ({ origin, params, body }) => {
+    async ({ origin, params, body, raw }) => {
       const { room_version: version, event: pdu, invite_room_state: roomState = [] } = body;
       if (roomVersion(version) === undefined) {
         throw new MatrixError(
@@ -103,7 +105,7 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
           },
         );
       }
-      const invite = await checkedMembership(services, { origin, params, pdu, version }, 'invite');
+      const invite = await checkedMembership(services, { origin, params, raw, pdu, version }, 'invite');
       await checkInviteState(services, invite.room, version, roomState);
       const { state_key: invited } = invite.pdu;
       if (invited === undefined || serverOf(userParameter(invited)) !== services.serverName) {
@@ -118,12 +120,12 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
 /** The join or leave that a server sends for one of its users, of a room that is known here. */
 async function membershipIn(
   services: HandshakeServices,
-  { origin, params, body }: { origin: ServerName; params: SendPath['Params']; body: JsonObject },
+  { origin, params, body, raw }: FastifyRequest<SendPath>,
   membership: 'join' | 'leave',
 ): Promise<Event> {
   const version = await services.rooms.versionOf(roomParameter(params.roomId));
   if (version === undefined) throw notFound('The room is not known here.');
-  const event = await checkedMembership(services, { origin, params, pdu: body, version }, membership);
+  const event = await checkedMembership(services, { origin, params, raw, pdu: body, version }, membership);
   if (event.pdu.state_key !== event.pdu.sender)
     throw invalidParam('The event is about somebody else than its sender.');
   return event;
@@ -135,11 +137,13 @@ async function checkedMembership(
   {
     origin,
     params,
+    raw,
     pdu,
     version,
   }: {
     readonly origin: ServerName;
     readonly params: SendPath['Params'];
+    readonly raw: FastifyRequest['raw'];
     readonly pdu: JsonObject;
     readonly version: string;
   },
@@ -151,7 +155,10 @@ async function checkedMembership(
   const event = checked.value;
   const { type, sender, content } = event.pdu;
   if (event.room !== roomParameter(params.roomId)) throw invalidParam('The event is of another room.');
-  if (event.id !== eventParameter(params.eventId)) throw invalidParam('The event has another id.');
+  // Through a pipe an id that the event itself tells is left out.
+  const isLeftOut = params.eventId === ANY_EVENT && raw[CALLER]?.kind === 'server';
+  if (!isLeftOut && event.id !== eventParameter(params.eventId))
+    throw invalidParam('The event has another id.');
   if (type !== 'm.room.member' || content.membership !== membership)
     throw invalidParam(`The event is not a ${membership}.`);
   if (serverOf(sender) !== origin) throw invalidParam('The sender is not a user of your server.');
@@ -159,8 +166,8 @@ async function checkedMembership(
 }
 
 /**
- * Among the state that goes with an invite the create event has to be, whole and of that room. Other entries may be
- * stripped, as servers sent them before v1.16; a whole one has to be of that room.
+ * Among the state that goes with an invite the create event has to be, whole and of that room, from room version 12 on. Other
+ * entries may be stripped, as servers sent them before v1.16; a whole one has to be of that room.
  */
 async function checkInviteState(
   { checker }: HandshakeServices,
@@ -168,13 +175,15 @@ async function checkInviteState(
   version: string,
   roomState: readonly JsonObject[],
 ): Promise<void> {
+  const mustHaveCreate = roomVersion(version)?.roomIsCreateEvent === true;
   let hasCreate = false;
   for (const pdu of roomState) {
-    if (pdu.type !== 'm.room.create' && pdu.signatures === undefined) continue;
+    const mustBeWhole = mustHaveCreate && pdu.type === 'm.room.create';
+    if (!mustBeWhole && pdu.signatures === undefined) continue;
     const checked = await checker.check(pdu, version);
     if (!checked.ok) throw invalidParam(`invite_room_state: ${checked.problem.reason}.`);
     if (checked.value.room !== room) throw invalidParam('invite_room_state has an event of another room.');
     hasCreate ||= pdu.type === 'm.room.create';
   }
-  if (!hasCreate) throw invalidParam('invite_room_state has no m.room.create event.');
+  if (mustHaveCreate && !hasCreate) throw invalidParam('invite_room_state has no m.room.create event.');
 }

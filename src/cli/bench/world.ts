@@ -40,6 +40,9 @@ const MODELS: readonly ModelName[] = ['large', 'small'];
 /** coap.pipe.signatures. */
 type Signatures = 'inline' | 'deferred';
 
+/** The servers that a server takes as notaries, by its short name. */
+export type NotariesOf = (name: string) => readonly string[];
+
 /** The key log of a server, by its server name. */
 export type KeyLogOf = (serverName: string) => KeyLog;
 
@@ -74,6 +77,7 @@ export class World {
   #way: Way;
   readonly #keyLog: KeyLogOf | undefined;
   readonly #signatures: Signatures;
+  readonly #notaries: NotariesOf;
   /** What shortens what servers and clients say; undefined: all that there is. */
   readonly layers: Layers | undefined = layersInForce.getStore();
   #starts = 0;
@@ -86,8 +90,10 @@ export class World {
     seed: number,
     keyLog: KeyLogOf | undefined,
     signatures: Signatures,
+    notaries: NotariesOf,
   ) {
     this.#signatures = signatures;
+    this.#notaries = notaries;
     this.#names = names;
     this.#way = way;
     this.#seed = seed;
@@ -105,6 +111,7 @@ export class World {
    * @param names of the servers, all of which know each other's addresses
    * @param keyLog of each of them
    * @param signatures as in their configurations
+   * @param notaries short names, as in their configurations
    */
   static async open(
     names: readonly string[],
@@ -112,8 +119,9 @@ export class World {
     seed = 1,
     keyLog?: KeyLogOf,
     signatures: Signatures = 'inline',
+    notaries: NotariesOf = () => [],
   ): Promise<World> {
-    const world = new World(names, way, seed, keyLog, signatures);
+    const world = new World(names, way, seed, keyLog, signatures, notaries);
     for (const name of names) await world.start(name);
     return world;
   }
@@ -145,6 +153,7 @@ export class World {
           federation: {
             // There is no key API that could confirm a key: the first one seen is kept.
             trust: 'tofu',
+            notaries: this.#notaries(name).map((notary) => `${notary}.example`),
             peers: others.map((other) => ({
               server_name: `${other}.example`,
               address: `ravine://${other}`,
@@ -236,8 +245,9 @@ export async function inWorld<T>(
   names: readonly string[],
   use: (world: World) => Promise<T>,
   way?: Way,
+  notaries?: NotariesOf,
 ): Promise<T> {
-  const world = await World.open(names, way);
+  const world = await World.open(names, way, undefined, undefined, undefined, notaries);
   try {
     return await use(world);
   } finally {

@@ -4,7 +4,7 @@ import { ANY_TRANSACTION } from '../../compact/text_forms.ts';
 import type { CompactReader } from '../../compact/value_reader.ts';
 import { CompactWriter } from '../../compact/value_writer.ts';
 import { SIGNATURES_PATH } from '../../exchange/pipe_codec.ts';
-import type { FormedBody } from '../../exchange/request.ts';
+import type { Body, FormedBody } from '../../exchange/request.ts';
 import { type ExchangeResponse, errorResponse } from '../../exchange/response.ts';
 import { MatrixError } from '../../matrix/error.ts';
 import { parsePdu } from '../../matrix/event_format.ts';
@@ -16,6 +16,7 @@ import type { SigningKey } from '../../matrix/signing.ts';
 import type { Reader } from '../../storage/database.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import { isOnlyKey, KEY_PATH } from '../key_document.ts';
+import { QUERY_PATH } from '../notaries.ts';
 import { signaturesBytes, signaturesJson, type WrittenPdu } from '../owed_signatures.ts';
 import {
   type EventLists,
@@ -25,6 +26,14 @@ import {
   writeEventLists,
 } from './event_lists_form.ts';
 import { readJoining, writeJoining } from './joining_form.ts';
+import {
+  hasDocuments,
+  plainQuery,
+  readDocuments,
+  readKeyQuery,
+  writeDocuments,
+  writeKeyQuery,
+} from './key_query_form.ts';
 import type { RoomViews } from './room_views.ts';
 import { type FormProblem, planTransaction, readTransaction, writeTransaction } from './transaction_form.ts';
 
@@ -159,6 +168,7 @@ export class FederationForms {
       };
     }
     if (isSignatures(request)) return formOfSignatures(body);
+    if (isKeyQuery(request)) return formOfQuery(body);
     if (!isTransaction(request)) return undefined;
     const pdus = pdusOf(body);
     const follow = await this.#deferral?.mayFollow(destination, pdus);
@@ -207,6 +217,10 @@ export class FederationForms {
     request: Routed,
     reader: CompactReader,
   ): Promise<Result<JsonValue, ExchangeResponse>> {
+    if (isKeyQuery(request)) {
+      const query = readKeyQuery(reader);
+      return query.ok ? query : bad(errorResponse(errorOf(query.problem)));
+    }
     const joined = roomIn(JOINING_PATH, request);
     const read = joined
       ? await readJoining(reader, this.#views, caller, joined)
@@ -245,9 +259,20 @@ export class FederationForms {
     return event?.ok === true && (await this.#deferral?.mayTake(origin, event.value)) === true;
   }
 
-  /** An answer in its short form; undefined where it has none. */
-  async formAnswer(request: Routed, status: number, answer: JsonValue): Promise<FormedBody | undefined> {
+  /** An answer in its short form; undefined where it has none. @param asked the JSON of the request's body */
+  async formAnswer(
+    request: Routed,
+    status: number,
+    answer: JsonValue,
+    asked?: JsonValue,
+  ): Promise<FormedBody | undefined> {
     if (status !== 200) return undefined;
+    if (isKeyQuery(request)) {
+      const servers = plainQuery(asked);
+      if (servers === undefined || !hasDocuments(answer, servers)) return undefined;
+      const write = (writer: CompactWriter) => writeDocuments(writer, answer, servers, this.#serverName);
+      return { kind: 'formed', json: answer, write };
+    }
     if (isTransaction(request)) return hasNoErrors(answer) ? nothing(answer) : undefined;
     if (isSignatures(request)) return nothing(answer);
     if (request.method === 'GET' && request.path === KEY_PATH) {
@@ -267,8 +292,17 @@ export class FederationForms {
     };
   }
 
-  /** The JSON of another server's answer in its short form. */
-  restoreAnswer(request: Routed, reader: CompactReader): Result<JsonValue> {
+  /**
+   * The JSON of another server's answer in its short form.
+   * @param asked who was asked, and the JSON of the request's body
+   */
+  restoreAnswer(
+    request: Routed,
+    reader: CompactReader,
+    asked?: { readonly server: ServerName; readonly body: JsonValue | undefined },
+  ): Result<JsonValue> {
+    const servers = isKeyQuery(request) ? plainQuery(asked?.body) : undefined;
+    if (asked !== undefined && servers !== undefined) return readDocuments(reader, servers, asked.server);
     const route = listRouteOf(request);
     if (route === undefined) return bad('an answer of this kind has no short form');
     return readEventLists(reader, route.lists, route.room);
@@ -310,9 +344,16 @@ export class FederationForms {
 }
 
 /** Whether it is a transaction. */
-export const isTransaction = ({ method, path }: Routed): boolean => method === 'PUT' && SEND_PATH.test(path);
+const isTransaction = ({ method, path }: Routed): boolean => method === 'PUT' && SEND_PATH.test(path);
 
 const isSignatures = ({ method, path }: Routed): boolean => method === 'PUT' && path === SIGNATURES_PATH;
+
+const isKeyQuery = ({ method, path }: Routed): boolean => method === 'POST' && path === QUERY_PATH;
+
+function formOfQuery(body: JsonValue): FormedBody | undefined {
+  const servers = plainQuery(body);
+  return servers && { kind: 'formed', json: body, write: (writer) => writeKeyQuery(writer, servers) };
+}
 
 function formOfSignatures(body: JsonValue): FormedBody | undefined {
   const batch = isJsonObject(body) ? signaturesBytes(body) : undefined;
@@ -331,11 +372,20 @@ function pdusOf(body: JsonValue): readonly JsonObject[] {
   return Array.isArray(pdus) ? pdus.filter(isJsonObject) : [];
 }
 
-/** The path of a transaction with an id that costs nothing (docs/protocol.md, "Targets"). */
-export const withAnyId = (path: string): string => path.replace(/[^/]+$/, ANY_TRANSACTION);
+/** In the place of the id of the event that is in the body (docs/protocol.md, "Joining and leaving"). */
+export const ANY_EVENT = '~';
+const EVENT_PATH = /^\/_matrix\/federation\/v2\/(?:send_join|send_leave|invite)\/[^/]+\/[^/]+$/;
+
+/** The path of a request through a pipe without an id that its body tells, or that does nothing that the body does not do. */
+export function shortPath({ method, path }: Routed, body: Body | undefined): string {
+  if (method === 'PUT' && EVENT_PATH.test(path)) return path.replace(/[^/]+$/, ANY_EVENT);
+  // Where events are all there is, the transaction's id does nothing that theirs do not do: one that costs nothing will do.
+  const isOfEvents = body?.kind === 'formed' && isTransaction({ method, path }) && !hasEdus(body.json);
+  return isOfEvents ? path.replace(/[^/]+$/, ANY_TRANSACTION) : path;
+}
 
 /** Whether the transaction has what only its id keeps from being done twice. */
-export function hasEdus(transaction: JsonValue): boolean {
+function hasEdus(transaction: JsonValue): boolean {
   const edus = isJsonObject(transaction) ? own(transaction, 'edus') : undefined;
   return Array.isArray(edus) && edus.length > 0;
 }
