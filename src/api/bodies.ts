@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { fromUtf8 } from '../base/bytes.ts';
 import type { Result } from '../base/result.ts';
 import { badJson, MatrixError } from '../matrix/error.ts';
-import type { JsonValue } from '../matrix/json.ts';
+import { type JsonValue, parseJson } from '../matrix/json.ts';
 import { notJson } from './errors.ts';
 
 /** Bytes of a body that a client may send, and any route that does not say otherwise. */
@@ -18,6 +18,8 @@ export interface BodyCodec {
   decode(bytes: Uint8Array): Result<JsonValue>;
 }
 
+/** What comes there was signed as it was written. */
+const FEDERATION = '/_matrix/federation/';
 const CBOR = 'application/cbor';
 /** What tools say of their own accord, curl among them: it tells nothing of the body. */
 const UNINTENDED = /^(?:application\/x-www-form-urlencoded|text\/plain)\b/i;
@@ -26,13 +28,13 @@ const UNINTENDED = /^(?:application\/x-www-form-urlencoded|text\/plain)\b/i;
 export function addBodies(app: FastifyInstance, cbor: BodyCodec | undefined): void {
   app.removeAllContentTypeParsers();
   const options = { parseAs: 'buffer' } as const;
-  app.addContentTypeParser('application/json', options, async (_: FastifyRequest, bytes: Buffer) =>
-    parseJson(bytes),
+  app.addContentTypeParser('application/json', options, async (request: FastifyRequest, bytes: Buffer) =>
+    readJson(request, bytes),
   );
   // Also what has no type: "Clients should supply a Content-Type header [...], but this is not required".
   app.addContentTypeParser('*', options, async (request: FastifyRequest, bytes: Buffer) => {
     const type = request.headers['content-type'];
-    if (type === undefined || UNINTENDED.test(type)) return parseJson(bytes);
+    if (type === undefined || UNINTENDED.test(type)) return readJson(request, bytes);
     throw new MatrixError(415, 'M_NOT_JSON', 'Send JSON, with Content-Type: application/json.');
   });
   if (cbor === undefined) return;
@@ -53,13 +55,13 @@ export function addBodies(app: FastifyInstance, cbor: BodyCodec | undefined): vo
   });
 }
 
-function parseJson(bytes: Buffer): JsonValue | undefined {
+function readJson({ url }: FastifyRequest, bytes: Buffer): JsonValue | undefined {
   if (bytes.length === 0) return undefined;
   const text = fromUtf8(bytes);
   if (text === undefined) throw notJson('The body is not valid UTF-8.');
   if (nestsTooDeep(bytes)) throw badJson(`The body nests deeper than ${MAX_JSON_DEPTH} levels.`);
   try {
-    return JSON.parse(text) as JsonValue;
+    return parseJson(text, url.startsWith(FEDERATION) ? 'kept' : 'whole');
   } catch {
     // The parser's own message quotes the body, which may hold a password.
     throw notJson('The body is not valid JSON.');

@@ -1,18 +1,21 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { systemClock } from '../base/time.ts';
 import type { EventId, RoomId } from '../matrix/ids.ts';
 import type { Pdu } from '../matrix/pdu.ts';
 import { readConfig } from '../server/config.ts';
 import type { Reader } from '../storage/database.ts';
 import { eventsById } from '../storage/events.ts';
 import { checkSchema } from '../storage/migrate.ts';
-import { type PurgePoint, purgeRoom } from '../storage/purge.ts';
+import { InUseError, type Purged, type PurgePoint, purgeRoom } from '../storage/purge.ts';
+import { askForPurge, endPurge, purgeOf } from '../storage/purges.ts';
 import { lastOfGraph, roomList, roomOverview } from '../storage/room_overview.ts';
 import { findRoom, forwardExtremities } from '../storage/rooms.ts';
 import { openReadOnly } from '../storage/sqlite.ts';
 import { stateGroupState } from '../storage/sync.ts';
 import { integer } from './arguments.ts';
+import { withServerData } from './data.ts';
 import { printJson, textFields, textTable } from './output.ts';
 import { dotOf, svgOf } from './room_graph.ts';
 
@@ -21,6 +24,8 @@ interface Options {
   readonly json?: true;
 }
 
+/** Between two looks at how far a purge is. */
+const PROGRESS_MS = 500;
 /** Events in a picture where nothing is said, and at most. */
 const DEFAULT_LAST = 50;
 const MAX_LAST = 5_000;
@@ -28,7 +33,7 @@ const MAX_LAST = 5_000;
 const MAX_CONTENT = 60;
 
 const EXAMPLES = `
-All of these only read, also beside a server that runs, but for "purge", which is for a server that is stopped.
+All of these only read, but for "purge". All of them also work beside a server that runs.
 
 Room and event ids begin with signs that a shell takes for its own: put them between single quotes.
 
@@ -47,7 +52,11 @@ const ABOUT_PURGE = `
 What was delivered before the point leaves the database: the event with that id and what came after it stay, or what
 came after the first event of that day or later (by what the senders' clocks said, in UTC). The state stays as it is,
 and with it the events that it is made of and that authorise them, but clients do not see these as history any more. Other
-servers that ask for what has gone are answered with what is there. It cannot be undone: "ravine backup" before.`;
+servers that ask for what has gone are answered with what is there. It cannot be undone: "ravine backup" before.
+
+A server that runs is asked to do it: bit by bit, beside everything else. This command waits, and tells how far it is;
+it may be interrupted, and the server goes on, also after its next start. "--stop" ends it: what has gone is gone, and the
+rest stays. "--dry-run" and "--shrink" are for a server that is stopped.`;
 
 export function roomCommand(): Command {
   const command = new Command('room')
@@ -73,7 +82,8 @@ export function roomCommand(): Command {
     .addOption(new Option('--format <form>', 'for Graphviz, or ready').choices(['dot', 'svg']).default('dot'))
     .action(graph);
   add('purge <room>', "take a room's history before a point out of the database")
-    .requiredOption('--before <point>', 'an event id, or a day such as 2030-01-31')
+    .option('--before <point>', 'an event id, or a day such as 2030-01-31')
+    .option('--stop', 'end the purge that a server that runs is doing')
     .option('--dry-run', 'tell what would go, and change nothing')
     .option('--shrink', 'make the file smaller as well, which rewrites it')
     .option(json, 'print JSON')
@@ -188,13 +198,24 @@ async function graph(
 
 async function purge(
   room: string,
-  options: Options & { readonly before: string; readonly dryRun?: true; readonly shrink?: true },
+  options: Options & {
+    readonly before?: string;
+    readonly stop?: true;
+    readonly dryRun?: true;
+    readonly shrink?: true;
+  },
 ): Promise<void> {
+  if (options.stop === true) return stopPurge(room as RoomId, options);
+  if (options.before === undefined) throw new Error('--before says from where on the history stays.');
   const { dryRun = false, shrink = false } = options;
-  const purged = purgeRoom(databaseOf(options.config), room as RoomId, pointOf(options.before), {
-    dryRun,
-    shrink,
-  });
+  const before = pointOf(options.before);
+  let purged: Purged;
+  try {
+    purged = purgeRoom(databaseOf(options.config), room as RoomId, before, { dryRun, shrink });
+  } catch (error) {
+    if (!(error instanceof InUseError) || dryRun || shrink) throw error;
+    return purgeByServer(room as RoomId, before, options);
+  }
   if (options.json) return printJson(purged);
   console.log(
     textFields([
@@ -203,6 +224,36 @@ async function purge(
       ['history from there on', `${purged.left} events`],
     ]),
   );
+}
+
+/** Asks a server that runs, and waits until it is done. */
+async function purgeByServer(room: RoomId, before: PurgePoint, options: Options): Promise<void> {
+  await withServerData(options.config, async ({ database }) => {
+    await database.transaction((tx) => askForPurge(tx, room, before));
+    let told = '';
+    for (;;) {
+      await new Promise<void>((resolve) => void systemClock.after(PROGRESS_MS, resolve));
+      const purge = await purgeOf(database, room);
+      if (purge === undefined) throw new Error('The purge was ended before it was done.');
+      const { stage, removed, groups } = purge;
+      if (stage === 'done') {
+        if (options.json) return printJson({ removed, groups });
+        return console.log(textFields([['have left', `${removed} events, ${groups} states`]]));
+      }
+      const line = `${stage}: ${removed} events and ${groups} states have left`;
+      if (!options.json && line !== told) process.stderr.write(`${line}\n`);
+      told = line;
+    }
+  });
+}
+
+async function stopPurge(room: RoomId, options: Options): Promise<void> {
+  const stopped = await withServerData(options.config, ({ database }) =>
+    database.transaction((tx) => endPurge(tx, room)),
+  );
+  if (!stopped) throw new Error('No purge of that room is under way.');
+  if (options.json) return printJson({ stopped });
+  console.log('The purge ends here.');
 }
 
 function pointOf(text: string): PurgePoint {

@@ -53,7 +53,7 @@ export async function askKeyApi(
       throw new Error(`The key API of ${server} does not answer over HTTPS (${reason}).`);
     });
     if (!keys.ok) throw new Error(`The answer of ${server} is no good: ${keys.problem}.`);
-    return keys.value.map(({ keyId, publicKey, retired, validUntil }) => ({
+    return keys.value.keys.map(({ keyId, publicKey, retired, validUntil }) => ({
       keyId,
       fingerprint: fingerprint(fromBase64(publicKey) ?? new Uint8Array()),
       retired,

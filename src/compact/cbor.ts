@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { bad, ok, type Result } from '../base/result.ts';
-import { type JsonObject, type JsonValue, nestsDeeperThan } from '../matrix/json.ts';
+import { isLooseNumber, type JsonObject, type JsonValue, nestsDeeperThan } from '../matrix/json.ts';
 import {
   ARRAY,
   BYTES,
@@ -12,6 +12,7 @@ import {
   NEGATIVE,
   NULL,
   SIMPLE,
+  TAG,
   TEXT,
   TRUE,
   UNSIGNED,
@@ -34,14 +35,13 @@ export type CborProblem =
   | 'too large'
   | 'too deep'
   | 'byte string'
-  | 'tag'
   | 'key is not text'
   | 'duplicate key';
 
 /**
  * A JSON value in CBOR (RFC 8949): lengths and integers in their shortest form, definite lengths, keys in the
- * object's order; integers are exact up to 2^53-1, every other number is a float of 32 bits where that is exact and of
- * 64 where it is not. Nesting beyond MAX_JSON_DEPTH is an assertion: see `tooDeep`.
+ * object's order; integers of every size, other numbers as floats of 32 bits where that is exact and of 64 where it is
+ * not; what was written as a fraction and is an integer as a decimal fraction. Nesting beyond MAX_JSON_DEPTH is an assertion: see `tooDeep`.
  */
 export function encodeJson(value: JsonValue): Uint8Array {
   const writer = new Writer();
@@ -61,9 +61,9 @@ export function encodeByteString(bytes: Uint8Array): Uint8Array {
 export const tooDeep = (value: JsonValue): boolean => nestsDeeperThan(MAX_JSON_DEPTH, value);
 
 /**
- * Reads exactly one JSON value out of CBOR. Everything that JSON cannot say is a problem: byte strings, tags,
- * undefined, numbers beyond 2^53-1 that are integers, NaN, keys that are not text or occur twice, bytes after the end.
- * Indefinite lengths are read, since common encoders write them.
+ * Reads exactly one JSON value out of CBOR. Everything that JSON cannot say is a problem: byte strings, tags other than
+ * those of numbers, undefined, NaN, keys that are not text or occur twice, bytes after the end. A float that is an integer
+ * counts as one, since common encoders write large integers so. Indefinite lengths are read, since common encoders write them.
  */
 export function decodeJson(bytes: Uint8Array, maxBytes = MAX_CBOR_BYTES): Result<JsonValue, CborProblem> {
   const first = decodeJsonAt(bytes, 0, maxBytes);
@@ -102,6 +102,7 @@ class Writer extends CborWriter {
     else if (typeof value === 'string') this.text(value);
     else if (typeof value === 'number') this.number(value);
     else if (typeof value === 'boolean') this.head(SIMPLE, value ? TRUE : FALSE);
+    else if (isLooseNumber(value)) this.loose(value);
     else {
       assert(depth < MAX_JSON_DEPTH, `JSON is nested at most ${MAX_JSON_DEPTH} levels deep`);
       if (Array.isArray(value)) {
@@ -129,9 +130,9 @@ class Reader extends CborReader<CborProblem> {
     if (head === undefined) return this.fail('truncated');
     switch (head >> 5) {
       case UNSIGNED:
-        return this.argument();
       case NEGATIVE:
-        return this.negative();
+      case TAG:
+        return this.exactNumber();
       case BYTES:
         return this.fail('byte string');
       case TEXT:
@@ -140,10 +141,8 @@ class Reader extends CborReader<CborProblem> {
         return depth === MAX_JSON_DEPTH ? this.fail('too deep') : this.#array(depth);
       case MAP:
         return depth === MAX_JSON_DEPTH ? this.fail('too deep') : this.#map(depth);
-      case SIMPLE:
-        return this.simple();
       default:
-        return this.fail('tag');
+        return this.simple();
     }
   }
 

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
-import { fromUtf8 } from '../base/bytes.ts';
+import { fromHex, fromUtf8, hex } from '../base/bytes.ts';
+import { isLooseInteger, type LooseNumber, numberFrom, numberOf } from '../matrix/json.ts';
 
 // The numbers of RFC 8949, section 3.
 export const UNSIGNED = 0;
@@ -17,8 +18,21 @@ const HALF = 25;
 const SINGLE = 26;
 const DOUBLE = 27;
 
+/** Tags (sections 3.4.3 and 3.4.4). */
+const UNSIGNED_BIGNUM = 2;
+const NEGATIVE_BIGNUM = 3;
+const DECIMAL_FRACTION = 4;
+/** -0.0 in half precision; otherwise -0 is not told from 0. */
+const MINUS_ZERO = Uint8Array.of(0xf9, 0x80, 0x00);
+
+/** NaN in half precision, which no JSON is: a compact value that is the text of a loose number follows. */
+export const LOOSE_NUMBER = Uint8Array.of(0xf9, 0x7e, 0x00);
+
 /** Bytes of an initial byte and the longest argument (RFC 8949, section 3). */
 const LONGEST_HEAD = 9;
+
+/** Bytes of the largest integer in the range of binary64, which is that of JSON's numbers here. */
+const LONGEST_BIGNUM = 128;
 
 // Ours.
 const FIRST_BUFFER_BYTES = 256;
@@ -103,6 +117,43 @@ export class CborWriter {
     this.float(value);
   }
 
+  /** A loose number: an integer as one of any size (RFC 8949, section 3.4.3), others as decimal fractions (3.4.4). */
+  loose(number: LooseNumber): void {
+    if (isLooseInteger(number)) {
+      this.#integer(BigInt(number.rawJSON));
+      return;
+    }
+    const value = numberOf(number);
+    if (Object.is(value, -0)) {
+      this.raw(MINUS_ZERO);
+      return;
+    }
+    const [digits, exponent] = value.toExponential().split('e') as [string, string];
+    const [whole, fraction = ''] = digits.split('.') as [string, string?];
+    this.head(TAG, DECIMAL_FRACTION);
+    this.head(ARRAY, 2);
+    this.number(Number(exponent) - fraction.length);
+    this.#integer(BigInt(whole + fraction));
+  }
+
+  #integer(value: bigint): void {
+    const argument = value < 0n ? -1n - value : value;
+    const major = value < 0n ? NEGATIVE : UNSIGNED;
+    if (argument <= BigInt(Number.MAX_SAFE_INTEGER)) this.head(major, Number(argument));
+    else if (argument < 2n ** 64n) {
+      this.#need(LONGEST_HEAD);
+      this.#bytes[this.#length] = (major << 5) | 27;
+      this.#view.setBigUint64(this.#length + 1, argument);
+      this.#length += LONGEST_HEAD;
+    } else {
+      const digits = argument.toString(16);
+      const bytes = fromHex(digits.padStart(digits.length + (digits.length % 2), '0'))!;
+      this.head(TAG, value < 0n ? NEGATIVE_BIGNUM : UNSIGNED_BIGNUM);
+      this.head(BYTES, bytes.length);
+      this.raw(bytes);
+    }
+  }
+
   float(value: number): void {
     assert(Number.isFinite(value), 'JSON has no infinity and no NaN');
     this.#need(LONGEST_HEAD);
@@ -176,6 +227,49 @@ export class CborReader<Problem> {
     return count === Number.MAX_SAFE_INTEGER ? this.fail('number out of range') : -1 - count;
   }
 
+  /** The integer of any size that is next (major types 0 and 1, and bignums), or the decimal fraction. */
+  exactNumber(): number | LooseNumber | undefined {
+    const head = this.bytes[this.at]!;
+    if (head >> 5 === TAG) return this.#tagged();
+    const isNegative = head >> 5 === NEGATIVE;
+    if ((head & 31) !== 27) return isNegative ? this.negative() : this.argument();
+    const bytes = this.take(LONGEST_HEAD);
+    if (bytes === undefined) return undefined;
+    const argument = this.#view.getBigUint64(this.at - LONGEST_HEAD + 1);
+    return this.#number((isNegative ? -1n - argument : argument).toString());
+  }
+
+  #tagged(): number | LooseNumber | undefined {
+    const tag = this.argument();
+    if (tag === undefined) return undefined;
+    const next = this.bytes[this.at];
+    if (next === undefined) return this.fail('truncated');
+    if (tag === DECIMAL_FRACTION && next === ((ARRAY << 5) | 2)) {
+      this.at++;
+      const [exponent, mantissa] = [this.#integer(), this.#integer()];
+      return mantissa === undefined ? undefined : this.#number(`${mantissa}e${exponent}`);
+    }
+    if ((tag !== UNSIGNED_BIGNUM && tag !== NEGATIVE_BIGNUM) || next >> 5 !== BYTES) return this.fail('tag');
+    const bytes = this.byteString();
+    if (bytes === undefined) return undefined;
+    if (bytes.length > LONGEST_BIGNUM) return this.fail('number out of range');
+    const value = BigInt(`0x0${hex(bytes)}`);
+    return this.#number((tag === NEGATIVE_BIGNUM ? -1n - value : value).toString());
+  }
+
+  /** The text of an integer, which is no bignum. */
+  #integer(): string | undefined {
+    const head = this.bytes[this.at];
+    if (head === undefined) return this.fail('truncated');
+    if (head >> 5 > NEGATIVE) return this.fail('tag');
+    const value = this.exactNumber();
+    return typeof value === 'object' ? value.rawJSON : value?.toString();
+  }
+
+  #number(text: string): number | LooseNumber | undefined {
+    return numberFrom(text) ?? this.fail('number out of range');
+  }
+
   /** The content of a byte string, whose head is next. */
   byteString(): Uint8Array | undefined {
     const length = this.argument();
@@ -190,7 +284,7 @@ export class CborReader<Problem> {
   }
 
   /** true, false, null, or a float, whose initial byte (major type 7) is next. */
-  simple(): boolean | null | number | undefined {
+  simple(): boolean | null | number | LooseNumber | undefined {
     const info = this.bytes[this.at]! & 31;
     if (info === FALSE || info === TRUE || info === NULL) {
       this.at++;
@@ -201,6 +295,7 @@ export class CborReader<Problem> {
     if (this.at + 1 + width > this.bytes.length) return this.fail('truncated');
     const at = this.at + 1;
     this.at = at + width;
+    if (info === HALF && this.#view.getUint16(at) === 0x8000) return numberFrom('-0.0');
     const number =
       info === HALF
         ? half(this.#view.getUint16(at))
@@ -217,7 +312,8 @@ export type CborPartProblem =
   | 'reserved header'
   | 'number out of range'
   | 'not UTF-8'
-  | 'simple value';
+  | 'simple value'
+  | 'tag';
 
 /** The value of an IEEE 754 half-precision number (RFC 8949, appendix D). */
 function half(bits: number): number {

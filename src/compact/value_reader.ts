@@ -1,7 +1,18 @@
 import { base64, base64url } from '../base/bytes.ts';
-import type { JsonObject, JsonValue } from '../matrix/json.ts';
+import { type JsonObject, type JsonValue, type LooseNumber, numberFrom } from '../matrix/json.ts';
 import { MAX_JSON_DEPTH, setOwn } from './cbor.ts';
-import { ARRAY, BYTES, CborReader, MAP, NEGATIVE, SIMPLE, TAG, TEXT, UNSIGNED } from './cbor_bytes.ts';
+import {
+  ARRAY,
+  BYTES,
+  CborReader,
+  LOOSE_NUMBER,
+  MAP,
+  NEGATIVE,
+  SIMPLE,
+  TAG,
+  TEXT,
+  UNSIGNED,
+} from './cbor_bytes.ts';
 import type { CompactContext, HandleProblem } from './context.ts';
 import {
   FORM,
@@ -83,7 +94,7 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
       case MAP:
         return depth === MAX_JSON_DEPTH ? this.fail('too deep') : this.#map(depth);
       case SIMPLE:
-        return isTextHead(head) ? this.item() : this.simple();
+        return isTextHead(head) ? this.item() : this.#isLoose() ? this.#loose() : this.simple();
       case TAG:
         if ((head & 31) === FORM.time) return this.#time();
         if ((head & 31) === FORM.megolm)
@@ -168,6 +179,18 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
     if (length > this.#blobs.length - start) return this.fail('truncated');
     this.#blobsRead += length;
     return this.#blobs.subarray(start, this.#blobsRead);
+  }
+
+  #isLoose(): boolean {
+    return LOOSE_NUMBER.every((byte, i) => this.bytes[this.at + i] === byte);
+  }
+
+  #loose(): number | LooseNumber | undefined {
+    this.at += LOOSE_NUMBER.length;
+    const head = this.bytes[this.at];
+    const text = head !== undefined && head >> 5 === TEXT ? this.text() : this.fail('not a text');
+    if (text === undefined) return undefined;
+    return (JSON_NUMBER.test(text) ? numberFrom(text) : undefined) ?? this.fail('number out of range');
   }
 
   #isUnsigned(): boolean {
@@ -356,6 +379,8 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
   }
 }
 
+/** RFC 8259, section 6. */
+const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 /** The initial byte of a simple value in two bytes. */
 const LONG_SIMPLE = (SIMPLE << 5) | 24;
 

@@ -1,8 +1,20 @@
 import { assert } from '../base/assert.ts';
 import { base64, fromBase64 } from '../base/bytes.ts';
-import type { JsonObject, JsonValue } from '../matrix/json.ts';
+import { isLooseNumber, type JsonObject, type JsonValue } from '../matrix/json.ts';
 import { MAX_JSON_DEPTH } from './cbor.ts';
-import { ARRAY, BYTES, CborWriter, FALSE, MAP, NULL, SIMPLE, TAG, TRUE, UNSIGNED } from './cbor_bytes.ts';
+import {
+  ARRAY,
+  BYTES,
+  CborWriter,
+  FALSE,
+  LOOSE_NUMBER,
+  MAP,
+  NULL,
+  SIMPLE,
+  TAG,
+  TRUE,
+  UNSIGNED,
+} from './cbor_bytes.ts';
 import type { CompactContext, HandleMark } from './context.ts';
 import {
   FORM,
@@ -70,7 +82,10 @@ export class CompactWriter extends CborWriter {
     else if (typeof value === 'string') this.item(value);
     else if (typeof value === 'number') this.#number(value);
     else if (typeof value === 'boolean') this.head(SIMPLE, value ? TRUE : FALSE);
-    else {
+    else if (isLooseNumber(value)) {
+      this.raw(LOOSE_NUMBER);
+      this.text(value.rawJSON);
+    } else {
       assert(depth < MAX_JSON_DEPTH, `JSON is nested at most ${MAX_JSON_DEPTH} levels deep`);
       if (Array.isArray(value)) {
         this.head(ARRAY, value.length);

@@ -13,7 +13,7 @@ import { type ExchangeResponse, errorResponse, HEADERS } from '../exchange/respo
 import { isSecret } from '../exchange/secret_routes.ts';
 import type { RequestHandler } from '../exchange/serving.ts';
 import { MatrixError } from '../matrix/error.ts';
-import type { JsonValue } from '../matrix/json.ts';
+import { parseJson } from '../matrix/json.ts';
 import { answerOnce, type LedgerEntry, type Recognition } from './recognised.ts';
 
 /** Requests that are being answered at a time, by who asks: the long polls of devices keep no server waiting. */
@@ -189,5 +189,5 @@ function toBody(contentType: string, bytes: Uint8Array, cbor: BodyCodec): Body {
   }
   if (mediaType !== JSON_TYPE) return { kind: 'bytes', contentType, bytes };
   // Errors that come before content negotiation.
-  return { kind: 'json', value: JSON.parse(fromUtf8(bytes) ?? '') as JsonValue };
+  return { kind: 'json', value: parseJson(fromUtf8(bytes) ?? '') };
 }

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/time.ts';
 import { type ClientEventExtras, clientEvent } from '../matrix/client_event.ts';
 import type { EventId, RoomId } from '../matrix/ids.ts';
-import type { JsonObject } from '../matrix/json.ts';
+import { type JsonObject, parseJson } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
 import type { Reader } from '../storage/database.ts';
 import { eventsById } from '../storage/events.ts';
@@ -110,7 +110,7 @@ function marked({ provisional }: EventRow, event: Event, extras: ClientEventExtr
 }
 
 function shownRow(room: RoomId, row: EventRow): Shown {
-  const event: Event = { id: row.event_id as EventId, room, pdu: JSON.parse(row.json) as Pdu };
+  const event: Event = { id: row.event_id as EventId, room, pdu: parseJson(row.json) as unknown as Pdu };
   return { event, redactedBy: row.redacted_by as EventId | null };
 }
 

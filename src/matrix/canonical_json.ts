@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
+import { isLooseInteger, isLooseNumber, type LooseNumber } from './json.ts';
 
 // Ours: what keeps the recursion off the end of the stack, whoever wrote the JSON.
 const MAX_DEPTH = 1_000;
@@ -8,8 +9,9 @@ const MAX_DEPTH = 1_000;
 /** Text, or what is wrong with the value. An object is what tells the two apart. */
 type Written = string | { readonly problem: string };
 
-/** The exponent from which up Python writes a fraction without one. */
+/** The exponents from and up to which Python writes a number that is no integer without one. */
 const PYTHON_FIRST_PLAIN_EXPONENT = -4;
+const PYTHON_LAST_PLAIN_EXPONENT = 15;
 
 /** Which numbers may be written: integers within ±(2^53 - 1), or any ("Canonical JSON" of the room versions). */
 export type NumberRange = 'integers' | 'any';
@@ -18,6 +20,7 @@ export type NumberRange = 'integers' | 'any';
 const FIRST_SURROGATE = 0xd800;
 
 const LONE_SURROGATE = { problem: 'a string has a lone surrogate, which UTF-8 cannot carry' };
+const NO_INTEGER = { problem: 'a number is not an integer within ±(2^53 - 1)' };
 const TOO_DEEP = { problem: `nested deeper than ${MAX_DEPTH} levels` };
 
 /**
@@ -51,12 +54,14 @@ function write(value: unknown, depth: number, numbers: NumberRange): Written {
     case 'number':
       // String() of -0 is "0".
       if (Number.isSafeInteger(value)) return String(value);
-      if (numbers === 'any' && Number.isFinite(value)) return writeLooseNumber(value);
-      return { problem: 'a number is not an integer within ±(2^53 - 1)' };
+      if (numbers === 'integers' || !Number.isFinite(value)) return NO_INTEGER;
+      // Nobody keeps an integer so large as a number whose text is still known.
+      return Number.isInteger(value) ? BigInt(value).toString() : writeFloat(value);
     case 'boolean':
       return value ? 'true' : 'false';
     case 'object':
       if (value === null) return 'null';
+      if (isLooseNumber(value)) return numbers === 'integers' ? NO_INTEGER : writeLoose(value);
       if (depth === MAX_DEPTH) return TOO_DEEP;
       return Array.isArray(value)
         ? writeArray(value, depth + 1, numbers)
@@ -68,16 +73,23 @@ function write(value: unknown, depth: number, numbers: NumberRange): Written {
 
 /**
  * A number that only rooms of versions 1 to 5 may have. The specification has no canonical form for it; this is how Python
- * writes it, in which nearly all of these rooms' events were hashed: a fraction with the fewest digits, an exponent below
- * 10^-4 of at least two digits; an integer in full. What was `1.0` or beyond 2^53 in the text that came is no longer
- * to be seen once JSON.parse has read it: of such an event the content hash does not match, and it counts as redacted.
+ * writes it, in which nearly all of these rooms' events were hashed: an integer in full, everything else as `writeFloat`.
  */
-function writeLooseNumber(value: number): string {
-  if (Number.isInteger(value)) return BigInt(value).toString();
+function writeLoose(number: LooseNumber): Written {
+  if (isLooseInteger(number)) return number.rawJSON;
+  const value = Number(number.rawJSON);
+  return Number.isFinite(value) ? writeFloat(value) : NO_INTEGER;
+}
+
+/** As Python's `repr`: the fewest digits, always with a point or an exponent, and that of at least two digits. */
+function writeFloat(value: number): string {
+  if (Object.is(value, -0)) return '-0.0';
   const [digits, exponent] = value.toExponential().split('e') as [string, string];
   const power = Number(exponent);
-  if (power >= PYTHON_FIRST_PLAIN_EXPONENT) return String(value);
-  return `${digits}e-${String(-power).padStart(2, '0')}`;
+  if (power < PYTHON_FIRST_PLAIN_EXPONENT || power > PYTHON_LAST_PLAIN_EXPONENT) {
+    return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+  }
+  return Number.isInteger(value) ? `${value}.0` : String(value);
 }
 
 /** JSON.stringify escapes exactly what the grammar wants escaped, as the grammar wants it, once surrogates are paired. */

@@ -2,6 +2,7 @@ import { fromBase64 } from '../base/bytes.ts';
 import { verify } from '../crypto/ed25519.ts';
 import { type AuthState, type AuthVerdict, allow, reject } from './auth_verdict.ts';
 import { canonicalBytes } from './canonical_json.ts';
+import { numbersOf } from './hashes.ts';
 import { parseUserId, serverOf, type UserId } from './ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
 import { type Event, type Pdu, prevEvents } from './pdu.ts';
@@ -25,7 +26,7 @@ export function authoriseMember(pdu: Pdu, state: AuthState, version: RoomVersion
       return authoriseJoin(pdu, state, version);
     case 'invite':
       return Object.hasOwn(pdu.content, 'third_party_invite')
-        ? authoriseThirdPartyInvite(pdu, state)
+        ? authoriseThirdPartyInvite(pdu, state, version)
         : authoriseInvite(pdu, state);
     case 'leave':
       return authoriseLeave(pdu, state, version);
@@ -98,7 +99,7 @@ function isAuthorisedJoin(pdu: Pdu, state: AuthState): boolean {
   );
 }
 
-function authoriseThirdPartyInvite(pdu: MemberPdu, state: AuthState): AuthVerdict {
+function authoriseThirdPartyInvite(pdu: MemberPdu, state: AuthState, version: RoomVersion): AuthVerdict {
   if (state.membership(pdu.state_key) === 'ban') return reject('5.4.1.1', 'the invited user is banned');
   const invite = own(pdu.content, 'third_party_invite');
   const signed = isJsonObject(invite) ? own(invite, 'signed') : undefined;
@@ -111,14 +112,14 @@ function authoriseThirdPartyInvite(pdu: MemberPdu, state: AuthState): AuthVerdic
   if (issued === undefined) return reject('5.4.1.5', 'no m.room.third_party_invite has that token');
   if (issued.pdu.sender !== pdu.sender)
     return reject('5.4.1.6', 'the sender did not issue the third-party invite');
-  if (isSignedByAnyKey(signed, issued)) return allow; // 5.4.1.7
+  if (isSignedByAnyKey(signed, issued, version)) return allow; // 5.4.1.7
   return reject('5.4.1.8', 'no public key of the third-party invite signed it');
 }
 
 /** Whether any signature in `signed` is by a key of the m.room.third_party_invite event; under which names is all one. */
-function isSignedByAnyKey(signed: JsonObject, issued: Event): boolean {
+function isSignedByAnyKey(signed: JsonObject, issued: Event, version: RoomVersion): boolean {
   const { signatures, unsigned: _unsigned, ...covered } = signed;
-  const message = canonicalBytes(covered);
+  const message = canonicalBytes(covered, numbersOf(version));
   let left = MAX_INVITE_VERIFICATIONS;
   for (const signature of signaturesIn(signatures)) {
     for (const publicKey of publicKeysIn(issued.pdu.content)) {

@@ -2,7 +2,7 @@ import { type AuthState, type AuthVerdict, allow, reject } from './auth_verdict.
 import { parseUserId } from './ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
 import type { Pdu } from './pdu.ts';
-import { creatorsOf, readLevel } from './power_levels.ts';
+import { creatorsOf, type Level, readLevel } from './power_levels.ts';
 import type { RoomVersion } from './room_version.ts';
 
 const LEVELS = [
@@ -92,9 +92,9 @@ function objectIn(content: JsonObject, name: string): JsonObject {
 interface Change {
   readonly key: string;
   /** Undefined where the entry is added. */
-  readonly current: number | undefined;
+  readonly current: Level | undefined;
   /** Undefined where the entry is removed. */
-  readonly next: number | undefined;
+  readonly next: Level | undefined;
 }
 
 /** The entries that are added, changed or removed between two objects of levels. */

@@ -10,7 +10,7 @@ import {
   parseUserId,
 } from './ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, nestsDeeperThan, own } from './json.ts';
-import type { Event, Pdu } from './pdu.ts';
+import { depthOf, type Event, exactDepthOf, isDepth, type Pdu } from './pdu.ts';
 import type { RoomVersion } from './room_version.ts';
 
 /** Client-server API, "Size limits": of the whole event as canonical JSON, signatures included. */
@@ -74,7 +74,7 @@ function fieldProblem(pdu: JsonObject, version: RoomVersion): string | undefined
   if (unsigned !== undefined && !isJsonObject(unsigned)) return 'unsigned is not an object';
   if (!Number.isSafeInteger(own(pdu, 'origin_server_ts'))) return 'origin_server_ts is not an integer';
   const depth = own(pdu, 'depth');
-  if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 0 || depth > version.maxDepth) {
+  if (!isDepth(depth) || depthOf({ depth }) < 0 || exactDepthOf({ depth }) > version.maxDepth) {
     return `depth is not an integer from 0 to ${version.maxDepth}`;
   }
   return undefined;

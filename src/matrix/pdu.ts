@@ -1,5 +1,5 @@
 import type { EventId, RoomId, UserId } from './ids.ts';
-import type { JsonObject } from './json.ts';
+import { isLooseInteger, isLooseNumber, type JsonObject, type LooseNumber } from './json.ts';
 
 /**
  * How an event stands in `prev_events` and `auth_events`: by its id; in room versions 1 and 2 with its reference hash in
@@ -20,7 +20,8 @@ export interface Pdu {
   readonly state_key?: string;
   readonly content: JsonObject;
   readonly origin_server_ts: number;
-  readonly depth: number;
+  /** See `depthOf`. */
+  readonly depth: number | LooseNumber;
   readonly prev_events: readonly EventReference[];
   readonly auth_events: readonly EventReference[];
   readonly hashes: { readonly sha256: string };
@@ -37,6 +38,18 @@ export interface Event {
   readonly room: RoomId;
   readonly pdu: Pdu;
 }
+
+/** An event's depth, rounded: in room versions 1 to 5 it may be more than a number can tell exactly. */
+export const depthOf = ({ depth }: Pick<Pdu, 'depth'>): number =>
+  typeof depth === 'number' ? depth : Number(depth.rawJSON);
+
+/** The depth as it is. */
+export const exactDepthOf = ({ depth }: Pick<Pdu, 'depth'>): bigint =>
+  BigInt(typeof depth === 'number' ? depth : depth.rawJSON);
+
+/** Whether a value can be a depth, but for how large it is. */
+export const isDepth = (value: unknown): value is Pdu['depth'] =>
+  typeof value === 'number' ? Number.isInteger(value) : isLooseNumber(value) && isLooseInteger(value);
 
 /** The ids of an event's previous events. */
 export const prevEvents = ({ prev_events }: Pick<Pdu, 'prev_events'>): readonly EventId[] =>

@@ -1,5 +1,13 @@
 import type { UserId } from './ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from './json.ts';
+import {
+  isJsonObject,
+  isLooseInteger,
+  isLooseNumber,
+  type JsonObject,
+  type JsonValue,
+  numberOf,
+  own,
+} from './json.ts';
 import type { Event } from './pdu.ts';
 import type { RoomVersion } from './room_version.ts';
 
@@ -16,20 +24,25 @@ const DEFAULT_LEVELS = {
 const DEFAULT_NOTIFICATION_LEVEL = 50;
 /** Of a room's creator up to version 11, where there is no m.room.power_levels event. */
 const CREATOR_LEVEL = 100;
+/** The most digits that are looked at, so that nobody has long texts of digits read. */
+const MAX_LEVEL_CHARACTERS = 1_000;
 const LEVEL_TEXT = /^\s*[+-]?[0-9]+\s*$/;
+
+/** A power level. One that a number does not hold exactly is a bigint: the two compare with each other. */
+export type Level = number | bigint;
 
 /** The power levels that hold at one point of a room. */
 export interface PowerLevels {
-  readonly ban: number;
-  readonly kick: number;
-  readonly redact: number;
-  readonly invite: number;
+  readonly ban: Level;
+  readonly kick: Level;
+  readonly redact: Level;
+  readonly invite: Level;
   /** A user's power level: Infinity for the room's creators (room version 12). */
-  user(user: UserId): number;
+  user(user: UserId): Level;
   /** The power level required to send an event of a type. */
-  event(type: string, isState: boolean): number;
+  event(type: string, isState: boolean): Level;
   /** The power level required to trigger a notification, such as `room`. */
-  notification(key: string): number;
+  notification(key: string): Level;
 }
 
 /**
@@ -55,12 +68,12 @@ export function powerLevels(
   const content = power?.pdu.content ?? {};
   const creators = create === undefined ? new Set() : creatorsOf(create, version);
   const read = (object: JsonObject, key: string) => readLevel(own(object, key), version);
-  const level = (name: keyof typeof DEFAULT_LEVELS): number => read(content, name) ?? DEFAULT_LEVELS[name];
-  const entry = (property: string, key: string): number | undefined => {
+  const level = (name: keyof typeof DEFAULT_LEVELS): Level => read(content, name) ?? DEFAULT_LEVELS[name];
+  const entry = (property: string, key: string): Level | undefined => {
     const object = own(content, property);
     return isJsonObject(object) ? read(object, key) : undefined;
   };
-  const ofUser = (user: UserId): number => {
+  const ofUser = (user: UserId): Level => {
     if (creators.has(user)) {
       if (version.privilegedCreators) return Infinity;
       if (power === undefined) return CREATOR_LEVEL;
@@ -82,12 +95,23 @@ export function powerLevels(
  * A power level as a room version reads it (room versions, "Deprecated event content schemas"): an integer; up to
  * version 9 also the text of one; up to version 5 a fraction, which is cut off. Undefined where it is none.
  */
-export function readLevel(value: JsonValue | undefined, version: RoomVersion): number | undefined {
-  if (typeof value === 'number') {
-    if (version.powerLevels !== 'numbers and strings') return Number.isInteger(value) ? value : undefined;
-    return Number.isFinite(value) ? Math.trunc(value) : undefined;
+export function readLevel(value: JsonValue | undefined, version: RoomVersion): Level | undefined {
+  if (typeof value === 'string') {
+    if (version.powerLevels === 'integers' || value.length > MAX_LEVEL_CHARACTERS) return undefined;
+    if (!LEVEL_TEXT.test(value)) return undefined;
+    const digits = value.trim();
+    return withinRange(digits.startsWith('-') ? -BigInt(digits.slice(1)) : BigInt(digits.replace('+', '')));
   }
-  const isText = typeof value === 'string' && version.powerLevels !== 'integers' && LEVEL_TEXT.test(value);
-  const level = isText ? Number(value) : undefined;
-  return level !== undefined && Number.isSafeInteger(level) ? level : undefined;
+  if (version.powerLevels !== 'numbers and strings')
+    return Number.isInteger(value) ? (value as number) : undefined;
+  if (isLooseNumber(value) && isLooseInteger(value)) return withinRange(BigInt(value.rawJSON));
+  const number = Math.trunc(numberOf(value));
+  return Number.isFinite(number) ? withinRange(BigInt(number)) : undefined;
+}
+
+/** As a number where that is exact, so that equal levels are the same value; undefined outside the range of binary64. */
+function withinRange(level: bigint): Level | undefined {
+  const number = Number(level);
+  if (Number.isSafeInteger(number)) return number;
+  return Number.isFinite(number) ? level : undefined;
 }

@@ -27,7 +27,7 @@ export interface RoomVersion {
   /** Whether an event that has no canonical JSON is dropped ("Canonical JSON", 6 and later). */
   readonly strictJson: boolean;
   /** The largest `depth`, at which events past it stay. */
-  readonly maxDepth: number;
+  readonly maxDepth: bigint;
   /** Whether a key must have been valid at `origin_server_ts` ("Signing key validity period", 5 and later). */
   readonly checksKeyValidity: boolean;
   /** Who the creators are: `content.creator`, the sender, or the sender and `content.additional_creators`. */
@@ -129,8 +129,7 @@ const V1: RoomVersion = {
   redactsIn: 'event',
   redaction: REDACTED_V1,
   strictJson: false,
-  // 2^63 - 1, which a number here cannot tell from 2^63.
-  maxDepth: 2 ** 63,
+  maxDepth: 2n ** 63n - 1n,
   checksKeyValidity: false,
   creators: 'content',
   privilegedCreators: false,
@@ -152,7 +151,7 @@ const V6: RoomVersion = {
   id: '6',
   redaction: REDACTED_V6,
   strictJson: true,
-  maxDepth: Number.MAX_SAFE_INTEGER,
+  maxDepth: 2n ** 53n - 1n,
   powerLevels: 'integers and strings',
   guardsNotifications: true,
   aliasesRule: false,

@@ -28,13 +28,14 @@ export const signingKey = (keyId: KeyId, secret: Uint8Array): SigningKey => ({
 
 /**
  * A copy of `object` with a signature added (appendices, "Signing JSON"). `signatures` and `unsigned` are not covered,
- * and what they hold stays. The object must have a canonical form.
+ * and what they hold stays. The object must have a canonical form: that of `any` numbers, which only what quotes events of
+ * old rooms has need of.
  */
 export function signJson(object: JsonObject, server: ServerName, key: SigningKey): JsonObject {
   const { signatures, unsigned: _unsigned, ...covered } = object;
   const before = isJsonObject(signatures) ? signatures : {};
   const ofServer = own(before, server);
-  const signature = base64(key.sign(canonicalBytes(covered)));
+  const signature = base64(key.sign(canonicalBytes(covered, 'any')));
   const ours = { ...(isJsonObject(ofServer) ? ofServer : {}), [key.keyId]: signature };
   return { ...object, signatures: { ...before, [server]: ours } };
 }
@@ -49,7 +50,7 @@ export function verifyJson(
   const { signatures, unsigned: _unsigned, ...covered } = object;
   const signature = signatureIn(signatures, server, keyId);
   if (signature === undefined) return false;
-  const text = canonicalJson(covered);
+  const text = canonicalJson(covered, 'any');
   return text.ok && verify(publicKey, utf8(text.value), signature);
 }
 

@@ -1,7 +1,7 @@
 import { compareCodePoints } from './canonical_json.ts';
 import type { EventId } from './ids.ts';
 import { authEvents, type Event } from './pdu.ts';
-import { powerLevels } from './power_levels.ts';
+import { type Level, powerLevels } from './power_levels.ts';
 import { CREATE, POWER, type ResolutionEvents } from './resolution_events.ts';
 import type { RoomVersion } from './room_version.ts';
 
@@ -31,7 +31,7 @@ export function reverseTopologicalPowerOrder(
   store: ResolutionEvents,
   version: RoomVersion,
 ): Event[] {
-  const levels = new Map<EventId, number>();
+  const levels = new Map<EventId, Level>();
   const waitsFor = new Map<EventId, number>();
   const waiting = new Map<EventId, Event[]>();
   const candidates = new Heap<Event>((x, y) => {

@@ -1,7 +1,7 @@
 import { sha1Hex } from '../crypto/sha1.ts';
 import { authEventKeys, authorise } from './event_auth.ts';
 import type { EventId } from './ids.ts';
-import { type Event, type StateKey, type StateMap, splitStateKey, stateKey } from './pdu.ts';
+import { type Event, exactDepthOf, type StateKey, type StateMap, splitStateKey, stateKey } from './pdu.ts';
 import { CREATE, ResolutionEvents, type StateResolution } from './resolution_events.ts';
 import type { RoomVersion } from './room_version.ts';
 
@@ -70,7 +70,8 @@ function partition(sets: readonly StateMap[]) {
 
 /** Ascending depth, then descending SHA-1 of the id. */
 function byDepth(a: Event, b: Event): number {
-  if (a.pdu.depth !== b.pdu.depth) return a.pdu.depth - b.pdu.depth;
+  const [depthA, depthB] = [exactDepthOf(a.pdu), exactDepthOf(b.pdu)];
+  if (depthA !== depthB) return depthA < depthB ? -1 : 1;
   return sha1Hex(a.id) < sha1Hex(b.id) ? 1 : -1;
 }
 

@@ -41,14 +41,34 @@ export async function authNodes(db: Reader, ids: readonly EventId[]): Promise<Ma
   return new Map(rows.map((row) => [row.id as EventId, fromColumns(row)]));
 }
 
-/** The auth events of a state event. */
-export async function authEventsOf(db: Reader, row: number): Promise<AuthNode[]> {
-  const rows = await db.all<NodeColumns>(
-    `SELECT e.id AS row, e.event_id AS id, e.type, e.state_key
-     FROM event_auth a JOIN events e ON e.id = a.auth WHERE a.event = ? AND e.state_key IS NOT NULL`,
-    row,
+/** The auth events of some state events, by these; none that has none is in it. */
+export async function authEventsOf(db: Reader, rows: readonly number[]): Promise<Map<number, AuthNode[]>> {
+  const edges = await allIn<NodeColumns & { readonly event: number }>(
+    db,
+    rows,
+    (list) =>
+      `SELECT a.event, e.id AS row, e.event_id AS id, e.type, e.state_key
+       FROM event_auth a JOIN events e ON e.id = a.auth WHERE a.event IN (${list}) AND e.state_key IS NOT NULL`,
   );
-  return rows.map(fromColumns);
+  const found = new Map<number, AuthNode[]>();
+  for (const edge of edges) {
+    const nodes = found.get(edge.event);
+    if (nodes === undefined) found.set(edge.event, [fromColumns(edge)]);
+    else nodes.push(fromColumns(edge));
+  }
+  return found;
+}
+
+/** Those of some state events that authorise none. */
+export async function authorisingNothing(db: Reader, rows: readonly number[]): Promise<number[]> {
+  const found = await allIn<{ row: number }>(
+    db,
+    rows,
+    (list) =>
+      `SELECT id AS row FROM events
+       WHERE id IN (${list}) AND NOT EXISTS (SELECT 1 FROM event_auth WHERE auth = events.id)`,
+  );
+  return found.map(({ row }) => row);
 }
 
 /** The state events that name one as their auth event, before a row, the newest first. */

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
-import { authEvents, type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
+import { parseJson } from '../matrix/json.ts';
+import { authEvents, depthOf, type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
 import { allIn } from './rows.ts';
 
@@ -47,7 +48,11 @@ const FROM_EVENTS = `SELECT ${EVENT_COLUMNS} FROM events e JOIN rooms r ON r.id 
 function storedEvent(row: EventRow): StoredEvent {
   return {
     row: row.row,
-    event: { id: row.event_id as EventId, room: row.room_id as RoomId, pdu: JSON.parse(row.json) as Pdu },
+    event: {
+      id: row.event_id as EventId,
+      room: row.room_id as RoomId,
+      pdu: parseJson(row.json) as unknown as Pdu,
+    },
     characters: row.json.length,
     status: row.status as EventStatus,
     rejectedBy: row.rejected_by as RejectedBy | null,
@@ -95,7 +100,7 @@ export async function putEvent(
     pdu.type,
     pdu.state_key ?? null,
     pdu.sender,
-    pdu.depth,
+    depthOf(pdu),
     pdu.origin_server_ts,
     JSON.stringify(pdu),
     redactedBy,

@@ -36,6 +36,12 @@ export async function isJoinAttempted(reader: Reader, room: string, since: numbe
   return (await reader.get(sql, room, since)) !== undefined;
 }
 
+/** The version of the room that a join was begun of whose end is not known. */
+export async function joinAttemptVersion(reader: Reader, room: string): Promise<string | undefined> {
+  const sql = 'SELECT room_version AS version FROM join_attempts WHERE room_id = ?';
+  return (await reader.get<{ version: string | null }>(sql, room))?.version ?? undefined;
+}
+
 /** The join of that user that was begun since `since` and whose end is not known. */
 export async function joinAttemptOf(
   reader: Reader,

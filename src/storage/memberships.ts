@@ -1,5 +1,5 @@
 import type { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts';
-import type { JsonObject } from '../matrix/json.ts';
+import { type JsonObject, parseJson } from '../matrix/json.ts';
 import type { Event } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
 
@@ -40,7 +40,7 @@ const fromColumns = (row: Columns): MembershipRow => ({
       : {
           id: row.event_id as EventId,
           room: row.room as RoomId,
-          pdu: JSON.parse(row.event_json) as Event['pdu'],
+          pdu: parseJson(row.event_json) as unknown as Event['pdu'],
         },
   forgotten: row.forgotten === 1,
 });
@@ -56,6 +56,16 @@ export async function membershipOf(
     room,
   );
   return row === undefined ? undefined : fromColumns(row);
+}
+
+/** The state that came with an invite from elsewhere to a room, JSON text; of one of them, where there are several. */
+export async function inviteStateOf(db: Reader, room: RoomId): Promise<string | undefined> {
+  const row = await db.get<{ state: string }>(
+    `SELECT invite_state AS state FROM memberships
+     WHERE room = ? AND membership = 'invite' AND invite_state IS NOT NULL ORDER BY position LIMIT 1`,
+    room,
+  );
+  return row?.state;
 }
 
 /** A user's rooms of one membership, by room id. */

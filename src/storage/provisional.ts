@@ -1,6 +1,7 @@
 import type { Millis } from '../base/time.ts';
 import type { EventId, KeyId, RoomId, ServerName } from '../matrix/ids.ts';
-import type { Event, Pdu } from '../matrix/pdu.ts';
+import { parseJson } from '../matrix/json.ts';
+import { depthOf, type Event, type Pdu } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
 import { allIn } from './rows.ts';
 
@@ -46,7 +47,11 @@ const FROM_KEPT = `SELECT p.event_id, p.room, r.room_id, p.origin, p.state, p.ke
 
 function keptEvent(row: KeptRow): KeptEvent {
   return {
-    event: { id: row.event_id as EventId, room: row.room_id as RoomId, pdu: JSON.parse(row.json) as Pdu },
+    event: {
+      id: row.event_id as EventId,
+      room: row.room_id as RoomId,
+      pdu: parseJson(row.json) as unknown as Pdu,
+    },
     origin: row.origin as ServerName,
     state: row.state as KeptState,
     key:
@@ -74,7 +79,7 @@ export async function putKept(tx: Transaction, kept: KeptEvent): Promise<void> {
     key?.publicKey ?? null,
     event.pdu.type,
     event.pdu.sender,
-    event.pdu.depth,
+    depthOf(event.pdu),
     JSON.stringify(event.pdu),
     kept.received,
     kept.position,
@@ -189,7 +194,7 @@ export async function putNotice(tx: Transaction, notice: Notice): Promise<void> 
     id,
     notice.room,
     pdu.sender,
-    pdu.depth,
+    depthOf(pdu),
     JSON.stringify(pdu),
     notice.reason,
     notice.position,

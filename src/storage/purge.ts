@@ -23,6 +23,11 @@ export class PurgeError extends Error {
   override name = 'PurgeError';
 }
 
+/** Somebody else has the database open. */
+export class InUseError extends PurgeError {
+  override name = 'InUseError';
+}
+
 interface Cut {
   readonly room: number;
   readonly position: number;
@@ -34,7 +39,7 @@ interface Cut {
  * of the events that are left consist of stays, and what authorises it, but not as part of the timeline. Edges to what
  * has gone become edges to events that are not known here.
  * @param dryRun works out what would happen, and changes nothing
- * @throws PurgeError where the room or the point is not known, or the database is in use
+ * @throws PurgeError where the room or the point is not known, InUseError where the database is in use
  */
 export function purgeRoom(
   path: string,
@@ -44,7 +49,7 @@ export function purgeRoom(
 ): Purged {
   return alone(
     path,
-    (sentence) => new PurgeError(sentence),
+    (sentence) => new InUseError(sentence),
     (connection) => {
       connection.pragma('temp_store = FILE');
       connection.exec('BEGIN IMMEDIATE');

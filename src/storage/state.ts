@@ -130,6 +130,7 @@ export async function putLayer(
   group: { readonly parent: number | null; readonly changes: ReadonlyMap<number, number> },
 ): Promise<number> {
   const chain = group.parent === null ? [] : await chainOf(tx, group.parent);
+  assert(group.parent === null || chain.length > 0, 'the parent of a state group is stored');
   const merged = layersToMerge(group.changes.size, chain);
   const parent = chain[merged]?.id ?? null;
   const layers = [packLayer(group.changes)];

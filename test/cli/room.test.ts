@@ -4,6 +4,8 @@ import Connection from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { dotOf, svgOf } from '../../src/cli/room_graph.ts';
 import type { EventId, RoomId } from '../../src/matrix/ids.ts';
+import { completeConfig } from '../../src/server/config.ts';
+import { openServer } from '../../src/server/open.ts';
 import type { GraphEvent } from '../../src/storage/room_overview.ts';
 import { openSqlite } from '../../src/storage/sqlite.ts';
 import { World } from '../homeserver/rooms/world.ts';
@@ -53,7 +55,16 @@ describe('ravine room', () => {
     expect(shown.stdout).not.toContain('\u001b');
     const json = JSON.parse((await ravine('room', 'show', room, '--json', '--config', config)).stdout);
     expect(json).toMatchObject({ room, version: '12', joined: 1, extremities: 1, events: { timeline: 14 } });
-    const refused = await ravine('room', 'purge', room, '--before', '2000-01-01', '--config', config);
+    const refused = await ravine(
+      'room',
+      'purge',
+      room,
+      '--before',
+      '2000-01-01',
+      '--dry-run',
+      '--config',
+      config,
+    );
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('stop the server first') });
   });
 
@@ -93,6 +104,44 @@ describe('ravine room', () => {
     const wrong = await ravine('room', 'purge', room, '--before', 'yesterday', '--config', config);
     expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('2030-01-31') });
   });
+});
+
+it('ravine room purge has a server that runs do it', async () => {
+  const folder = temporaryFolder();
+  const config = join(folder, 'ravine.json');
+  const given = {
+    ...{ server_name: 'a.example', data: folder, registration: 'open', log: { level: 'silent' } },
+    ...{ http: { listen: [{ host: '127.0.0.1', port: 0 }] }, coap: { enabled: false } },
+  } as const;
+  writeFileSync(config, JSON.stringify({ server_name: 'a.example', data: folder }));
+  const server = await openServer(completeConfig(given, folder));
+  onTestFinished(() => server.stop());
+  const { app } = server.homeserver;
+  let token = '';
+  const call = async (method: 'POST' | 'PUT', path: string, body: object) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const url = `/_matrix/client/v3/${path}`;
+    return (await app.inject({ method, url, payload: body, headers })).json() as Record<string, string>;
+  };
+  const auth = { type: 'm.login.dummy' };
+  token = (await call('POST', 'register', { username: 'alice', password: 'long enough 1', auth }))
+    .access_token!;
+  const room = (await call('POST', 'createRoom', {})).room_id!;
+  const said: string[] = [];
+  for (let n = 0; n < 10; n++) {
+    const path = `rooms/${encodeURIComponent(room)}/send/m.room.message/${n}`;
+    said.push((await call('PUT', path, { body: `${n}` })).event_id!);
+  }
+  const purge = (...args: string[]) => ravine('room', 'purge', room, '--config', config, ...args);
+  expect(await purge('--stop')).toMatchObject({ code: 1, stderr: expect.stringContaining('under way') });
+  const done = await purge('--before', said[6]!, '--json');
+  expect(done).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(done.stdout)).toMatchObject({ removed: 6 });
+  const graph = await ravine('room', 'graph', room, '--config', config);
+  expect(said.map((id) => graph.stdout.includes(`"${id}" [label`))).toEqual(said.map((_, n) => n >= 6));
+  expect((await call('PUT', `rooms/${encodeURIComponent(room)}/send/x/1`, {})).event_id).toBeDefined();
+  const shrink = await purge('--before', said[6]!, '--shrink');
+  expect(shrink).toMatchObject({ code: 1, stderr: expect.stringContaining('stop the server first') });
 });
 
 describe('the picture of a graph', () => {

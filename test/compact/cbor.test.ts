@@ -12,7 +12,8 @@ import {
   MAX_JSON_DEPTH,
   tooDeep,
 } from '../../src/compact/cbor.ts';
-import type { JsonValue } from '../../src/matrix/json.ts';
+import { canonicalText } from '../../src/matrix/canonical_json.ts';
+import { hasLooseNumbers, type JsonValue, parseJson } from '../../src/matrix/json.ts';
 
 /** Any JSON value, with the texts and numbers that encoders get wrong, and keys that objects get wrong. */
 const json = fc.letrec<{ value: JsonValue; leaf: JsonValue }>((tie) => ({
@@ -108,21 +109,43 @@ describe('JSON in CBOR', () => {
   });
 
   test.each([
+    ['1b 00 20 00 00 00 00 00 00', '9007199254740992'],
+    ['3b 00 1f ff ff ff ff ff ff', '-9007199254740992'],
+    ['1b ff ff ff ff ff ff ff ff', '18446744073709551615'],
+    ['3b ff ff ff ff ff ff ff ff', '-18446744073709551616'],
+    ['c2 49 01 00 00 00 00 00 00 00 00', '18446744073709551616'],
+    ['c3 49 01 00 00 00 00 00 00 00 00', '-18446744073709551617'],
+    ['c4 82 00 01', '1.0'],
+    ['c4 82 03 01', '1e3'],
+    ['c4 82 00 38 29', '-42.0'],
+    ['f9 80 00', '-0.0'],
+    ['c4 82 18 64 1b 00 2b ca 91 b9 c8 bc 4d', '1.2326151234567245e116'],
+  ])('%s stands for the number %s, which a number of ours is not', (text, json) => {
+    const value = parseJson(json);
+    expect(Buffer.from(encodeJson(value)).toString('hex')).toBe(text.replaceAll(' ', ''));
+    const back = decodeJson(bytesOf(text));
+    expect(back.ok && canonicalText(back.value, 'any')).toBe(canonicalText(value, 'any'));
+    expect(back.ok && hasLooseNumbers(back.value)).toBe(true);
+  });
+
+  test.each([
     ['', 'truncated'],
     ['40', 'byte string'],
     ['81 41 00', 'byte string'],
     ['c0 60', 'tag'],
     ['d9 d9 f7 80', 'tag'],
-    ['c2 49 01 00 00 00 00 00 00 00 00', 'tag'],
     ['f7', 'simple value'],
     ['f8 20', 'simple value'],
     ['e0', 'simple value'],
     ['ff', 'simple value'],
     ['f9 7c 00', 'number out of range'],
     ['fb 7f f8 00 00 00 00 00 00', 'number out of range'],
-    ['1b 00 20 00 00 00 00 00 00', 'number out of range'],
-    ['3b 00 1f ff ff ff ff ff ff', 'number out of range'],
-    ['1b ff ff ff ff ff ff ff ff', 'number out of range'],
+    [`c2 58 81 01 ${'00 '.repeat(128).trim()}`, 'number out of range'],
+    ['c2 48 01', 'truncated'],
+    ['c2 01', 'tag'],
+    ['c4 81 01', 'tag'],
+    ['c4 82 41 00 01', 'tag'],
+    ['c4 82 19 10 00 01', 'number out of range'],
     ['a1 01 02', 'key is not text'],
     ['a1 41 61 02', 'key is not text'],
     ['a2 61 61 01 61 61 02', 'duplicate key'],

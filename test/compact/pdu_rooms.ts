@@ -5,7 +5,7 @@ import type { KnownEvent, PduView } from '../../src/compact/pdu/view.ts';
 import { canonicalJson } from '../../src/matrix/canonical_json.ts';
 import { referenceHash } from '../../src/matrix/hashes.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
-import { type Pdu, type StateKey, stateKey } from '../../src/matrix/pdu.ts';
+import { depthOf, type Pdu, type StateKey, stateKey } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS as ALL, type RoomVersion } from '../../src/matrix/room_version.ts';
 
 export const ROOM_VERSIONS: readonly RoomVersion[] = [...ALL.values()];
@@ -113,7 +113,7 @@ export class PduRoom {
     const id = idOf(pdu, this.version);
     const known = {
       id,
-      depth: fields.depth,
+      depth: depthOf(fields),
       originServerTs: fields.origin_server_ts,
       referenceHash: referenceHash(fields, this.version),
     };

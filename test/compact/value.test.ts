@@ -12,7 +12,7 @@ import { decodeCompact, encodeCompact } from '../../src/compact/value.ts';
 import { CompactReader } from '../../src/compact/value_reader.ts';
 import { CompactWriter } from '../../src/compact/value_writer.ts';
 import { CODE_OF_KEY, KEY_OF_CODE, PREFIXES, TEXT_OF_SIMPLE } from '../../src/compact/vocabulary.ts';
-import type { JsonValue } from '../../src/matrix/json.ts';
+import { type JsonValue, parseJson } from '../../src/matrix/json.ts';
 import { ids, values } from './generators.ts';
 import { told } from './told.ts';
 import { ValuesUnderFire } from './values_under_fire.ts';
@@ -41,6 +41,26 @@ describe('a compact value', () => {
       }),
       { seed: 1, numRuns: 600 },
     );
+  });
+
+  test('has numbers as they were written, where they are such that JavaScript does not tell them from others', () => {
+    const json =
+      '{"a":[1.0,1e3,-0.0,0.5,-9007199254740993],"m.text":123456789012345678901234567890,"z":1E-0}';
+    const value = parseJson(json);
+    for (const context of [{}, CONTEXT]) {
+      const back = decodeCompact(encodeCompact(value, context), context);
+      expect(back.ok && JSON.stringify(back.value)).toBe(json);
+    }
+    expect(written(parseJson('1.0'))).toBe('f97e0063312e30');
+    for (const [bytes, reason] of [
+      ['f97e00', 'not a text'],
+      ['f97e0001', 'not a text'],
+      ['f97e006130', 'accepted 0'],
+      ['f97e00626161', 'number out of range'],
+      ['f97e0064302e2e30', 'number out of range'],
+      ['f97e00653165333939', 'number out of range'],
+    ] as const)
+      expect(problem(bytes), bytes).toBe(reason);
   });
 
   test('comes back in a session, whichever handles its messages introduce and name', () => {

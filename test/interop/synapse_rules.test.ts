@@ -3,8 +3,8 @@ import { base64, fromBase64 } from '../../src/base/bytes.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { authorise, checkAuthEvents } from '../../src/matrix/event_auth.ts';
 import { contentHash, eventId, referenceHash } from '../../src/matrix/hashes.ts';
-import type { EventId, KeyId, ServerName } from '../../src/matrix/ids.ts';
-import type { JsonObject } from '../../src/matrix/json.ts';
+import type { EventId, KeyId, ServerName, UserId } from '../../src/matrix/ids.ts';
+import { type JsonObject, parseJson } from '../../src/matrix/json.ts';
 import { authEvents, type Event, type Pdu, type StateMap, stateKey } from '../../src/matrix/pdu.ts';
 import { redact } from '../../src/matrix/redaction.ts';
 import { addSignature, signingKey } from '../../src/matrix/signing.ts';
@@ -41,6 +41,41 @@ const CONTENTS: readonly (readonly [string, JsonObject])[] = [
   ['m.room.redaction', { redacts: '$x', reason: 'ä\u2028\ud83d\ude00"\\/\u0000' }],
   ['m.room.message', { body: 'x', n: [-0, 0, 1, -9007199254740991, 9007199254740991, null, true] }],
 ];
+/** Numbers as JSON may have them, which room versions 1 to 5 do not forbid. */
+const NUMBERS = [
+  ...[
+    '0',
+    '-0',
+    '-0.0',
+    '1.0',
+    '1e3',
+    '1E+3',
+    '-1.50e1',
+    '100e-2',
+    '0.1',
+    '0.0001',
+    '0.00001',
+    '1.5e-7',
+    '5e-324',
+  ],
+  ...['1e15', '9999999999999998.0', '1e16', '12345678901234567890.0', '1e21', '1e22', '1.5e300', '2.5e-05'],
+  ...[
+    '9007199254740993',
+    '-9007199254740993',
+    '1152921504606846976',
+    '1152921504606846977',
+    '123456789012345678901',
+  ],
+  `1${'0'.repeat(300)}`,
+];
+
+function randomNumber(random: Random): string {
+  const digits = (count: number): string => Array.from({ length: count }, () => random.integer(10)).join('');
+  const whole = `${random.integer(2) === 0 ? '-' : ''}${1 + random.integer(9)}${digits(random.integer(20))}`;
+  const fraction = random.integer(2) === 0 ? '' : `.${digits(1 + random.integer(20))}`;
+  return `${whole}${fraction}${random.integer(2) === 0 ? '' : `e${random.integer(60) - 30}`}`;
+}
+
 const FURTHER = {
   origin: 'b',
   membership: 'join',
@@ -145,6 +180,88 @@ describe.skipIf(missing !== undefined)(
         });
       }
     });
+
+    it.each(VERSIONS.filter(({ strictJson }) => !strictJson))(
+      'hash and sign numbers that JavaScript does not tell apart as we do, in version $id',
+      async (version) => {
+        const random = seededRandom(2);
+        const [pdu] = pdusOf(randomRoom(random, version, 0));
+        const pdus = [...NUMBERS, ...Array.from({ length: 200 }, () => randomNumber(random))].flatMap((n) => [
+          { ...pdu!, content: parseJson(`{"n":[${n}]}`) as JsonObject },
+          // Of these redaction leaves the numbers, so that the ids have them in.
+          {
+            ...pdu!,
+            type: 'm.room.power_levels',
+            content: parseJson(`{"users":{"@a:b":${n}},"x":${n}}`) as JsonObject,
+          },
+        ]);
+        const theirs = await synapse.identify(version.id, pdus);
+        for (const [i, pdu] of pdus.entries()) {
+          const { id, content_hash, reference_hash, signature, error } = theirs[i]!;
+          expect(error).toBeUndefined();
+          // As it is after it was stored and sent on.
+          const kept = parseJson(JSON.stringify(pdu)) as unknown as Pdu;
+          const event = { id: '$' as EventId, room: pdu.room_id!, pdu: kept };
+          expect({ id, content_hash, reference_hash, signature }, JSON.stringify(pdu.content)).toEqual({
+            id: eventId(kept, version),
+            content_hash: base64(contentHash(kept, version)),
+            reference_hash: base64(referenceHash(kept, version)),
+            signature: addSignature(event, version, 'domain' as ServerName, key).pdu.signatures.domain![
+              'ed25519:1'
+            ],
+          });
+        }
+        const [infinite] = await synapse.identify(version.id, [
+          {
+            ...pdu!,
+            content: { n: (JSON as unknown as { rawJSON(text: string): JsonObject }).rawJSON('1E400') },
+          },
+        ]);
+        expect(infinite!.error).toContain('Out of range float');
+      },
+    );
+
+    it.each(VERSIONS.filter(({ powerLevels }) => powerLevels !== 'integers'))(
+      'tell power levels apart that a number of ours is not, in version $id',
+      async (version) => {
+        const counts = { allowed: 0, rejected: 0 };
+        const levels = ['9007199254740992', '9007199254740993', '9007199254740994'];
+        for (const quote of version.strictJson ? ['"'] : ['"', '']) {
+          for (const mine of levels) {
+            const room = randomRoom(seededRandom(3), version, 0);
+            const [alice, bob] = people as [UserId, UserId];
+            const set = (sender: UserId, users: string): Event =>
+              room.send(
+                [...room.events.values()].slice(-1).map(({ event }) => event),
+                {
+                  ...{ type: 'm.room.power_levels', state_key: '', sender },
+                  content: parseJson(
+                    `{"users":{"${alice}":${quote}9007199254740994${quote},${users}}}`,
+                  ) as JsonObject,
+                },
+              );
+            set(alice, `"${bob}":50`);
+            const now = [...room.stateAfter.values()].at(-1)!;
+            const events = levels.map((level) => set(bob, `"${bob}":${quote}${level}${quote}`));
+            const power = room.send([], {
+              ...{ type: 'm.room.power_levels', state_key: '', sender: alice },
+              content: parseJson(`{"users":{"${bob}":${quote}${mine}${quote}}}`) as JsonObject,
+            });
+            const state = new Map([...now, [stateKey('m.room.power_levels', ''), power.id]]);
+            await synapse.room(version.id, room.events.values());
+            const theirs = await synapse.auth(events.map((event) => ({ event, state: [...state.values()] })));
+            for (const [i, event] of events.entries()) {
+              const ours = allowed(event, state, room);
+              expect(ours, `${mine}: ${JSON.stringify(event.pdu.content)} ${theirs[i]!.error}`).toBe(
+                theirs[i]!.allowed,
+              );
+              counts[ours ? 'allowed' : 'rejected']++;
+            }
+          }
+        }
+        expect(Math.min(counts.allowed, counts.rejected)).toBeGreaterThan(0);
+      },
+    );
 
     it.each(VERSIONS)('allow and reject the same events of version $id', async (version) => {
       const counts = { allowed: 0, rejected: 0 };

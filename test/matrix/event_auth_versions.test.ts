@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { canonicalJson } from '../../src/matrix/canonical_json.ts';
 import { authEventKeys, checkAuthEvents, powerLevels } from '../../src/matrix/event_auth.ts';
 import { referencesTo } from '../../src/matrix/hashes.ts';
 import type { RoomId } from '../../src/matrix/ids.ts';
-import type { JsonObject } from '../../src/matrix/json.ts';
+import { type JsonObject, type JsonValue, parseJson } from '../../src/matrix/json.ts';
 import { type Event, type Pdu, stateKey } from '../../src/matrix/pdu.ts';
+import type { Level } from '../../src/matrix/power_levels.ts';
 import { ROOM_VERSIONS, type RoomVersion } from '../../src/matrix/room_version.ts';
 import { makeEvent, user } from './rooms.ts';
 import { ALL, having, judged, roomOf, verdict } from './rooms_of_versions.ts';
@@ -157,10 +159,10 @@ describe('the authorisation rules of the versions', () => {
   });
 
   it('read levels that are text up to version 9, and fractions up to version 5', () => {
-    const taken = (level: number | string) =>
+    const taken = (level: JsonValue) =>
       having((version) => {
         // No event of the later versions holds a fraction.
-        if (version.strictJson && typeof level === 'number' && !Number.isInteger(level)) return false;
+        if (version.strictJson && !canonicalJson(level).ok) return false;
         const room = roomOf(version);
         const set = room.state('m.room.power_levels', { users: { [bob]: level } });
         const isAllowed = verdict(version, set, room.create, ...room.in) === 'allowed';
@@ -175,10 +177,31 @@ describe('the authorisation rules of the versions', () => {
       expect(taken(text), text).toBe('');
     }
     expect(taken(50.57)).toBe('1 2 3 4 5');
+    for (const text of ['50.0', '5e1', '5.0999E+1']) expect(taken(parseJson(text)), text).toBe('1 2 3 4 5');
+  });
+
+  it('are told apart where a number here is not', () => {
+    const [large, larger] = ['9007199254740992', '9007199254740993'] as const;
+    const judge = (mine: JsonValue, set: JsonValue): string =>
+      having((version) => {
+        if (version.strictJson && ![mine, set].every((level) => canonicalJson(level).ok)) return false;
+        const room = roomOf(version);
+        const levels = (users: JsonObject) => ({ users, state_default: 0, ban: 0 });
+        const before = room.state('m.room.power_levels', levels({ [bob]: mine }));
+        const after = room.state('m.room.power_levels', levels({ [bob]: mine, '@c:d': set }), bob);
+        return verdict(version, after, room.create, ...room.in, before) === 'allowed';
+      });
+    expect(judge(larger, large)).toBe('1 2 3 4 5 6 7 8 9');
+    expect(judge(large, large)).toBe('1 2 3 4 5 6 7 8 9');
+    expect(judge(large, larger)).toBe('');
+    expect(judge(parseJson(larger), parseJson(large))).toBe('1 2 3 4 5');
+    expect(judge(parseJson(large), parseJson(larger))).toBe('');
+    // 2^53 both, once as a fraction.
+    expect(judge(parseJson(large), parseJson(`${large}.0`))).toBe('1 2 3 4 5');
   });
 
   it('make the creator 100 where no event says otherwise, and nothing more, up to version 11', () => {
-    const levels = (version: RoomVersion, content?: JsonObject): number[] => {
+    const levels = (version: RoomVersion, content?: JsonObject): Level[] => {
       const room = roomOf(version);
       const power = content && room.state('m.room.power_levels', content);
       const { user: of } = powerLevels(room.create, power, version);

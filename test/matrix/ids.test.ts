@@ -85,7 +85,12 @@ describe('room ids, event ids, aliases, key ids', () => {
       expect(parseRoomId(id).ok, id).toBe(false);
   });
   it('takes event ids as opaque', () => {
-    for (const id of ['$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg', '$a:b', '$a/+'])
+    for (const id of [
+      '$acR1l0raoZnm60CBwAVgqbZqoO/mYU81xysh1u7XcJk',
+      '$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg',
+      '$a:b',
+      '$a/+',
+    ])
       expect(parseEventId(id).ok, id).toBe(true);
     for (const id of ['$', '', '!a', `$${'a'.repeat(255)}`]) expect(parseEventId(id).ok, id).toBe(false);
   });

@@ -4,7 +4,7 @@ import { canonicalJson } from '../../src/matrix/canonical_json.ts';
 import { parsePdu } from '../../src/matrix/event_format.ts';
 import { newEventId, referencesTo } from '../../src/matrix/hashes.ts';
 import { type EventId, parseEventId, type RoomId, type ServerName } from '../../src/matrix/ids.ts';
-import type { JsonObject } from '../../src/matrix/json.ts';
+import { type JsonObject, parseJson } from '../../src/matrix/json.ts';
 import { authEvents, prevEvents } from '../../src/matrix/pdu.ts';
 import { redactContent, redactedId } from '../../src/matrix/redaction.ts';
 import { ROOM_VERSIONS, type RoomVersion, supportedRoomVersions } from '../../src/matrix/room_version.ts';
@@ -139,12 +139,14 @@ describe('the event format', () => {
       true,
     ));
 
-  it('has fractions and a depth up to 2^63 until version 5, and neither from 6 on', () => {
+  it('has fractions and a depth below 2^63 until version 5, and neither from 6 on', () => {
     for (const version of VERSIONS) {
       const pdu = { ...base, ...FORMATS[version.eventIds] };
       const isLoose = Number(version.id) <= 5;
       expect(parsePdu({ ...pdu, content: { level: 50.57, big: 1e21 } }, version).ok).toBe(isLoose);
-      expect(parsePdu({ ...pdu, depth: 2 ** 63 }, version).ok).toBe(isLoose);
+      expect(parsePdu({ ...pdu, depth: parseJson('9223372036854775807') }, version).ok).toBe(isLoose);
+      expect(parsePdu({ ...pdu, depth: parseJson('9223372036854775808') }, version).ok).toBe(false);
+      expect(parsePdu({ ...pdu, depth: parseJson('7.0') }, version).ok).toBe(false);
       expect(parsePdu({ ...pdu, depth: 2 ** 64 }, version).ok).toBe(false);
       expect(parsePdu({ ...pdu, depth: 1.5 }, version).ok).toBe(false);
       expect(parsePdu({ ...pdu, content: { level: Number.POSITIVE_INFINITY } }, version).ok).toBe(false);

@@ -3,7 +3,14 @@ import { identify, referencesTo } from '../../src/matrix/hashes.ts';
 import type { EventId, RoomId, UserId } from '../../src/matrix/ids.ts';
 import { serverOf } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
-import { type Event, type Pdu, type StateMap, splitStateKey, stateKey } from '../../src/matrix/pdu.ts';
+import {
+  depthOf,
+  type Event,
+  type Pdu,
+  type StateMap,
+  splitStateKey,
+  stateKey,
+} from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS, type RoomVersion } from '../../src/matrix/room_version.ts';
 import {
   type ChainKnowledge,
@@ -94,7 +101,7 @@ export function eventAfter(
     {
       ...fields,
       room_id: room.id,
-      depth: Math.max(0, ...prev.map(({ pdu }) => pdu.depth)) + 1,
+      depth: Math.max(0, ...prev.map(({ pdu }) => depthOf(pdu))) + 1,
       prev_events: references(prev),
       auth_events: references(selected.map((id) => room.events.get(id)!.event)),
       origin_server_ts: ts,

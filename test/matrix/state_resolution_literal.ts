@@ -3,13 +3,14 @@ import { authorise } from '../../src/matrix/event_auth.ts';
 import type { EventId } from '../../src/matrix/ids.ts';
 import {
   type Event,
+  exactDepthOf,
   authEvents as idsOfAuthEvents,
   type StateKey,
   type StateMap,
   splitStateKey,
   stateKey,
 } from '../../src/matrix/pdu.ts';
-import { powerLevels } from '../../src/matrix/power_levels.ts';
+import { type Level, powerLevels } from '../../src/matrix/power_levels.ts';
 import type { RoomVersion } from '../../src/matrix/room_version.ts';
 import type { ResolvedEvent } from '../../src/matrix/state_resolution.ts';
 
@@ -97,7 +98,7 @@ export function resolveStateLiteral(
     const [a, b] = [eventOf(x).pdu, eventOf(y).pdu];
     const creation = (id: EventId): Event | undefined =>
       isV21 ? create : authEvents(id).find(({ pdu }) => pdu.type === 'm.room.create');
-    const levelOf = (id: EventId): number =>
+    const levelOf = (id: EventId): Level =>
       powerLevels(creation(id), citedPower(id), version).user(eventOf(id).pdu.sender);
     if (levelOf(x) !== levelOf(y)) return levelOf(x) > levelOf(y);
     return a.origin_server_ts !== b.origin_server_ts ? a.origin_server_ts < b.origin_server_ts : x < y;
@@ -201,8 +202,8 @@ function resolveStateV1Literal(
   // "Sort the list by ascending depth then descending sha1(event_id)."
   const list = (place: StateKey): EventId[] =>
     idsAt(place).sort((x, y) => {
-      const [a, b] = [eventOf(x).pdu.depth, eventOf(y).pdu.depth];
-      return a !== b ? a - b : sha1(x) < sha1(y) ? 1 : -1;
+      const [a, b] = [exactDepthOf(eventOf(x).pdu), exactDepthOf(eventOf(y).pdu)];
+      return a !== b ? (a < b ? -1 : 1) : sha1(x) < sha1(y) ? 1 : -1;
     });
   const conflicts = places.filter((place) => idsAt(place).length > 1);
   if (counters) counters.conflicts += conflicts.length > 0 ? 1 : 0;

@@ -10,7 +10,7 @@ import { type ExchangeResponse, errorResponse } from '../../exchange/response.ts
 import { MatrixError } from '../../matrix/error.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
-import type { Event } from '../../matrix/pdu.ts';
+import { depthOf, type Event } from '../../matrix/pdu.ts';
 import type { Reader } from '../../storage/database.ts';
 import { findDeviceKey } from '../../storage/device_keys.ts';
 import { eventsById } from '../../storage/events.ts';
@@ -151,7 +151,7 @@ export class ClientForms {
     if (told === undefined) return undefined;
     const own = sent.get(event.room as RoomId);
     if (own !== undefined)
-      told.remember({ id: own.id, depth: own.pdu.depth, originServerTs: own.pdu.origin_server_ts });
+      told.remember({ id: own.id, depth: depthOf(own.pdu), originServerTs: own.pdu.origin_server_ts });
     const [newest] = told.newest();
     return newest && told.with(newest);
   }

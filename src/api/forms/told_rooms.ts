@@ -1,7 +1,7 @@
 import { assert } from '../../base/assert.ts';
 import { authPlaces } from '../../compact/pdu/rules.ts';
 import { ToldRoom, toldEvent } from '../../compact/sync/told_room.ts';
-import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, own, parseJson } from '../../matrix/json.ts';
 import { type StateKey, splitStateKey } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { Reader } from '../../storage/database.ts';
@@ -40,7 +40,7 @@ export class ToldRooms {
     if (member === undefined || membershipOf(member.json) !== 'join' || last === undefined)
       return { version, before: undefined };
     const before = new ToldRoom({ version, room: roomId });
-    before.add(toldEvent(last.event_id, JSON.parse(last.json) as JsonObject));
+    before.add(toldEvent(last.event_id, parseJson(last.json) as JsonObject));
     for (const place of placesOf(pdus, version)) {
       const { type, key } = splitStateKey(place);
       const held = await stateEntry(this.#reader, row.id, { type, key }, upTo);
@@ -79,7 +79,7 @@ function placesOf(pdus: readonly JsonObject[], version: RoomVersion): Set<StateK
 }
 
 function membershipOf(json: string): string | undefined {
-  const { content } = JSON.parse(json) as JsonObject;
+  const { content } = parseJson(json) as JsonObject;
   const membership = content !== undefined && isJsonObject(content) ? own(content, 'membership') : undefined;
   return typeof membership === 'string' ? membership : undefined;
 }

@@ -1,6 +1,6 @@
 import { referenceHash } from '../../matrix/hashes.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { type Pdu, type StateKey, stateKey } from '../../matrix/pdu.ts';
+import { depthOf, type Pdu, type StateKey, stateKey } from '../../matrix/pdu.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import { signaturesOf } from './layout.ts';
 import { idOf } from './rules.ts';
@@ -30,7 +30,7 @@ export class PduHistory implements PduView {
     const fields = pdu as unknown as Pdu;
     this.#last = {
       id: idOf(pdu, this.version),
-      depth: fields.depth,
+      depth: depthOf(fields),
       originServerTs: fields.origin_server_ts,
       referenceHash: referenceHash(fields, this.version),
     };

@@ -1,7 +1,7 @@
 import { equal, fromUtf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
 import { canonicalJson } from '../../matrix/canonical_json.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own, parseJson } from '../../matrix/json.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import { decodeJson } from '../cbor.ts';
 import type { CompactReader } from '../value_reader.ts';
@@ -120,17 +120,17 @@ export function restorePduByAny(
 }
 
 function restoreWhole(header: number, bytes: Uint8Array): Result<RestoredPdu, PduProblem> {
-  const value = header === WHOLE_CBOR ? decodeJson(bytes) : parseJson(bytes);
+  const value = header === WHOLE_CBOR ? decodeJson(bytes) : readJson(bytes);
   if (!value.ok) return malformed(value.problem);
   if (!isJsonObject(value.value)) return malformed('an event is an object');
   return ok({ pdu: value.value, isWhole: true, deferred: undefined });
 }
 
-function parseJson(bytes: Uint8Array): Result<JsonValue> {
+function readJson(bytes: Uint8Array): Result<JsonValue> {
   const text = fromUtf8(bytes);
   if (text === undefined) return bad('not UTF-8');
   try {
-    return ok(JSON.parse(text) as JsonValue);
+    return ok(parseJson(text));
   } catch {
     return bad('not JSON');
   }

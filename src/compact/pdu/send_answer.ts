@@ -2,7 +2,7 @@ import { base64url, concat, equal, fromUtf8, utf8 } from '../../base/bytes.ts';
 import { bad, ok, type Result } from '../../base/result.ts';
 import { canonicalJson } from '../../matrix/canonical_json.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import type { Event, Pdu } from '../../matrix/pdu.ts';
+import { depthOf, type Event, type Pdu } from '../../matrix/pdu.ts';
 import { ByteReader } from './byte_reader.ts';
 import { ByteWriter } from './byte_writer.ts';
 import {
@@ -72,8 +72,9 @@ export function compactSendAnswer(event: Event, view: PduView, names: NameWriter
 }
 
 function writeAnswer(pdu: Pdu, sent: Subject, view: PduView, names: NameWriter): Uint8Array {
-  const lists = listsToTell(pdu, sent, view);
-  const ts = tsToTell(pdu, view);
+  const fields = { ...pdu, depth: depthOf(pdu) };
+  const lists = listsToTell(fields, sent, view);
+  const ts = tsToTell(fields, view);
   const extension = lists.flags | ts.flags;
   const writer = new ByteWriter({ names, contents: literalContents });
   writer.byte(ANSWER | (extension === 0 ? 0 : EXTENDED) | ts.nibble);

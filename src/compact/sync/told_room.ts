@@ -1,4 +1,4 @@
-import type { JsonObject } from '../../matrix/json.ts';
+import { type JsonObject, numberOf } from '../../matrix/json.ts';
 import { type StateKey, stateKey } from '../../matrix/pdu.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import type { KnownEvent, PduView } from '../pdu/view.ts';
@@ -118,7 +118,7 @@ export function toldEvent(id: string, pdu: JsonObject): ToldEvent {
   const { depth, origin_server_ts, sender, type, state_key } = pdu;
   return {
     id,
-    depth: depth as number,
+    depth: numberOf(depth),
     originServerTs: origin_server_ts as number,
     sender: sender as string,
     type: type as string,

@@ -1,6 +1,12 @@
 import type { EventId } from '../../matrix/ids.ts';
 import { authEvents, type Event, type StateMap, stateKey } from '../../matrix/pdu.ts';
-import { type AuthNode, authEventsOf, authNodes, authorisedBy } from '../../storage/auth_chains.ts';
+import {
+  type AuthNode,
+  authEventsOf,
+  authNodes,
+  authorisedBy,
+  authorisingNothing,
+} from '../../storage/auth_chains.ts';
 import type { Reader } from '../../storage/database.ts';
 import type { Pending } from './state_store.ts';
 
@@ -10,6 +16,8 @@ const MAX_WALK = 100_000;
 const MAX_SETS = 30;
 /** How many events are read at once that name another as their auth event. */
 const PAGE = 32;
+/** Of how many events what they cite is read at once. */
+const AHEAD = 256;
 /** Events that are not stored yet come after all that are. */
 const FIRST_PENDING = 2 ** 52;
 
@@ -41,6 +49,9 @@ class Graph {
   readonly #pending = new Map<number, Event>();
   readonly #nodes = new Map<EventId, AuthNode>();
   readonly #authorised = new Map<EventId, AuthNode[]>();
+  /** Of stored events that were read ahead: their auth events, and that they authorise no stored one. */
+  readonly #ahead = new Map<number, readonly AuthNode[]>();
+  readonly #ends = new Set<number>();
 
   private constructor(db: Reader) {
     this.#db = db;
@@ -76,10 +87,24 @@ class Graph {
     return ids.flatMap((id) => this.#nodes.get(id) ?? stored.get(id) ?? []);
   }
 
-  async authEvents(node: AuthNode): Promise<AuthNode[]> {
+  /** Reads what will be asked of these events, many at a time. */
+  async readAhead(nodes: readonly AuthNode[]): Promise<void> {
+    const rows = nodes.map(({ row }) => row).filter((row) => row < FIRST_PENDING);
+    for (let at = 0; at < rows.length && this.read <= MAX_WALK; at += AHEAD) {
+      const some = rows.slice(at, at + AHEAD);
+      const edges = await authEventsOf(this.#db, some);
+      for (const row of some) this.#ahead.set(row, edges.get(row) ?? []);
+      for (const found of edges.values()) this.read += found.length;
+      for (const row of await authorisingNothing(this.#db, some)) this.#ends.add(row);
+    }
+  }
+
+  async authEvents(node: AuthNode): Promise<readonly AuthNode[]> {
     const event = this.#pending.get(node.row);
     if (event !== undefined) return this.nodes([...new Set(authEvents(event.pdu))]);
-    const found = await authEventsOf(this.#db, node.row);
+    const ahead = this.#ahead.get(node.row);
+    if (ahead !== undefined) return ahead;
+    const found = (await authEventsOf(this.#db, [node.row])).get(node.row) ?? [];
     this.read += found.length;
     return found;
   }
@@ -90,7 +115,7 @@ class Graph {
     before: number,
   ): Promise<{ readonly nodes: readonly AuthNode[]; readonly next: number | undefined }> {
     const first = before === Number.POSITIVE_INFINITY ? (this.#authorised.get(node.id) ?? []) : [];
-    if (node.row >= FIRST_PENDING) return { nodes: first, next: undefined };
+    if (node.row >= FIRST_PENDING || this.#ends.has(node.row)) return { nodes: first, next: undefined };
     const page = await authorisedBy(this.#db, node.row, {
       before: Math.min(before, FIRST_PENDING),
       limit: PAGE,
@@ -118,7 +143,9 @@ class Search {
   async run(): Promise<ReadonlySet<EventId> | undefined> {
     for (const [index, set] of this.#sets.entries()) {
       const conflicted = [...set].filter(([place, id]) => !this.#isShared(place, id)).map(([, id]) => id);
-      for (const node of await this.#graph.nodes(conflicted)) this.#heap.add(node, 2 ** index, this.#all);
+      const nodes = await this.#graph.nodes(conflicted);
+      await this.#graph.readAhead(nodes);
+      for (const node of nodes) this.#heap.add(node, 2 ** index, this.#all);
     }
     const difference = new Set<EventId>();
     // What is left below belongs to all of them once everything that waits does.

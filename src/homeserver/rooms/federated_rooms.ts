@@ -10,12 +10,16 @@ export type Received =
   | { readonly kind: 'missing_prev'; readonly missing: readonly EventId[] }
   /** Nothing was stored: these auth events are not known. */
   | { readonly kind: 'missing_auth'; readonly missing: readonly EventId[] }
+  /** Nothing was stored: the state here has nothing at the place of one of its auth events, and would not let it in. */
+  | { readonly kind: 'state_lacks' }
   | { readonly kind: 'unknown_room' };
 
 /** The state that a remote server gave for the point before an event, to bridge a gap in the DAG. */
 export interface StateBefore {
   readonly state: readonly Event[];
   readonly authChain: readonly Event[];
+  /** It is to be resolved with the state here, where that lacks something. */
+  readonly isSecondOpinion?: boolean;
 }
 
 /** What get_missing_events asks for. */

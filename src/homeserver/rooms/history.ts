@@ -1,6 +1,6 @@
 import { forbidden, notFound } from '../../matrix/error.ts';
 import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
-import { type Event, prevEvents } from '../../matrix/pdu.ts';
+import { depthOf, type Event, prevEvents } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { authChainOf } from '../../storage/auth_chains.ts';
 import type { Database } from '../../storage/database.ts';
@@ -105,7 +105,7 @@ export class FederatedHistory {
       next = walked < MAX_WALK ? usable.map(({ event }) => event.id) : [];
     }
     return (await this.#shownTo(server, room, found)).sort(
-      (a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1),
+      (a, b) => depthOf(a.pdu) - depthOf(b.pdu) || (a.id < b.id ? -1 : 1),
     );
   }
 
@@ -169,4 +169,4 @@ export class FederatedHistory {
 }
 
 const isInDag = ({ event, stateAfter }: StoredEvent, room: RoomId, minDepth: number): boolean =>
-  stateAfter !== null && event.room === room && event.pdu.depth >= minDepth;
+  stateAfter !== null && event.room === room && depthOf(event.pdu) >= minDepth;

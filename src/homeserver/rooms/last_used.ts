@@ -27,6 +27,11 @@ export class LastUsed<Key, Value> {
     }
   }
 
+  clear(): void {
+    this.#values.clear();
+    this.#weight = 0;
+  }
+
   drop(key: Key): void {
     const value = this.#values.get(key);
     if (value === undefined) return;

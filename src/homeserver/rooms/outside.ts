@@ -3,7 +3,7 @@ import { MatrixError } from '../../matrix/error.ts';
 import { MAX_DEPTH } from '../../matrix/event_format.ts';
 import { type EventId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { authEvents as authEventIds, type Event } from '../../matrix/pdu.ts';
+import { authEvents as authEventIds, depthOf, type Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { Database } from '../../storage/database.ts';
 import { type Membership, membershipOf, putMembership } from '../../storage/memberships.ts';
@@ -104,7 +104,7 @@ export class OutsideMemberships {
         room_id: invite.room,
         content: { membership: 'leave' },
         origin_server_ts: this.#clock.wall(),
-        depth: Math.min(MAX_DEPTH, invite.pdu.depth + 1),
+        depth: Math.min(MAX_DEPTH, depthOf(invite.pdu) + 1),
         prev_events: [invite.id],
         auth_events: [invite.id],
       },

@@ -1,6 +1,6 @@
 import type { ServerName } from '../../matrix/ids.ts';
 import { authEvents as authEventIds, type Event, prevEvents } from '../../matrix/pdu.ts';
-import { ResolutionTooLarge } from '../../matrix/state_resolution.ts';
+import { ResolutionTooLarge, type ResolvedEvent } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
 import { isServerJoined, isServerPutOut } from '../../storage/memberships.ts';
 import type { Received, StateBefore } from './federated_rooms.ts';
@@ -9,7 +9,7 @@ import type { OutsideMemberships } from './outside.ts';
 import type { RoomDraft } from './room_draft.ts';
 import { RoomState } from './room_state.ts';
 import type { RoomWriter } from './room_writer.ts';
-import { judge, type Verdict } from './verdict.ts';
+import { ACCEPTED, authoriseBy, judge, type Verdict } from './verdict.ts';
 
 /** Takes events that other servers send. */
 export class Receiving {
@@ -70,7 +70,7 @@ export class Receiving {
     if (given !== undefined) {
       // Without a gap its events are still wanted: they can be auth events that were missing.
       const map = await addGivenState(draft, given);
-      if (isGap) states.push(RoomState.complete(map));
+      if (isGap || given.isSecondOpinion === true) states.push(RoomState.complete(map));
     }
     const ids = authEventIds(event.pdu);
     const authEvents = await allOf(draft, ids);
@@ -81,12 +81,44 @@ export class Receiving {
         missing: [...new Set(ids)].filter((id) => !found.has(id)),
       };
     }
+    const isSecondOpinion = given?.isSecondOpinion === true;
+    if (isSecondOpinion) states.push(withAuthEvents(await draft.resolve(states), authEvents));
     const before = await draft.resolve(states);
     const verdict = await judge(draft, event, authEvents, before);
+    const isHole = verdict.status !== 'timeline' && lacksOneOf(authEvents, before, draft.current);
+    if (isHole && !isSecondOpinion) return { kind: 'state_lacks' };
+    if (isHole && verdict.status === 'soft_failed') {
+      const merged = await draft.resolve([draft.current, before]);
+      if ((await authoriseBy(draft, event, merged)).ok) return this.#take(draft, event, before, ACCEPTED);
+    }
+    return this.#take(draft, event, before, verdict);
+  }
+
+  async #take(draft: RoomDraft, event: Event, before: RoomState, verdict: Verdict): Promise<Received> {
     await draft.add(event, before, verdict, { origin: 'received' });
     await this.#writer.commit(draft);
     return asReceived(verdict);
   }
+}
+
+/**
+ * Whether a place of an auth event is empty in one of these states. A place that has once been taken stays so, unless
+ * resolution empties it: most likely this server came by a state that was not whole, such as one of which it had not
+ * the keys to check all.
+ */
+const lacksOneOf = (authEvents: readonly ResolvedEvent[], ...states: readonly RoomState[]): boolean =>
+  authEvents.some(
+    ({ event: { pdu }, rejected }) =>
+      !rejected && states.some((state) => state.get(pdu.type, pdu.state_key ?? '') === undefined),
+  );
+
+/** A state in which the places of auth events that are empty are filled. */
+function withAuthEvents(state: RoomState, authEvents: readonly ResolvedEvent[]): RoomState {
+  let filled = state;
+  for (const { event, rejected } of authEvents)
+    if (!rejected && filled.get(event.pdu.type, event.pdu.state_key ?? '') === undefined)
+      filled = filled.after(event);
+  return filled;
 }
 
 function asReceived(verdict: Verdict): Received {

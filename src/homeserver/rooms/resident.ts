@@ -76,9 +76,13 @@ export class Resident {
     checkMemberEvent(join, 'join');
     const { event, state } = await this.#inRoom(join.room, async (draft) => {
       await this.#checkAuthoriser(database, draft, join);
-      const signed = addSignature(join, draft.version, serverName, this.#services.signingKey);
-      const before = await this.#accept(draft, signed);
-      return { event: signed, state: before.map };
+      // Elsewhere our signature says nothing, and each server that ever gets the event would pay for it.
+      const isAuthorised = own(join.pdu.content, 'join_authorised_via_users_server') !== undefined;
+      const event = isAuthorised
+        ? addSignature(join, draft.version, serverName, this.#services.signingKey)
+        : join;
+      const before = await this.#accept(draft, event);
+      return { event, state: before.map };
     });
     const ids = [...state.values()];
     const authChain = await history.authChain([...ids, event.id]);
@@ -201,8 +205,9 @@ function checkMemberEvent(event: Event, membership: string): void {
 }
 
 /**
- * What a client may be shown of the state that came with an invite (server-server API, "Inviting to a room"): the
- * create event has to be among it, as the whole PDU whose hash is the room id.
+ * What a client may be shown of the state that came with an invite (server-server API, "Inviting to a room"): from room
+ * version 12 on the create event has to be among it, as the whole PDU whose hash is the room id. Before, servers may
+ * send it stripped or not at all, as the specification had it up to version 1.15.
  */
 function checkedStrippedState(
   room: RoomId,
@@ -212,7 +217,8 @@ function checkedStrippedState(
   const kept: JsonObject[] = [];
   let created = false;
   for (const value of state.slice(0, MAX_STRIPPED_STATE)) {
-    if (own(value, 'type') === 'm.room.create') {
+    const isWhole = version.roomIsCreateEvent || own(value, 'signatures') !== undefined;
+    if (own(value, 'type') === 'm.room.create' && isWhole) {
       const create = parsePdu(value, version);
       if (!create.ok || create.value.room !== room)
         throw invalidParam('The create event is not that of the room');
@@ -230,6 +236,7 @@ function checkedStrippedState(
       kept.push({ type, sender, state_key: key, content });
     }
   }
-  if (!created) throw invalidParam('The create event is missing from invite_room_state');
+  if (!created && version.roomIsCreateEvent)
+    throw invalidParam('The create event is missing from invite_room_state');
   return kept;
 }

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { MAX_PREV_EVENTS } from '../../matrix/event_format.ts';
 import { createEventOf } from '../../matrix/hashes.ts';
 import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
-import { type Event, prevEvents } from '../../matrix/pdu.ts';
+import { depthOf, type Event, prevEvents } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import type { Reader } from '../../storage/database.ts';
 import { childrenOf, type EventStatus, type RejectedBy } from '../../storage/events.ts';
@@ -235,7 +235,7 @@ export class RoomDraft implements AuthorisedRoom {
    */
   comeIn(join: Event): void {
     this.#extremities.clear();
-    this.#joinedDepth = join.pdu.depth;
+    this.#joinedDepth = depthOf(join.pdu);
   }
 
   /** Moves the room's end to an accepted event. */
@@ -243,11 +243,11 @@ export class RoomDraft implements AuthorisedRoom {
     // What comes late from before the join most likely lies behind it, where nobody has shown the way yet. As an end
     // it would lay the state of that time over the join's, which can put the user out again. Where it is a branch of
     // its own, those who know both ends merge them.
-    if (event.pdu.depth < this.#joinedDepth) return;
+    if (depthOf(event.pdu) < this.#joinedDepth) return;
     for (const id of await this.#coveredBy(event)) this.#extremities.delete(id);
     if (!(await this.#hasAcceptedDescendant(event.id))) {
       const server = serverOf(event.pdu.sender);
-      this.#extremities.set(event.id, { id: event.id, depth: event.pdu.depth, server, state: after });
+      this.#extremities.set(event.id, { id: event.id, depth: depthOf(event.pdu), server, state: after });
     }
     while (this.#extremities.size > MAX_EXTREMITIES) this.#extremities.delete(this.#mostCrowding());
     const ends = await Promise.all(

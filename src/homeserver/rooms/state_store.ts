@@ -113,6 +113,12 @@ export class StateStore {
     return group;
   }
 
+  /** Forgets all states in memory: those of a room are about to be removed from the disk. */
+  forget(): void {
+    this.#states.clear();
+    this.#resolutions.clear();
+  }
+
   /** Tells the states where they are stored, and keeps them. Called after the commit. */
   settle(written: ReadonlyMap<RoomState, number>): void {
     for (const [state, group] of written) {

@@ -1,4 +1,4 @@
-import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, own, parseJson } from '../../matrix/json.ts';
 import { splitStateKey } from '../../matrix/pdu.ts';
 import { STRIPPED_STATE } from '../../matrix/stripped_state.ts';
 import type { Reader } from '../../storage/database.ts';
@@ -24,12 +24,12 @@ export async function strippedStateFor(
 
 async function ownMembership(reader: Reader, row: SyncRoomRow): Promise<JsonObject | undefined> {
   const json = row.event_json ?? (await eventById(reader, row.event_id))?.json;
-  return json === undefined ? undefined : stripped(JSON.parse(json));
+  return json === undefined ? undefined : stripped(parseJson(json));
 }
 
 /** What came with an invite from elsewhere; nothing but the four keys is passed on. */
 function given(inviteState: string): JsonObject[] {
-  const events: unknown = JSON.parse(inviteState);
+  const events: unknown = parseJson(inviteState);
   return Array.isArray(events) ? events.map(stripped).filter((event) => event !== undefined) : [];
 }
 
@@ -47,7 +47,7 @@ async function knownState(
       after: 0,
       upTo: row.position,
     });
-    const event = found === undefined ? undefined : stripped(JSON.parse(found.json));
+    const event = found === undefined ? undefined : stripped(parseJson(found.json));
     if (event !== undefined) events.push(event);
   }
   return events;

@@ -1,4 +1,4 @@
-import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, own, parseJson } from '../../matrix/json.ts';
 import type { Reader } from '../../storage/database.ts';
 import { membershipChanges } from '../../storage/sync.ts';
 
@@ -48,7 +48,7 @@ export class MembershipHistory {
 
 /** The content of a stored PDU. */
 export function contentOf(json: string): JsonObject {
-  return (JSON.parse(json) as { content: JsonObject }).content;
+  return (parseJson(json) as { content: JsonObject }).content;
 }
 
 /** The membership that the content of an m.room.member event says; 'leave' where there is none. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/time.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
-import type { JsonObject } from '../../matrix/json.ts';
+import { type JsonObject, parseJson } from '../../matrix/json.ts';
 import type { Pdu } from '../../matrix/pdu.ts';
 import type { Reader } from '../../storage/database.ts';
 import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
@@ -172,7 +172,7 @@ export class RoomSections {
   async #appendMembership(body: JsonObject, row: SyncRoomRow, { requester }: SectionRequest): Promise<void> {
     const json = row.event_json ?? (await eventById(this.#reader, row.event_id))?.json;
     if (json === undefined) return;
-    const pdu = JSON.parse(json) as Pdu;
+    const pdu = parseJson(json) as unknown as Pdu;
     const event = { id: row.event_id as EventId, room: row.room_id as RoomId, pdu };
     const renderer = new Renderer({ reader: this.#reader, clock: this.#clock, requester });
     const shown = (await renderer.stateEvents([{ event, redactedBy: null }])).map(withoutRoom);

@@ -2,7 +2,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import type { EventId, RoomId, UserId } from '../../../src/matrix/ids.ts';
 import type { JsonObject } from '../../../src/matrix/json.ts';
-import type { Event, UnsignedPdu } from '../../../src/matrix/pdu.ts';
+import { depthOf, type Event, type Pdu, type UnsignedPdu } from '../../../src/matrix/pdu.ts';
+import { roomVersion } from '../../../src/matrix/room_version.ts';
+import { signEvent } from '../../../src/matrix/signing.ts';
 import { overTheWire, type Server, World } from './world.ts';
 
 let world: World;
@@ -209,7 +211,8 @@ describe('what a resident server answers', () => {
     await expect(send({ auth_events: [] })).rejects.toEqual(error(403, 'M_FORBIDDEN'));
     expect(await a.membership(room, bob)).toBeUndefined();
     const joined = await send({});
-    expect(Object.keys(joined.event.pdu.signatures).sort()).toEqual(['a.example', 'b.example']);
+    // Nobody needs the signature of the resident server.
+    expect(Object.keys(joined.event.pdu.signatures)).toEqual(['b.example']);
     expect(joined.state.some(({ pdu }) => pdu.state_key === bob)).toBe(false);
   });
 
@@ -261,7 +264,7 @@ describe('what a resident server answers', () => {
       ).map(({ id }) => id);
     expect(await missing(10)).toEqual(said.slice(1, 4));
     expect(await missing(2)).toEqual(said.slice(2, 4));
-    expect(await missing(10, (await a.stored(said[3]!)).event.pdu.depth)).toEqual([said[3]]);
+    expect(await missing(10, depthOf((await a.stored(said[3]!)).event.pdu))).toEqual([said[3]]);
   });
 });
 
@@ -368,6 +371,50 @@ describe('invites to other servers', () => {
   });
 });
 
+it('an invite to a room of an old version is taken from servers that send its state stripped, or none', async () => {
+  for (const version of ['1', '5', '11']) {
+    const old = await a.rooms.create(alice, { name: 'Old', room_version: version });
+    const { pdu: create } = (await a.rooms.queries.currentEvent(old, 'm.room.create', ''))!;
+    const { pdu: name } = (await a.rooms.queries.currentEvent(old, 'm.room.name', ''))!;
+    const { pdu: levels } = (await a.rooms.queries.currentEvent(old, 'm.room.power_levels', ''))!;
+    const stripped = (pdu: Pdu): JsonObject => ({
+      ...{ type: pdu.type, sender: pdu.sender, state_key: pdu.state_key!, content: pdu.content },
+    });
+    const states: JsonObject[][] = [
+      [],
+      [stripped(create), stripped(name)],
+      [create as unknown as JsonObject, stripped(name)],
+    ];
+    for (const [i, state] of states.entries()) {
+      const user = b.user(`user${i}`);
+      const { hashes: _h, signatures: _s, ...fields } = levels;
+      const unsigned = {
+        ...{ ...fields, type: 'm.room.member', state_key: user, content: { membership: 'invite' } },
+        ...(version === '1' && { event_id: `$invite${i}:a.example` as EventId }),
+      };
+      const invite = signEvent(unsigned, roomVersion(version)!, a.name, a.key);
+      expect((await b.rooms.receiveInvite(invite, version, state)).signatures['b.example']).toBeDefined();
+      const row = await b.database.get<{ state: string }>(
+        'SELECT invite_state AS state FROM memberships WHERE user_id = ? AND room = ?',
+        user,
+        old,
+      );
+      const names = (JSON.parse(row!.state) as JsonObject[]).map(({ type }) => type);
+      expect(names).toEqual(state.map(({ type }) => type));
+    }
+    const foreign = (await a.rooms.queries.currentEvent(room, 'm.room.create', ''))!;
+    const invite = signEvent(
+      { ...levels, type: 'm.room.member', state_key: bob, content: { membership: 'invite' } },
+      roomVersion(version)!,
+      a.name,
+      a.key,
+    );
+    await expect(
+      b.rooms.receiveInvite(invite, version, [foreign.pdu as unknown as JsonObject]),
+    ).rejects.toEqual(error(400, 'M_INVALID_PARAM'));
+  }
+});
+
 describe('receiving events', () => {
   beforeEach(joinBob);
 
@@ -456,7 +503,7 @@ describe('receiving events', () => {
       sender: bill,
       prev_events: [kick.id],
       auth_events: [(await a.state(room))['m.room.power_levels '] as EventId, join.id],
-      depth: kick.pdu.depth + 1,
+      depth: depthOf(kick.pdu) + 1,
     });
     expect(await a.rooms.receive(stale)).toMatchObject({
       kind: 'rejected',
@@ -474,7 +521,7 @@ describe('receiving events', () => {
     expect(ends).toEqual(topic.pdu.prev_events);
     const message = await forge(b, bob, {
       prev_events: [topic.id],
-      depth: topic.pdu.depth + 1,
+      depth: depthOf(topic.pdu) + 1,
       content: { body: 'ok' },
     });
     expect(await a.rooms.receive(message)).toEqual({ kind: 'accepted' });

@@ -5,7 +5,7 @@ import { Notifier } from '../../../src/homeserver/notifier.ts';
 import { Rooms } from '../../../src/homeserver/rooms/rooms.ts';
 import { Sync } from '../../../src/homeserver/sync/sync.ts';
 import type { DeviceId, EventId, KeyId, RoomId, ServerName, UserId } from '../../../src/matrix/ids.ts';
-import type { UnsignedPdu } from '../../../src/matrix/pdu.ts';
+import { depthOf, type UnsignedPdu } from '../../../src/matrix/pdu.ts';
 import { roomVersion } from '../../../src/matrix/room_version.ts';
 import { signEvent, signingKey } from '../../../src/matrix/signing.ts';
 import { temporaryDatabase } from '../../storage/temporary_database.ts';
@@ -221,7 +221,7 @@ export class Driver {
       room_id: room.id,
       content: { mark },
       origin_server_ts: this.clock.wall(),
-      depth: prev.pdu.depth + 1,
+      depth: depthOf(prev.pdu) + 1,
       prev_events: [prev.id],
       auth_events: [power.event_id as EventId, room.join!],
     };
