@@ -16,7 +16,7 @@ import {
 import { decodeJson, encodeJson, tooDeep } from '../compact/cbor.ts';
 import { SHA256 } from '../crypto/hash.ts';
 import { MatrixError } from '../matrix/error.ts';
-import type { JsonValue } from '../matrix/json.ts';
+import { type JsonValue, parseJson } from '../matrix/json.ts';
 import type { Codec } from './codec.ts';
 import { CBOR_FORMAT, formatName, formatNumber, JSON_FORMAT } from './content_format.ts';
 import {
@@ -145,7 +145,7 @@ function decodeBody(coap: CoapRequest | CoapResponse): Result<Body | undefined, 
     return ok(undefined);
   const format = number ?? (looksLikeJsonText(coap.payload) ? JSON_FORMAT : CBOR_FORMAT);
   if (format === JSON_FORMAT || format === CBOR_FORMAT) {
-    const value = format === JSON_FORMAT ? parseJson(coap.payload) : decodeJson(coap.payload);
+    const value = format === JSON_FORMAT ? readJson(coap.payload) : decodeJson(coap.payload);
     if (value.ok) return ok({ kind: 'json', value: value.value });
     return bad(new MatrixError(400, 'M_NOT_JSON', `The payload cannot be read: ${value.problem}`));
   }
@@ -157,11 +157,11 @@ function decodeBody(coap: CoapRequest | CoapResponse): Result<Body | undefined, 
 /** An object or array in JSON text; in CBOR the same first bytes would begin a text or byte string of 2^32 or more. */
 const looksLikeJsonText = (payload: Uint8Array): boolean => payload[0] === 0x7b || payload[0] === 0x5b;
 
-function parseJson(bytes: Uint8Array): Result<JsonValue> {
+function readJson(bytes: Uint8Array): Result<JsonValue> {
   const text = fromUtf8(bytes);
   if (text === undefined) return bad('not UTF-8');
   try {
-    const value = JSON.parse(text) as JsonValue;
+    const value = parseJson(text, 'whole');
     return tooDeep(value) ? bad('too deep') : ok(value);
   } catch {
     return bad('not JSON');

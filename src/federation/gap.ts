@@ -1,7 +1,7 @@
 import type { FederatedRooms, Received, StateBefore } from '../homeserver/rooms/federated_rooms.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { EventId, ServerName } from '../matrix/ids.ts';
-import { type Event, prevEvents } from '../matrix/pdu.ts';
+import { depthOf, type Event, prevEvents } from '../matrix/pdu.ts';
 import { mapBounded } from './bounded.ts';
 import type { Budget, RemoteEvents, RoomVersionOf } from './remote_events.ts';
 import { FederationError } from './transport.ts';
@@ -39,11 +39,26 @@ interface Admission {
  * @throws FederationError where the server cannot be reached now, so that trying again later may help
  */
 export async function admit(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
+  const received = await admitOverGap(options, admission, event);
+  return received.kind === 'state_lacks' ? secondOpinion(options, admission, event) : received;
+}
+
+/**
+ * Admits an event that the state here would not let in because it has a hole: with the state that its server gives for the
+ * point before it, resolved with ours. What both cannot agree on is decided by the rules of resolution, as at any fork.
+ */
+async function secondOpinion(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
+  const told = await stateBefore(options, admission, event.id);
+  return receive(options, admission, event, { state: [], authChain: [], ...told, isSecondOpinion: true });
+}
+
+async function admitOverGap(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
   const first = await receive(options, admission, event);
   if (first.kind !== 'missing_prev') return first;
   for (const older of inOrder(await eventsBetween(options, admission, event))) {
     const received = await receive(options, admission, older);
     if (received.kind === 'missing_prev') await bridge(options, admission, older);
+    if (received.kind === 'state_lacks') await secondOpinion(options, admission, older);
   }
   const again = await receive(options, admission, event);
   return again.kind === 'missing_prev' ? ((await bridge(options, admission, event)) ?? again) : again;
@@ -61,6 +76,7 @@ async function receive(
   const chain = await helpful(budget, 1, () => remote.authChain(origin, room, event.id));
   if (chain === undefined || chain.length === 0) return received;
   return rooms.receive(event, {
+    ...before,
     state: before?.state ?? [],
     authChain: [...(before?.authChain ?? []), ...chain],
   });
@@ -134,7 +150,7 @@ export function inOrder(events: readonly Event[]): readonly Event[] {
       if (left.delete(top.id)) ordered.push(top);
     }
   };
-  for (const event of events.toSorted((a, b) => a.pdu.depth - b.pdu.depth || (a.id < b.id ? -1 : 1))) {
+  for (const event of events.toSorted((a, b) => depthOf(a.pdu) - depthOf(b.pdu) || (a.id < b.id ? -1 : 1))) {
     if (left.has(event.id)) place(event);
   }
   return ordered;

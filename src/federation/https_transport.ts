@@ -8,7 +8,7 @@ import type { Clock, Millis } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { parseServerName } from '../matrix/ids.ts';
-import type { JsonValue } from '../matrix/json.ts';
+import { type JsonValue, parseJson } from '../matrix/json.ts';
 import type { SigningKey } from '../matrix/signing.ts';
 import { isPublicAddress } from './addresses.ts';
 import { maxAge, ServerResolver, type SrvRecord, splitServerName, type Target } from './server_resolution.ts';
@@ -130,7 +130,7 @@ export class HttpsTransport implements FederationTransport {
         });
         return {
           status: answer.statusCode,
-          body: parseJson(await readBounded(answer.body, MAX_ANSWER_BYTES)),
+          body: readJson(await readBounded(answer.body, MAX_ANSWER_BYTES)),
         };
       } catch (error) {
         problem = asFederationError(destination, error, way.signal);
@@ -160,7 +160,7 @@ export class HttpsTransport implements FederationTransport {
           continue;
         }
         if (answer.statusCode !== 200) return undefined;
-        return { body: parseJson(bytes), maxAgeMs: maxAge([cacheControl].flat().join(',')) };
+        return { body: readJson(bytes), maxAgeMs: maxAge([cacheControl].flat().join(',')) };
       }
       return undefined;
     } catch {
@@ -301,9 +301,9 @@ async function readBounded(body: Dispatcher.ResponseData['body'], limit: number)
   return Buffer.concat(chunks, length);
 }
 
-function parseJson(bytes: Uint8Array): JsonValue | undefined {
+function readJson(bytes: Uint8Array): JsonValue | undefined {
   try {
-    return JSON.parse(fromUtf8(bytes) ?? '') as JsonValue;
+    return parseJson(fromUtf8(bytes) ?? '');
   } catch {
     return undefined;
   }

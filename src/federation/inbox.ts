@@ -2,7 +2,7 @@ import type { Clock, Millis } from '../base/time.ts';
 import type { FederatedRooms } from '../homeserver/rooms/federated_rooms.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { EventId, RoomId, ServerName } from '../matrix/ids.ts';
-import type { JsonValue } from '../matrix/json.ts';
+import { type JsonValue, parseJson } from '../matrix/json.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
   expireInbox,
@@ -215,7 +215,7 @@ export class Inbox {
 
   /** @returns whether the PDU is decided, and so no longer there */
   async #try({ origin, room, json, position }: InboxPdu, budget: Budget): Promise<boolean> {
-    const isDecided = await this.#options.take(origin, room, JSON.parse(json) as JsonValue, budget);
+    const isDecided = await this.#options.take(origin, room, parseJson(json), budget);
     if (isDecided) await this.#options.database.transaction((tx) => removeFromInbox(tx, position));
     return isDecided;
   }

@@ -1,3 +1,4 @@
+import type { Result } from '../base/result.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { FederatedRooms, Received } from '../homeserver/rooms/federated_rooms.ts';
 import { badJson, MatrixError } from '../matrix/error.ts';
@@ -5,15 +6,18 @@ import { parsePdu } from '../matrix/event_format.ts';
 import { createdRoom } from '../matrix/hashes.ts';
 import { type EventId, parseRoomId, type RoomId, type ServerName } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import type { Event } from '../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, roomVersion } from '../matrix/room_version.ts';
 import type { Database } from '../storage/database.ts';
 import { storeAnswer, storedAnswer } from '../storage/federation_transactions.ts';
 import type { WaitingPdu } from '../storage/inbox.ts';
+import { findRoom } from '../storage/rooms.ts';
 import { Slots } from './bounded.ts';
 import { type Decision, type DeferredSignatures, isUnsigned } from './deferred_signatures.ts';
 import { admit } from './gap.ts';
 import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
+import { versionsOutside } from './outside_versions.ts';
 import { Budget, type EventChecker, type RemoteEvents } from './remote_events.ts';
 import { FederationError } from './transport.ts';
 
@@ -158,9 +162,9 @@ export class Receiver {
       [...Map.groupBy(pdus, roomOf)].map(async ([room, ofRoom]) => {
         const outcomes: Outcome[] = [];
         for (const pdu of ofRoom) {
-          const waiting = room && waitingPdu(room, pdu);
-          const mustWait = waiting !== undefined && (await this.#inbox.mustWait(origin, waiting.room));
-          const outcome: Outcome = mustWait
+          const mustWait = room !== undefined && (await this.#inbox.mustWait(origin, room));
+          const waiting = mustWait ? await this.#waitingPdu(room, pdu) : undefined;
+          const outcome: Outcome = waiting
             ? { kind: 'waits', waiting }
             : await this.#one(origin, room, pdu, budget);
           const { kind, ...fields } = outcome;
@@ -171,6 +175,24 @@ export class Receiver {
       }),
     );
     return rooms.flat();
+  }
+
+  /** A PDU as the inbox keeps it, or undefined where it is malformed; its room need not be known. */
+  async #waitingPdu(
+    room: RoomId,
+    pdu: JsonValue,
+  ): Promise<Omit<WaitingPdu, 'origin' | 'received'> | undefined> {
+    // Rooms would answer once a join that is being stored is: its version is asked for elsewhere.
+    const inside = (await findRoom(this.#options.database, room))?.version;
+    const versions = inside === undefined ? await this.#versionsOutside(room, pdu) : [inside];
+    const parsed = parseByAny(pdu, versions);
+    return parsed.ok ? { room, eventId: parsed.value.id, json: JSON.stringify(pdu) } : undefined;
+  }
+
+  #versionsOutside(room: RoomId | undefined, pdu: JsonValue): Promise<readonly string[]> {
+    return room === undefined
+      ? Promise.resolve([DEFAULT_ROOM_VERSION])
+      : versionsOutside(this.#options.database, room, pdu);
   }
 
   /** Tries a PDU of the inbox; its sender has been told that it arrived. @returns whether it is decided */
@@ -188,7 +210,8 @@ export class Receiver {
   async #one(origin: ServerName, room: RoomId | undefined, pdu: JsonValue, budget: Budget): Promise<Outcome> {
     const { rooms, checker, log } = this.#options;
     const version = room && (await rooms.versionOf(room));
-    const parsed = parsePdu(pdu, roomVersion(version ?? DEFAULT_ROOM_VERSION)!);
+    const versions = version === undefined ? await this.#versionsOutside(room, pdu) : [version];
+    const parsed = parseByAny(pdu, versions);
     if (!parsed.ok) {
       this.counters.refused++;
       return { kind: 'refused', id: undefined, error: parsed.problem };
@@ -217,7 +240,7 @@ export class Receiver {
           ? await deferred.take(origin, { id: room, version }, parsed.value)
           : pdu;
       if (whole === undefined) return { kind: 'done', id };
-      const event = await checker.check(whole, version ?? DEFAULT_ROOM_VERSION);
+      const event = await checkByAny(checker, whole, versions);
       if (!event.ok)
         return event.problem.kind === 'no_key' ? waits(event.problem.reason) : refused(event.problem.reason);
       if (version !== undefined && (await deferred?.mustWait(origin, event.value)))
@@ -264,10 +287,31 @@ function resultsOf(outcomes: readonly Outcome[]): JsonObject {
   return results;
 }
 
-/** A PDU of a room whose version may not be known yet, or undefined where it is malformed. */
-function waitingPdu(room: RoomId, pdu: JsonValue): Omit<WaitingPdu, 'origin' | 'received'> | undefined {
-  const parsed = parsePdu(pdu, roomVersion(DEFAULT_ROOM_VERSION)!);
-  return parsed.ok ? { room, eventId: parsed.value.id, json: JSON.stringify(pdu) } : undefined;
+/** The event in the first of the versions in which it is one. */
+function parseByAny(pdu: JsonValue, versions: readonly string[]): Result<Event> {
+  let first: Result<Event> | undefined;
+  for (const id of versions) {
+    const parsed = parsePdu(pdu, roomVersion(id)!);
+    if (parsed.ok) return parsed;
+    first ??= parsed;
+  }
+  return first!;
+}
+
+/** The event in the first of the versions in which its signatures are right. */
+async function checkByAny(
+  checker: EventChecker,
+  pdu: JsonValue,
+  versions: readonly string[],
+): ReturnType<EventChecker['check']> {
+  let first: Awaited<ReturnType<EventChecker['check']>> | undefined;
+  for (const id of versions) {
+    const checked = await checker.check(pdu, id);
+    // A key that cannot be had is missing in all of them.
+    if (checked.ok || checked.problem.kind === 'no_key') return checked;
+    first ??= checked;
+  }
+  return first!;
 }
 
 function errorOf(received: Exclude<Received, { kind: 'unknown_room' }>): string | undefined {
@@ -280,6 +324,8 @@ function errorOf(received: Exclude<Received, { kind: 'unknown_room' }>): string 
       return received.reason;
     case 'missing_prev':
       return 'Previous events are missing, and their server does not tell them.';
+    case 'state_lacks':
+      return 'The state before it is not known as a whole.';
     case 'missing_auth':
       return 'Auth events are missing, and their server does not tell them.';
   }

@@ -6,6 +6,7 @@ import { type EventId, parseEventId, type RoomId, type ServerName, serverOf } fr
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 import type { Event } from '../matrix/pdu.ts';
 import { roomVersion } from '../matrix/room_version.ts';
+import { requiredSigners } from '../matrix/signing.ts';
 import { mapBounded } from './bounded.ts';
 import type { VerificationProblem } from './key_ring.ts';
 import type { Log } from './log.ts';
@@ -18,6 +19,8 @@ export interface EventChecker {
     roomVersion: string,
     signers?: readonly ServerName[],
   ): Promise<Result<Event, VerificationProblem>>;
+  /** Told of many events at a time: from which servers they are, and up to when the keys of these have to be valid. */
+  prepare?(servers: ReadonlyMap<ServerName, Millis>): Promise<void>;
 }
 
 /** Events checked at a time. */
@@ -165,6 +168,7 @@ export class RemoteEvents {
     const version = roomVersion(room.version);
     if (version === undefined) return lists.map(() => []);
     const first = new Map<EventId, JsonValue>();
+    const signers = new Map<ServerName, Millis>();
     const idLists = lists.map((pdus) => {
       const ids = new Set<EventId>();
       for (const pdu of pdus) {
@@ -172,9 +176,13 @@ export class RemoteEvents {
         if (!parsed.ok || parsed.value.room !== room.id) continue;
         ids.add(parsed.value.id);
         if (!first.has(parsed.value.id)) first.set(parsed.value.id, pdu);
+        const { origin_server_ts: at } = parsed.value.pdu;
+        for (const server of requiredSigners(parsed.value.pdu, version))
+          signers.set(server, Math.max(at, signers.get(server) ?? at));
       }
       return ids;
     });
+    await this.#checker.prepare?.(signers);
     const good = new Map<EventId, Event>();
     const unchecked: JsonValue[] = [];
     await mapBounded([...first.values()], PARALLEL_CHECKS, async (pdu) => {

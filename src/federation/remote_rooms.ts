@@ -6,7 +6,7 @@ import { MatrixError, unknownError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { newEventId } from '../matrix/hashes.ts';
 import { parseEventId, parseUserId, type RoomId, type ServerName, type UserId } from '../matrix/ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own, parseJson } from '../matrix/json.ts';
 import type { Event, EventReference, Pdu, UnsignedPdu } from '../matrix/pdu.ts';
 import { ROOM_VERSIONS, type RoomVersion, roomVersion } from '../matrix/room_version.ts';
 import { type SigningKey, signEvent } from '../matrix/signing.ts';
@@ -331,7 +331,7 @@ export class FederationRemoteRooms implements RemoteRooms {
 /** Undefined where this version of the program does not read it. */
 function madeJoin({ roomVersion: versionId, event: json }: JoinAttempt): MadeEvent | undefined {
   const version = roomVersion(versionId);
-  const event = version && parsePdu(JSON.parse(json), version);
+  const event = version && parsePdu(parseJson(json), version);
   return event?.ok ? { event: event.value, version: version! } : undefined;
 }
 

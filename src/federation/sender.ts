@@ -3,7 +3,7 @@ import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { isJsonObject, type JsonValue, own } from '../matrix/json.ts';
+import { isJsonObject, type JsonValue, own, parseJson } from '../matrix/json.ts';
 import type { Database } from '../storage/database.ts';
 import {
   abandonTransaction,
@@ -189,7 +189,7 @@ export class Sender {
       const answer = await this.#put(
         destination,
         transaction,
-        pdus.map(({ json }) => JSON.parse(json) as JsonValue),
+        pdus.map(({ json }) => parseJson(json)),
         signal,
       );
       this.#logRefused(destination, answer);

@@ -115,7 +115,7 @@ export class RequestAuthenticator {
     if (destination !== this.#serverName) throw unauthorized('The request is for another server.');
     if (origin === this.#serverName) throw unauthorized('The request claims to come from this server.');
     const object = signedObject({ ...request, origin, destination }, parsed.value.destination === undefined);
-    if (!canonicalJson(object).ok)
+    if (!canonicalJson(object, 'any').ok)
       throw unauthorized('The body is not canonical JSON, so nobody can sign it.');
     const publicKey = await this.#keys.requestKey(origin, key, this.#clock.wall());
     if (publicKey === undefined)

@@ -18,6 +18,11 @@ export class MortalDatabase implements Database {
     this.#inner = inner;
   }
 
+  /** Kills it now. */
+  die(): void {
+    this.#isDead = true;
+  }
+
   get isDead(): boolean {
     return this.#isDead;
   }

@@ -7,7 +7,7 @@ import {
 } from '../../src/federation/transport.ts';
 import type { EventId, KeyId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
-import type { Event } from '../../src/matrix/pdu.ts';
+import { depthOf, type Event } from '../../src/matrix/pdu.ts';
 import { roomVersion } from '../../src/matrix/room_version.ts';
 import { type SigningKey, signEvent, signingKey } from '../../src/matrix/signing.ts';
 
@@ -94,7 +94,7 @@ export class EventFactory {
         ...(options.stateKey !== undefined && { state_key: options.stateKey }),
         content: options.content ?? { body: 'hello' },
         origin_server_ts: options.at ?? this.#ts++,
-        depth: 1 + Math.max(0, ...prev.map(({ pdu }) => pdu.depth)),
+        depth: 1 + Math.max(0, ...prev.map(({ pdu }) => depthOf(pdu))),
         prev_events: [...prev.map(({ id }) => id), ...(options.unknownPrev ?? [])],
         auth_events: (options.auth ?? []).map(({ id }) => id) as EventId[],
       },

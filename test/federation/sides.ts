@@ -9,7 +9,7 @@ import { queryRoutes } from '../../src/api/federation/queries.ts';
 import { signatureRoutes, transactionRoutes } from '../../src/api/federation/transactions.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import type { Clock } from '../../src/base/time.ts';
+import { type Clock, type Millis, sleep } from '../../src/base/time.ts';
 import { VirtualTime } from '../../src/base/virtual_time.ts';
 import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { CompactReader } from '../../src/compact/value_reader.ts';
@@ -21,6 +21,7 @@ import { RoomViews } from '../../src/federation/forms/room_views.ts';
 import { KEY_PATH } from '../../src/federation/key_document.ts';
 import { KeyRing } from '../../src/federation/key_ring.ts';
 import { LocalOutbox } from '../../src/federation/local_outbox.ts';
+import { Notary } from '../../src/federation/notary.ts';
 import { OwedSignatures } from '../../src/federation/owed_signatures.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
@@ -38,7 +39,7 @@ import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
-import type { JsonValue } from '../../src/matrix/json.ts';
+import { type JsonValue, parseJson } from '../../src/matrix/json.ts';
 import type { SigningKey } from '../../src/matrix/signing.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { temporaryDatabase } from '../storage/temporary_database.ts';
@@ -55,10 +56,12 @@ type Dispatch = (
  */
 export class NetworkTime extends VirtualTime {
   underWay = 0;
+  /** Requests on their way, for which others may be waiting that are counted as under way. */
+  asleep = 0;
 
   override async settle(): Promise<void> {
     do await super.settle();
-    while (this.underWay > 0);
+    while (this.underWay > 0 && this.asleep === 0);
   }
 }
 
@@ -75,7 +78,7 @@ export class Network {
   /** Whether a request gets through. */
   passes: (from: ServerName, to: ServerName, call: FederationCall) => boolean = () => true;
   /** Runs when a request has been done and its answer has not arrived. */
-  beforeAnswer: (call: FederationCall) => Promise<void> = async () => undefined;
+  beforeAnswer: (call: FederationCall, status: number) => Promise<void> = async () => undefined;
   /** Sign requests instead of proving the caller by other means. */
   signed = false;
   /** Send bodies in their short forms, as through a pipe. */
@@ -83,10 +86,17 @@ export class Network {
   /** In short forms, let signatures follow their events. */
   deferred = false;
   /** Changes the bytes of a short form on their way. */
-  tamper: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
+  tamper: (bytes: Uint8Array, call: FederationCall) => Uint8Array = (bytes) => bytes;
   /** Bytes of short forms, by whether they were a request's or an answer's. */
   readonly formedBytes = { request: 0, answer: 0 };
-  readonly time = new NetworkTime();
+  /** How long a request, or its answer, is on its way. */
+  delay: () => Millis = () => 0;
+  readonly time: NetworkTime;
+
+  /** @param epoch Unix time in milliseconds at which it starts */
+  constructor(epoch?: Millis) {
+    this.time = new NetworkTime(epoch);
+  }
 
   transportOf(from: ServerName, key: SigningKey): FederationTransport {
     const exchange: Dispatch = async (to, call) => {
@@ -113,17 +123,26 @@ export class Network {
           ...(call.body !== undefined && { payload: call.body as object }),
         },
       );
-      await this.beforeAnswer(call);
-      const body = answer.json() as JsonValue;
+      await this.beforeAnswer(call, answer.statusCode);
+      const body = parseJson(answer.body);
       if (answer.statusCode < 200 || answer.statusCode > 299) throw remoteError(answer.statusCode, body);
       return { status: answer.statusCode, body };
     };
     const request: Dispatch = async (to, call) => {
+      await this.#travel();
       this.time.underWay++;
       const answer = this.formed ? this.#inForms(from, to, call, exchange) : exchange(to, call);
-      return answer.finally(() => this.time.underWay--);
+      return answer.finally(() => this.time.underWay--).finally(() => this.#travel());
     };
     return { request };
+  }
+
+  async #travel(): Promise<void> {
+    const delay = this.delay();
+    if (delay === 0) return;
+    this.time.asleep++;
+    await sleep(this.time.clock, delay);
+    this.time.asleep--;
   }
 
   /** As the two ends of a pipe do it. */
@@ -139,7 +158,7 @@ export class Network {
       let { body } = call;
       if (formed !== undefined) {
         if (!this.passes(from, to, call)) throw new FederationError('unreachable', `${to} is away`);
-        const bytes = this.tamper(bytesOf(formed));
+        const bytes = this.tamper(bytesOf(formed), call);
         this.formedBytes.request += bytes.length;
         const restored = await reader.restoreRequest(from, call, new CompactReader(bytes, 0, {}));
         if (!restored.ok) {
@@ -185,15 +204,25 @@ export async function openSide(
   serverName: ServerName,
   signingKey: SigningKey,
   seed: number,
-) {
+  database: Database = temporaryDatabase(),
+): Promise<Side> {
   const transport = network.transportOf(serverName, signingKey);
   const transports = new Transports({ serverName, peers: [], https: transport });
   const mayDefer = (): boolean => network.formed && network.deferred;
   const side = await openServer({
-    ...{ clock: network.time.clock, serverName, signingKey, seed, transports, mayDefer },
+    ...{ clock: network.time.clock, serverName, signingKey, seed, transports, mayDefer, database },
   });
   network.sides.set(serverName, side);
   return side;
+}
+
+/** Ends a server: nothing of it is under way any more, and its database stays open. */
+export async function stopped(side: Side): Promise<void> {
+  await side.sender.stop();
+  await side.owed.stop();
+  await side.deferred.stop();
+  await side.receiver.stop();
+  await side.app.close();
 }
 
 /** A whole server as far as federation goes: rooms, federation and routes over a database of its own. */
@@ -295,7 +324,7 @@ export async function openServer({
     owed.peerSpoke(server);
     deferred.peerSpoke(server);
   });
-  keyRoutes(app, { keys });
+  keyRoutes(app, { keys, notary: new Notary({ serverName, signingKey, keys, clock }) });
   versionRoutes(app, { name: 'Ravine', version: '0' });
   transactionRoutes(app, { receiver });
   signatureRoutes(app, { deferred });
@@ -336,7 +365,7 @@ export async function openServer({
         room,
         'm.room.message',
         { msgtype: 'm.text', body },
-        { user, device: 'D' as DeviceId, txnId: `t${txn++}` },
+        { user, device: 'D' as DeviceId, txnId: `t${seed} ${txn++}` },
       ),
     /** The bodies of the messages that the server shows, in its order. */
     messages: async (): Promise<string[]> => {

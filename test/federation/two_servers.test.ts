@@ -328,6 +328,15 @@ describe.each(FORMS)('the routes, %s', (_, formed) => {
     expect(lean).toEqual({ state: whole!.state, chain: whole!.chain - whole!.twice, twice: 0 });
   });
 
+  it('take an event whose id is left out from who has come through a pipe, and from nobody else', async () => {
+    const room = await sharedRoom();
+    const join = (await a.rooms.queries.currentEvent(room, 'm.room.member', b.user('bob')))!;
+    const path = `/_matrix/federation/v2/send_join/${encodeURIComponent(room)}/~`;
+    expect((await asB('PUT', path, pduJson(join.pdu))).status).toBe(200);
+    network.signed = true;
+    await expect(asB('PUT', path, pduJson(join.pdu))).rejects.toMatchObject({ errcode: 'M_INVALID_PARAM' });
+  });
+
   it("make a join for the caller's own users only", async () => {
     const room = await within(a.rooms.create(a.user('alice'), { preset: 'public_chat' }));
     const r = encodeURIComponent(room);

@@ -6,7 +6,7 @@ import type { CompactReader } from '../../compact/value_reader.ts';
 import type { CompactWriter } from '../../compact/value_writer.ts';
 import { parsePdu } from '../../matrix/event_format.ts';
 import { parseRoomId, type RoomId } from '../../matrix/ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, numberOf, own } from '../../matrix/json.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 
 // Answers that are lists of events of one room in their short form:
@@ -106,4 +106,4 @@ function objectsIn(answer: JsonObject, name: string): JsonObject[] | undefined {
   return Array.isArray(list) && list.every(isJsonObject) ? list : undefined;
 }
 
-const depthOf = (pdu: JsonObject): number => Number(own(pdu, 'depth')) || 0;
+const depthOf = (pdu: JsonObject): number => numberOf(own(pdu, 'depth')) || 0;

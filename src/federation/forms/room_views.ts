@@ -9,7 +9,7 @@ import { parsePdu } from '../../matrix/event_format.ts';
 import { referenceHash } from '../../matrix/hashes.ts';
 import { type EventId, type KeyId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { type Event, prevEvents, type StateKey } from '../../matrix/pdu.ts';
+import { depthOf, type Event, prevEvents, type StateKey } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
 import { verifyEventSignature } from '../../matrix/signing.ts';
 import type { Reader } from '../../storage/database.ts';
@@ -187,7 +187,7 @@ export class RoomDirection {
       yield view;
       const [foreign] = front
         .filter(({ event }) => serverOf(event.pdu.sender) !== this.#writer)
-        .sort((a, b) => b.event.pdu.depth - a.event.pdu.depth || (a.event.id < b.event.id ? -1 : 1));
+        .sort((a, b) => depthOf(b.event.pdu) - depthOf(a.event.pdu) || (a.event.id < b.event.id ? -1 : 1));
       if (foreign === undefined) return;
       hidden.add(foreign.event.id);
     }
@@ -392,7 +392,7 @@ export class RoomView implements PduView {
   }
 
   #known({ id, pdu }: Event): KnownEvent {
-    const known = { id, depth: pdu.depth, originServerTs: pdu.origin_server_ts };
+    const known = { id, depth: depthOf(pdu), originServerTs: pdu.origin_server_ts };
     return refersByPairs(this.version)
       ? { ...known, referenceHash: referenceHash(pdu, this.version) }
       : known;

@@ -7,7 +7,7 @@ import type { CompactReader } from '../../compact/value_reader.ts';
 import type { CompactWriter } from '../../compact/value_writer.ts';
 import { parsePdu } from '../../matrix/event_format.ts';
 import { parseRoomId, type RoomId, type ServerName } from '../../matrix/ids.ts';
-import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue, numberOf, own } from '../../matrix/json.ts';
 import type { RoomDirection, RoomViews } from './room_views.ts';
 
 // The body of PUT /_matrix/federation/v1/send/{txnId} in its short form:
@@ -200,7 +200,7 @@ class TakenPdus {
     const places = [...this.#pdus.keys()].filter((place) => this.#pdus[place] === undefined);
     if (places.length > 0) return bad({ kind: 'send whole', places });
     const pdus = this.#pdus.map((pdu) => pdu!);
-    const times = pdus.map((pdu) => Number(own(pdu, 'origin_server_ts')) || 0);
+    const times = pdus.map((pdu) => numberOf(own(pdu, 'origin_server_ts')) || 0);
     const body: JsonObject = { origin: this.#origin, origin_server_ts: Math.max(0, ...times), pdus };
     if (edus.length > 0) body.edus = [...edus];
     return ok({ body, provisional: this.#provisional });
