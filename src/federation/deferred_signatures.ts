@@ -7,6 +7,7 @@ import {
   mayDefer,
   PROVISIONAL_LIFE_MS,
   readyEvents,
+  SIGNATURE_OVERDUE_MS,
   stateAfter,
 } from '../compact/pdu/provisional.ts';
 import { withSignature } from '../compact/pdu/signature_field.ts';
@@ -20,7 +21,7 @@ import { type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../matrix/room_version.ts';
 import { contentHashMatches, verifyEventSignature } from '../matrix/signing.ts';
 import type { Database } from '../storage/database.ts';
-import { joinedServers } from '../storage/memberships.ts';
+import { joinedServers, joinedUsers } from '../storage/memberships.ts';
 import {
   changeKept,
   countKept,
@@ -35,16 +36,18 @@ import {
 } from '../storage/provisional.ts';
 import { findRoom } from '../storage/rooms.ts';
 import type { Log } from './log.ts';
-import { type EventChecker, listOf, type RoomVersionOf } from './remote_events.ts';
-import { FederationError, type FederationTransport, path } from './transport.ts';
+import type { EventChecker } from './remote_events.ts';
+import { FederationError, type FederationTransport } from './transport.ts';
+import { WholeEvents } from './whole_events.ts';
 
 // Ours.
-const TIMEOUT_MS: Millis = 60_000;
 /** What a server is told to wait whose last batch is not done. */
 const BUSY_RETRY_MS: Millis = 5_000;
 /** After a fetch that failed, or an event that could not be decided; doubled by each further one. */
 const FIRST_RETRY_MS: Millis = 30_000;
 const MAX_RETRY_MS: Millis = 60 * 60_000;
+/** As in the inbox: whatever has hindered an event for so long will hinder it for ever. */
+const MAX_AGE_MS: Millis = 7 * 24 * 60 * 60_000;
 
 /** What became of an event that was handed to its room. */
 export type Decision = 'done' | 'refused' | 'waits';
@@ -79,10 +82,15 @@ interface Lane {
 export class DeferredSignatures {
   /**
    * Since the start: events that were kept without a signature, those whose signature came and was right, signatures that
-   * were none of the waiting events', events asked for whole, those that were rejected and those for which no signature came.
+   * were none of the waiting events', events whose signature was overdue, events asked for whole, those that were rejected,
+   * those that were quarantined, and those that their server has not got.
    */
-  readonly counters = { provisional: 0, verified: 0, bad: 0, refetched: 0, rejected: 0, quarantined: 0 };
+  readonly counters = {
+    ...{ provisional: 0, verified: 0, bad: 0, overdue: 0 },
+    ...{ refetched: 0, rejected: 0, quarantined: 0, misread: 0 },
+  };
   readonly #options: DeferredSignaturesOptions;
+  readonly #whole: WholeEvents;
   readonly #lanes = new Map<ServerName, Lane>();
   /** Whose batch is being verified. */
   readonly #verifying = new Set<ServerName>();
@@ -91,6 +99,7 @@ export class DeferredSignatures {
 
   constructor(options: DeferredSignaturesOptions) {
     this.#options = options;
+    this.#whole = new WholeEvents(options.transport);
   }
 
   /** Goes on with what is kept. */
@@ -141,7 +150,7 @@ export class DeferredSignatures {
    * @returns what is to be judged instead: the whole event; undefined where nothing is left to do
    * @throws FederationError where it has to be asked for and its server cannot be reached
    */
-  async take(origin: ServerName, room: RoomVersionOf, event: Event): Promise<JsonValue | undefined> {
+  async take(origin: ServerName, event: Event): Promise<JsonValue | undefined> {
     const { provisional, usualKey, isAgreed } = this.#options;
     if (await this.#isKnown(event.id)) return undefined;
     const key = await usualKey(origin);
@@ -159,7 +168,7 @@ export class DeferredSignatures {
     }
     const pdu = event.pdu as unknown as JsonObject;
     // What only the moment forbids is true of the event that its server has.
-    return isAgreed(origin) ? ((await this.#fetch(origin, room, event.id)) ?? pdu) : pdu;
+    return isAgreed(origin) ? ((await this.#fetch(origin, event.id)) ?? pdu) : pdu;
   }
 
   /**
@@ -298,9 +307,10 @@ export class DeferredSignatures {
     lane.cancel = this.#options.clock.after(wait, () => this.#work(origin));
   }
 
-  /** Asks for what had a bad signature. @returns whether everything was answered */
+  /** Asks for what had a bad signature, or none for too long. @returns whether everything was answered */
   async #refetch(origin: ServerName): Promise<boolean> {
     const { database, checker, provisional, log } = this.#options;
+    const caughtUp = new Set<RoomId>();
     for (const one of await keptEvents(database, { origin })) {
       if (this.#isStopped) return true;
       if (one.state !== 'refetching') continue;
@@ -308,7 +318,11 @@ export class DeferredSignatures {
       const version = (await findRoom(database, event.room))?.version ?? '';
       let whole: JsonValue | undefined;
       try {
-        whole = await this.#fetch(origin, { id: event.room, version }, event.id);
+        whole = await this.#fetch(origin, event.id);
+        if (whole === undefined && !caughtUp.has(event.room)) {
+          if (!(await this.#catchUp(origin, event.room))) return false;
+          caughtUp.add(event.room);
+        }
       } catch (error) {
         if (error instanceof FederationError) return false;
         throw error;
@@ -320,9 +334,10 @@ export class DeferredSignatures {
         await this.#becomes(one, 'whole verified', checked.value.pdu);
         continue;
       }
-      log.warn({ origin, id: event.id }, 'an event was rejected: its signature is bad');
+      const problem = whole === undefined ? 'its server has not got it' : 'its signature is bad';
+      log.warn({ origin, id: event.id }, `an event was rejected: ${problem}`);
       if (stateAfter(one.state, 'whole bad') === 'rejected') {
-        this.counters.rejected++;
+        this.counters[whole === undefined ? 'misread' : 'rejected']++;
         await provisional.retract(event.id, 'rejected');
       }
     }
@@ -334,28 +349,29 @@ export class DeferredSignatures {
     return this.#options.database.transaction((tx) => changeKept(tx, event.id, state, next, pdu));
   }
 
-  /**
-   * The event as its server has it; undefined where it has none.
-   * @throws FederationError where that cannot be said now
-   */
-  async #fetch(origin: ServerName, room: RoomVersionOf, id: EventId): Promise<JsonValue | undefined> {
+  /** See WholeEvents.fetch. */
+  #fetch(origin: ServerName, id: EventId): Promise<JsonValue | undefined> {
     this.counters.refetched++;
-    try {
-      const { body } = await this.#options.transport.request(origin, {
-        method: 'GET',
-        path: path`/_matrix/federation/v1/event/${id}`,
-        timeoutMs: TIMEOUT_MS,
-        priority: 1,
-      });
-      const [pdu] = listOf(body as JsonObject, 'pdus', 1);
-      return pdu;
-    } catch (error) {
-      const isFinal = error instanceof MatrixError && error.status < 500 && error.status !== 429;
-      if (isFinal || (error instanceof FederationError && error.problem === 'bad_answer')) return undefined;
-      if (error instanceof MatrixError)
-        throw new FederationError('unreachable', `${room.id}: ${error.message}`);
-      throw error;
+    return this.#whole.fetch(origin, id);
+  }
+
+  /**
+   * Takes the newest events of a room from a server of which one was kept that it has never made: by its short form another
+   * event has come out than was written, and nothing says which that was.
+   * @returns whether all of them are decided
+   * @throws FederationError where it cannot be asked now
+   */
+  async #catchUp(origin: ServerName, room: RoomId): Promise<boolean> {
+    const { database, serverName, decide } = this.#options;
+    const [user] = await joinedUsers(database, room, serverName);
+    if (user === undefined) return true;
+    let isDone = true;
+    for (const id of await this.#whole.newest(origin, room, user)) {
+      if (await this.#isKnown(id)) continue;
+      const pdu = await this.#fetch(origin, id);
+      if (pdu !== undefined && (await decide(origin, room, pdu)) === 'waits') isDone = false;
     }
+    return isDone;
   }
 
   /** Hands what is ready to its rooms, in order. @returns whether nothing that is ready is left */
@@ -382,11 +398,14 @@ export class DeferredSignatures {
   }
 
   /** @returns whether the event is decided, and so no longer kept */
-  async #decide({ event, origin }: KeptEvent): Promise<boolean> {
-    const { decide, provisional, database } = this.#options;
+  async #decide({ event, origin, received }: KeptEvent): Promise<boolean> {
+    const { decide, provisional, database, clock, log } = this.#options;
     const decision = await decide(origin, event.room, event.pdu as unknown as JsonObject);
-    if (decision === 'waits') return false;
-    if (decision === 'refused') {
+    const isTooOld = clock.wall() - received > MAX_AGE_MS;
+    if (decision === 'waits' && !isTooOld) return false;
+    if (decision === 'waits')
+      log.warn({ origin, id: event.id }, 'an event was lost: it could not be decided for too long');
+    if (decision !== 'done') {
       this.counters.rejected++;
       await provisional.retract(event.id, 'rejected');
       return true;
@@ -398,7 +417,7 @@ export class DeferredSignatures {
     return true;
   }
 
-  /** Ends the lives that are over, and waits for the next. */
+  /** Ends the lives that are over, has events asked for whose signatures are overdue, and waits for the next. */
   async #expire(): Promise<void> {
     const { database, clock, provisional, log } = this.#options;
     this.#expiry?.();
@@ -411,13 +430,24 @@ export class DeferredSignatures {
       log.warn({ origin, id: event.id }, 'an event was quarantined: no signature has come for it');
       await provisional.retract(event.id, 'quarantined');
     }
-    for (const origin of new Set(over.map((one) => one.origin))) this.#work(origin);
+    const overdue = (await undecidedUntil(database, clock.wall() - SIGNATURE_OVERDUE_MS)).filter(
+      ({ state }) => state === 'provisional',
+    );
+    await database.transaction(async (tx) => {
+      for (const { event, state } of overdue) {
+        const next = stateAfter(state, 'signature overdue') as KeptEvent['state'];
+        await changeKept(tx, event.id, state, next);
+      }
+    });
+    this.counters.overdue += overdue.length;
+    for (const origin of new Set([...over, ...overdue].map((one) => one.origin))) this.#work(origin);
     const oldest = await oldestUndecided(database);
     if (this.#isStopped) return;
     this.#expiry = undefined;
     if (oldest === undefined) return;
     const wait = Math.max(0, endOfLife(oldest) - clock.wall());
-    this.#expiry = clock.after(Math.min(wait, PROVISIONAL_LIFE_MS), () => {
+    // Whatever comes until then, it is overdue by the look after that one.
+    this.#expiry = clock.after(Math.min(wait, SIGNATURE_OVERDUE_MS), () => {
       void this.#expire().catch((error: unknown) =>
         log.warn({ error: String(error) }, 'ending the lives of provisional events was interrupted'),
       );

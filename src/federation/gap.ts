@@ -24,11 +24,19 @@ interface GapOptions {
 }
 
 /** On whose behalf an event is admitted, and how much that may cost. */
-interface Admission {
+export interface Admission {
   readonly origin: ServerName;
   readonly room: RoomVersionOf;
   readonly budget: Budget;
+  /**
+   * Whether the event may wait for the keys of the servers that others before it are from. If not, these are done without,
+   * so that a server that is gone does not stop a room.
+   */
+  readonly isPatient: boolean;
 }
+
+/** `no_keys`: auth events are missing, which cannot be checked now. */
+type Admitted = Received | { readonly kind: 'no_keys' };
 
 /**
  * Hands a checked event to the room. Where events before it are missing, asks the server that sent it: first for the
@@ -36,29 +44,36 @@ interface Admission {
  * on with a gap in its history and not in its state. Missing auth events are fetched as well.
  *
  * @returns what became of the event; `missing_prev` or `missing_auth` where the server could not help
- * @throws FederationError where the server cannot be reached now, so that trying again later may help
+ * @throws FederationError where the server cannot be reached or a key cannot be had now, so that trying again later may help
  */
 export async function admit(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
-  const received = await admitOverGap(options, admission, event);
-  return received.kind === 'state_lacks' ? secondOpinion(options, admission, event) : received;
+  const first = await admitOverGap(options, admission, event);
+  const received = first.kind === 'state_lacks' ? await secondOpinion(options, admission, event) : first;
+  // Without them nothing can be said of it, however long it has waited.
+  if (received.kind === 'no_keys') throw keysMissing('auth events');
+  return received;
 }
+
+const keysMissing = (what: string): FederationError =>
+  new FederationError('unreachable', `the keys of the servers of its ${what} cannot be had`);
 
 /**
  * Admits an event that the state here would not let in because it has a hole: with the state that its server gives for the
  * point before it, resolved with ours. What both cannot agree on is decided by the rules of resolution, as at any fork.
  */
-async function secondOpinion(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
+async function secondOpinion(options: GapOptions, admission: Admission, event: Event): Promise<Admitted> {
   const told = await stateBefore(options, admission, event.id);
   return receive(options, admission, event, { state: [], authChain: [], ...told, isSecondOpinion: true });
 }
 
-async function admitOverGap(options: GapOptions, admission: Admission, event: Event): Promise<Received> {
+async function admitOverGap(options: GapOptions, admission: Admission, event: Event): Promise<Admitted> {
   const first = await receive(options, admission, event);
   if (first.kind !== 'missing_prev') return first;
   for (const older of inOrder(await eventsBetween(options, admission, event))) {
     const received = await receive(options, admission, older);
     if (received.kind === 'missing_prev') await bridge(options, admission, older);
     if (received.kind === 'state_lacks') await secondOpinion(options, admission, older);
+    if (received.kind === 'no_keys' && admission.isPatient) throw keysMissing('auth events');
   }
   const again = await receive(options, admission, event);
   return again.kind === 'missing_prev' ? ((await bridge(options, admission, event)) ?? again) : again;
@@ -70,22 +85,28 @@ async function receive(
   { origin, room, budget }: Admission,
   event: Event,
   before?: StateBefore,
-): Promise<Received> {
+): Promise<Admitted> {
   const received = await rooms.receive(event, before);
   if (received.kind !== 'missing_auth') return received;
   const chain = await helpful(budget, 1, () => remote.authChain(origin, room, event.id));
-  if (chain === undefined || chain.length === 0) return received;
-  return rooms.receive(event, {
+  if (chain === undefined) return received;
+  const { good, unchecked } = chain;
+  const given = {
     ...before,
     state: before?.state ?? [],
-    authChain: [...(before?.authChain ?? []), ...chain],
-  });
+    authChain: [...(before?.authChain ?? []), ...good],
+  };
+  const again = good.length === 0 ? received : await rooms.receive(event, given);
+  return again.kind === 'missing_auth' && unchecked.size > 0 ? { kind: 'no_keys' } : again;
 }
 
-/** The unknown events that lie before `event`, as far as its server tells them within the bounds. */
+/**
+ * The unknown events that lie before `event`, as far as its server tells them within the bounds.
+ * @throws FederationError where the keys of some cannot be had and may be waited for
+ */
 async function eventsBetween(
   { rooms, remote }: GapOptions,
-  { origin, room, budget }: Admission,
+  { origin, room, budget, isPatient }: Admission,
   event: Event,
 ): Promise<readonly Event[]> {
   const earliest = (await rooms.forwardExtremities(room.id)).slice(0, MAX_NAMED_EVENTS);
@@ -98,10 +119,14 @@ async function eventsBetween(
     round++
   ) {
     const request = { earliest, latest, limit: GAP_EVENTS_PER_ROUND };
-    const events = (await helpful(budget, 1, () => remote.missingEvents(origin, room, request))) ?? [];
-    for (const one of events) told.set(one.id, one);
+    const events = await helpful(budget, 1, () => remote.missingEvents(origin, room, request));
+    for (const one of events?.good ?? []) told.set(one.id, one);
     // What is not before the event is not what was asked for.
     const reached = ancestors(event, told);
+    const isUnchecked = [event, ...reached].some(({ pdu }) =>
+      prevEvents(pdu).some((prev) => events?.unchecked.has(prev)),
+    );
+    if (isUnchecked && isPatient) throw keysMissing('previous events');
     if (reached.length === between.length) break;
     between = reached;
     const open = between.flatMap(({ pdu }) => prevEvents(pdu).filter((prev) => !told.has(prev)));
@@ -164,7 +189,7 @@ async function bridge(
   options: GapOptions,
   admission: Admission,
   event: Event,
-): Promise<Received | undefined> {
+): Promise<Admitted | undefined> {
   const before = await stateBefore(options, admission, event.id);
   return before && receive(options, admission, event, before);
 }

@@ -62,8 +62,15 @@ interface InboxOptions {
   readonly rooms: Pick<FederatedRooms, 'isServerInRoom'>;
   /** See ReceiverOptions. */
   readonly joining: (room: RoomId) => Promise<unknown> | undefined;
-  /** Tries a PDU once more. @returns whether it is decided, so that it need not be kept */
-  readonly take: (origin: ServerName, room: RoomId, pdu: JsonValue, budget: Budget) => Promise<boolean>;
+  /**
+   * Tries a PDU once more, which came at `received`, Unix time in milliseconds.
+   * @returns whether it is decided, so that it need not be kept
+   */
+  readonly take: (
+    { origin, room, received }: Pick<WaitingPdu, 'origin' | 'room' | 'received'>,
+    pdu: JsonValue,
+    budget: Budget,
+  ) => Promise<boolean>;
 }
 
 /** PDUs that have been answered for and are not decided. */
@@ -214,9 +221,9 @@ export class Inbox {
   }
 
   /** @returns whether the PDU is decided, and so no longer there */
-  async #try({ origin, room, json, position }: InboxPdu, budget: Budget): Promise<boolean> {
-    const isDecided = await this.#options.take(origin, room, parseJson(json), budget);
-    if (isDecided) await this.#options.database.transaction((tx) => removeFromInbox(tx, position));
+  async #try(waiting: InboxPdu, budget: Budget): Promise<boolean> {
+    const isDecided = await this.#options.take(waiting, parseJson(waiting.json), budget);
+    if (isDecided) await this.#options.database.transaction((tx) => removeFromInbox(tx, waiting.position));
     return isDecided;
   }
 

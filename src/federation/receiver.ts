@@ -14,7 +14,7 @@ import type { WaitingPdu } from '../storage/inbox.ts';
 import { findRoom } from '../storage/rooms.ts';
 import { Slots } from './bounded.ts';
 import { type Decision, type DeferredSignatures, isUnsigned } from './deferred_signatures.ts';
-import { admit } from './gap.ts';
+import { type Admission, admit } from './gap.ts';
 import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
 import { versionsOutside } from './outside_versions.ts';
@@ -32,6 +32,8 @@ const MAX_WAITING_TRANSACTIONS = 10;
 const BUSY_RETRY_MS: Millis = 5_000;
 /** Requests that one transaction may cause. */
 const MAX_REQUESTS = 200;
+/** How long an event waits for the keys of the servers that others in the gap before it are from. */
+const PATIENCE_MS: Millis = 15 * 60_000;
 const MAX_ERROR_TEXT = 200;
 const NO_PLACE = 'Too many events of this room wait for something that is missing.';
 const NOT_IN_ROOM = 'This server is not in the room.';
@@ -72,7 +74,7 @@ export class Receiver {
     this.#options = options;
     this.#inbox = new Inbox({
       ...options,
-      take: (origin, room, pdu, budget) => this.#takeWaiting(origin, room, pdu, budget),
+      take: (waiting, pdu, budget) => this.#takeWaiting(waiting, pdu, budget),
     });
   }
 
@@ -109,9 +111,10 @@ export class Receiver {
     return answer;
   }
 
-  /** Judges an event that waited for its signature. */
+  /** Judges an event that waited for its signature, and so for long enough. */
   async decide(origin: ServerName, room: RoomId, pdu: JsonValue): Promise<Decision> {
-    const { kind } = await this.#one(origin, room, pdu, new Budget(MAX_REQUESTS));
+    const bounds = { budget: new Budget(MAX_REQUESTS), isPatient: false };
+    const { kind } = await this.#one(origin, room, pdu, bounds);
     return kind === 'outside' ? 'refused' : kind;
   }
 
@@ -157,7 +160,7 @@ export class Receiver {
   }
 
   async #process(origin: ServerName, pdus: readonly JsonValue[]): Promise<readonly Outcome[]> {
-    const budget = new Budget(MAX_REQUESTS);
+    const bounds = { budget: new Budget(MAX_REQUESTS), isPatient: true };
     const rooms = await Promise.all(
       [...Map.groupBy(pdus, roomOf)].map(async ([room, ofRoom]) => {
         const outcomes: Outcome[] = [];
@@ -166,7 +169,7 @@ export class Receiver {
           const waiting = mustWait ? await this.#waitingPdu(room, pdu) : undefined;
           const outcome: Outcome = waiting
             ? { kind: 'waits', waiting }
-            : await this.#one(origin, room, pdu, budget);
+            : await this.#one(origin, room, pdu, bounds);
           const { kind, ...fields } = outcome;
           if (kind === 'refused') this.#options.log.info({ origin, ...fields }, 'an event was refused');
           outcomes.push(outcome);
@@ -196,8 +199,13 @@ export class Receiver {
   }
 
   /** Tries a PDU of the inbox; its sender has been told that it arrived. @returns whether it is decided */
-  async #takeWaiting(origin: ServerName, room: RoomId, pdu: JsonValue, budget: Budget): Promise<boolean> {
-    const outcome = await this.#one(origin, room, pdu, budget);
+  async #takeWaiting(
+    { origin, room, received }: Pick<WaitingPdu, 'origin' | 'room' | 'received'>,
+    pdu: JsonValue,
+    budget: Budget,
+  ): Promise<boolean> {
+    const isPatient = this.#options.clock.wall() < received + PATIENCE_MS;
+    const outcome = await this.#one(origin, room, pdu, { budget, isPatient });
     if (outcome.kind === 'refused')
       this.#options.log.warn(
         { origin, id: outcome.id, error: outcome.error },
@@ -207,7 +215,12 @@ export class Receiver {
     return outcome.kind === 'done' || outcome.kind === 'refused';
   }
 
-  async #one(origin: ServerName, room: RoomId | undefined, pdu: JsonValue, budget: Budget): Promise<Outcome> {
+  async #one(
+    origin: ServerName,
+    room: RoomId | undefined,
+    pdu: JsonValue,
+    bounds: Pick<Admission, 'budget' | 'isPatient'>,
+  ): Promise<Outcome> {
     const { rooms, checker, log } = this.#options;
     const version = room && (await rooms.versionOf(room));
     const versions = version === undefined ? await this.#versionsOutside(room, pdu) : [version];
@@ -237,7 +250,7 @@ export class Receiver {
       const { deferred } = this.#options;
       const whole =
         deferred !== undefined && version !== undefined && isUnsigned(parsed.value)
-          ? await deferred.take(origin, { id: room, version }, parsed.value)
+          ? await deferred.take(origin, parsed.value)
           : pdu;
       if (whole === undefined) return { kind: 'done', id };
       const event = await checkByAny(checker, whole, versions);
@@ -248,7 +261,7 @@ export class Receiver {
       const received =
         version === undefined
           ? await rooms.receive(event.value)
-          : await admit(this.#options, { origin, room: { id: room, version }, budget }, event.value);
+          : await admit(this.#options, { origin, room: { id: room, version }, ...bounds }, event.value);
       if (received.kind === 'unknown_room') return { kind: 'outside', id };
       const error = errorOf(received);
       if (error !== undefined) return refused(error);

@@ -58,6 +58,14 @@ export class Budget {
   }
 }
 
+/** What another server tells of events. */
+export interface ToldEvents {
+  /** Those that pass the checks. */
+  readonly good: readonly Event[];
+  /** Those that are left out because keys cannot be had now, with the servers of their senders; they may be good. */
+  readonly unchecked: ReadonlyMap<EventId, ServerName>;
+}
+
 /** Fetches events from other servers (server-server API, "Retrieving events"). All of them come checked. */
 export class RemoteEvents {
   readonly #transport: FederationTransport;
@@ -76,7 +84,7 @@ export class RemoteEvents {
   }
 
   /**
-   * The good ones of the events between `earliest` and `latest`, in no particular order.
+   * The events between `earliest` and `latest`, in no particular order.
    * @throws FederationError or MatrixError
    */
   async missingEvents(
@@ -87,7 +95,7 @@ export class RemoteEvents {
       readonly latest: readonly EventId[];
       readonly limit: number;
     },
-  ): Promise<readonly Event[]> {
+  ): Promise<ToldEvents> {
     const answer = await this.#ask(server, {
       method: 'POST',
       path: path`/_matrix/federation/v1/get_missing_events/${room.id}`,
@@ -98,7 +106,7 @@ export class RemoteEvents {
         min_depth: 0,
       },
     });
-    return this.goodEvents(room, listOf(answer, 'events', request.limit));
+    return this.#told(room, listOf(answer, 'events', request.limit));
   }
 
   /** The ids of the state before an event and of its auth chain. @throws FederationError or MatrixError */
@@ -129,13 +137,13 @@ export class RemoteEvents {
     return this.goodEvents(room, pdus);
   }
 
-  /** The good ones of the events in an event's auth chain. @throws FederationError or MatrixError */
-  async authChain(server: ServerName, room: RoomVersionOf, of: EventId): Promise<readonly Event[]> {
+  /** The events in an event's auth chain. @throws FederationError or MatrixError */
+  async authChain(server: ServerName, room: RoomVersionOf, of: EventId): Promise<ToldEvents> {
     const answer = await this.#ask(server, {
       method: 'GET',
       path: path`/_matrix/federation/v1/event_auth/${room.id}/${of}`,
     });
-    return this.goodEvents(room, listOf(answer, 'auth_chain', MAX_STATE_EVENTS));
+    return this.#told(room, listOf(answer, 'auth_chain', MAX_STATE_EVENTS));
   }
 
   /** One event, or undefined where the server has not got it or it is not good. @throws FederationError */
@@ -153,8 +161,12 @@ export class RemoteEvents {
 
   /** The events of this room among `pdus` that pass the checks of format, signature and hash; each once. */
   async goodEvents(room: RoomVersionOf, pdus: readonly JsonValue[]): Promise<readonly Event[]> {
-    const [good] = await this.goodLists(room, [pdus]);
-    return good!;
+    return (await this.#told(room, pdus)).good;
+  }
+
+  async #told(room: RoomVersionOf, pdus: readonly JsonValue[]): Promise<ToldEvents> {
+    const { lists, unchecked } = await this.goodLists(room, [pdus]);
+    return { good: lists[0]!, unchecked };
   }
 
   /**
@@ -164,10 +176,11 @@ export class RemoteEvents {
   async goodLists(
     room: RoomVersionOf,
     lists: readonly (readonly JsonValue[])[],
-  ): Promise<readonly Event[][]> {
+  ): Promise<Pick<ToldEvents, 'unchecked'> & { readonly lists: readonly Event[][] }> {
     const version = roomVersion(room.version);
-    if (version === undefined) return lists.map(() => []);
+    if (version === undefined) return { lists: lists.map(() => []), unchecked: new Map() };
     const first = new Map<EventId, JsonValue>();
+    const senders = new Map<EventId, ServerName>();
     const signers = new Map<ServerName, Millis>();
     const idLists = lists.map((pdus) => {
       const ids = new Set<EventId>();
@@ -176,7 +189,8 @@ export class RemoteEvents {
         if (!parsed.ok || parsed.value.room !== room.id) continue;
         ids.add(parsed.value.id);
         if (!first.has(parsed.value.id)) first.set(parsed.value.id, pdu);
-        const { origin_server_ts: at } = parsed.value.pdu;
+        const { origin_server_ts: at, sender } = parsed.value.pdu;
+        senders.set(parsed.value.id, serverOf(sender));
         for (const server of requiredSigners(parsed.value.pdu, version))
           signers.set(server, Math.max(at, signers.get(server) ?? at));
       }
@@ -184,26 +198,22 @@ export class RemoteEvents {
     });
     await this.#checker.prepare?.(signers);
     const good = new Map<EventId, Event>();
-    const unchecked: JsonValue[] = [];
-    await mapBounded([...first.values()], PARALLEL_CHECKS, async (pdu) => {
+    const unchecked = new Map<EventId, ServerName>();
+    await mapBounded([...first], PARALLEL_CHECKS, async ([id, pdu]) => {
       const checked = await this.#checker.check(pdu, room.version);
       if (checked.ok) good.set(checked.value.id, checked.value);
-      else if (checked.problem.kind === 'no_key') unchecked.push(pdu);
+      else if (checked.problem.kind === 'no_key') unchecked.set(id, senders.get(id)!);
     });
-    if (unchecked.length > 0) this.#logUnchecked(room, unchecked, first.size);
-    return idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? []));
+    if (unchecked.size > 0) this.#logUnchecked(room, unchecked, first.size);
+    return { lists: idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? [])), unchecked };
   }
 
-  #logUnchecked(room: RoomVersionOf, unchecked: readonly JsonValue[], told: number): void {
-    const senders = unchecked.flatMap((pdu) => {
-      const parsed = parsePdu(pdu, roomVersion(room.version)!);
-      return parsed.ok ? [serverOf(parsed.value.pdu.sender)] : [];
-    });
-    const servers = [...new Set(senders)].toSorted();
+  #logUnchecked(room: RoomVersionOf, unchecked: ToldEvents['unchecked'], told: number): void {
+    const servers = [...new Set(unchecked.values())].toSorted();
     this.#log?.warn(
       {
         room: room.id,
-        events: unchecked.length,
+        events: unchecked.size,
         told,
         servers: servers.slice(0, MAX_LOGGED_SERVERS),
         serverCount: servers.length,

@@ -1,5 +1,5 @@
 import type { Random } from '../base/random.ts';
-import type { Clock, Millis } from '../base/time.ts';
+import { type Clock, type Millis, sleep } from '../base/time.ts';
 import type { RemoteJoin, RemoteRooms } from '../homeserver/ports.ts';
 import { canonicalJson } from '../matrix/canonical_json.ts';
 import { MatrixError, unknownError } from '../matrix/error.ts';
@@ -36,6 +36,10 @@ const AUTHORISER = 'join_authorised_via_users_server';
 const JOIN_REPEATED_MS: Millis = 60 * 60_000;
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
+/** Before a state is taken without events whose keys cannot be had, these are asked for again: as soon as a server may be, twice. */
+const KEY_PAUSES_MS: readonly Millis[] = [11_000, 21_000];
+/** Where the keys of more servers are missing, only those of the one through which the room is joined are waited for. */
+const MAX_AWAITED_SERVERS = 3;
 
 interface RemoteRoomsOptions {
   readonly serverName: ServerName;
@@ -178,7 +182,7 @@ export class FederationRemoteRooms implements RemoteRooms {
   }
 
   async #sendMade(server: ServerName, room: RoomId, user: UserId, made: MadeEvent): Promise<RemoteJoin> {
-    const { transport, remote } = this.#options;
+    const { transport, remote, clock } = this.#options;
     const body = pduJson(made.event.pdu);
     const attempt = {
       ...{ room, user, via: server, roomVersion: made.version.id },
@@ -198,10 +202,17 @@ export class FederationRemoteRooms implements RemoteRooms {
         `${server} left members out of the state, which was not asked for`,
       );
     }
-    const [state, authChain] = await remote.goodLists({ id: room, version: made.version.id }, [
-      listOf(answer, 'state', MAX_STATE_EVENTS),
-      listOf(answer, 'auth_chain', MAX_STATE_EVENTS),
-    ]);
+    const lists = [listOf(answer, 'state', MAX_STATE_EVENTS), listOf(answer, 'auth_chain', MAX_STATE_EVENTS)];
+    const roomOf = { id: room, version: made.version.id };
+    let checked = await remote.goodLists(roomOf, lists);
+    for (const pauseMs of KEY_PAUSES_MS) {
+      const missing = new Set(checked.unchecked.values());
+      // A server whose users are left out would not be sent what ours say. In a large room some are gone for good.
+      if (missing.size === 0 || (missing.size > MAX_AWAITED_SERVERS && !missing.has(server))) break;
+      await sleep(clock, pauseMs);
+      checked = await remote.goodLists(roomOf, lists);
+    }
+    const [state, authChain] = checked.lists;
     const join = await this.#joinAsSent(made.event, own(answer, 'event'), made.version);
     return { roomVersion: made.version.id, join, state: state!, authChain: authChain!, via: server };
   }

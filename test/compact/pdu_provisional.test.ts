@@ -64,6 +64,7 @@ describe('a provisional event', () => {
     const all: ProvisionalHappening[] = [
       'signature verified',
       'signature bad',
+      'signature overdue',
       'whole verified',
       'whole bad',
       'life over',

@@ -18,6 +18,7 @@ const STATES: readonly ProvisionalState[] = [
 const HAPPENINGS: readonly ProvisionalHappening[] = [
   'signature verified',
   'signature bad',
+  'signature overdue',
   'whole verified',
   'whole bad',
   'life over',
@@ -27,7 +28,8 @@ const HAPPENINGS: readonly ProvisionalHappening[] = [
 function literal(state: ProvisionalState, happening: ProvisionalHappening): ProvisionalState {
   const isOpen = state === 'provisional' || state === 'refetching';
   if (isOpen && (happening === 'signature verified' || happening === 'whole verified')) return 'verified';
-  if (state === 'provisional' && happening === 'signature bad') return 'refetching';
+  const isMissed = happening === 'signature bad' || happening === 'signature overdue';
+  if (state === 'provisional' && isMissed) return 'refetching';
   if (state === 'refetching' && happening === 'whole bad') return 'rejected';
   if (isOpen && happening === 'life over') return 'quarantined';
   return state;

@@ -214,8 +214,71 @@ describe('an event whose signature follows', () => {
     expect(texts(await sync())).toEqual([]);
   });
 
-  it('is quarantined after 24 hours without its signature', async () => {
+  it('is asked for whole where the signature that came names no event that waits', async () => {
+    network.tamper = (bytes, call) => {
+      if (!call.path.includes(SIGNATURES)) return bytes;
+      const spoilt = bytes.slice();
+      spoilt[63]! ^= 0x20;
+      return spoilt;
+    };
+    const id = await sayA('hello');
+    await time.pass(FOLLOWED_MS);
+    expect(network.count(A, B, SIGNATURES)).toBe(1);
+    expect(await a.database.all('SELECT * FROM owed_signatures')).toEqual([]);
+    expect(await kept(b)).toEqual([{ event_id: id, state: 'provisional' }]);
+    await time.pass(4 * HOUR);
+    expect(b.deferred.counters).toMatchObject({ bad: 0, overdue: 1, refetched: 1, quarantined: 0 });
+    expect(await kept(b)).toEqual([]);
+    expect(await b.messages()).toEqual(['hello']);
+  });
+
+  it('is asked for whole where its server has forgotten what it owes, also behind others and a restart', async () => {
     network.passes = (_from, _to, call) => !call.path.includes(SIGNATURES);
+    await sayA('one');
+    await a.owed.stop();
+    await a.database.transaction((tx) => tx.run('DELETE FROM owed_signatures'));
+    await a.owed.start();
+    network.passes = () => true;
+    await time.pass(HOUR);
+    await sayA('two');
+    await time.pass(FOLLOWED_MS);
+    await within(b.deferred.stop());
+    await time.pass(HOUR);
+    await within(b.deferred.start());
+    await time.pass(HOUR);
+    expect(b.deferred.counters).toMatchObject({ verified: 1, overdue: 1, refetched: 1 });
+    expect(await kept(b)).toEqual([]);
+    expect([...(await b.messages())].sort()).toEqual(['one', 'two']);
+  });
+
+  it('comes after all where another event has come out of its short form, which is taken back', async () => {
+    const { request } = a.transport;
+    a.transport.request = async (destination, call, ...more) =>
+      call.path.includes('/send/')
+        ? { status: 200, body: { pdus: {} } }
+        : request.call(a.transport, destination, call, ...more);
+    const id = await sayA('hello');
+    const other = `$${'x'.repeat(43)}`;
+    const read = { ...(await a.rooms.event(id, A))!.pdu, origin_server_ts: 1, signatures: {} };
+    await b.database.transaction((tx) =>
+      tx.run(
+        `INSERT INTO provisional_events (event_id, room, origin, state, type, sender, depth, json, received)
+         SELECT ?, id, ?, 'provisional', 'm.room.message', ?, 9, ?, ? FROM rooms WHERE room_id = ?`,
+        ...[other, A, a.user('alice')],
+        ...[JSON.stringify(read), time.clock.wall(), room],
+      ),
+    );
+    await within(b.deferred.stop());
+    await within(b.deferred.start());
+    await time.pass(4 * HOUR);
+    expect(b.deferred.counters).toMatchObject({ overdue: 1, misread: 1, rejected: 0 });
+    expect(await kept(b)).toEqual([]);
+    expect(await b.messages()).toEqual(['hello']);
+    expect(await b.rooms.forwardExtremities(room)).toEqual([id]);
+  });
+
+  it('is quarantined after 24 hours in which neither its signature came nor the whole event', async () => {
+    network.passes = (_from, _to, call) => !call.path.includes(SIGNATURES) && !call.path.includes('/event/');
     const id = await sayA('hello');
     const shown = await sync();
     await time.pass(PROVISIONAL_LIFE_MS - HOUR);

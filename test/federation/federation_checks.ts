@@ -26,6 +26,13 @@ export async function checkMoment(database: Database): Promise<void> {
       throw new Error(`provisional and ${what}: ${rows.map((row) => row.event_id).join()}`);
 }
 
+/** What comes out of a short form by chance, and is asked for in vain, has never been an event of anybody's. */
+export async function checkNobodyHas(database: Database, ids: ReadonlySet<EventId>): Promise<void> {
+  for (const id of ids)
+    if ((await database.get('SELECT 1 FROM events WHERE event_id = ?', id)) !== undefined)
+      throw new Error(`${id} was taken back, and is an event all the same`);
+}
+
 interface StoredRow {
   readonly event_id: EventId;
   readonly json: string;
@@ -42,6 +49,31 @@ interface Copy {
 }
 
 /**
+ * What must be true when all has been well for a while and nobody has said anything since: nothing waits, and everybody has
+ * what was said, without a later event that would bring what is missing before it.
+ */
+export async function checkQuiet(
+  databases: ReadonlyMap<ServerName, Database>,
+  room: SimulatedRoom,
+  members: readonly ServerName[],
+): Promise<void> {
+  for (const server of members) await checkNothingWaits(server, databases.get(server)!);
+  const copies = await copiesOf(databases, room, members);
+  // Who did not know yet that it was coming in sent it nothing; and what it came by need not name all who are there.
+  const since = eventsSince(copies[0]!, room.joined?.event);
+  const ofJoined = copies.find(({ server }) => server === room.joined?.server)?.events;
+  const isFromJoined = (id: EventId): boolean => {
+    const row = ofJoined?.get(id);
+    return row !== undefined && serverOf((JSON.parse(row.json) as Pdu).sender) === room.joined?.server;
+  };
+  checkSaid(
+    copies,
+    room,
+    (id, server) => !isFromJoined(id) && (server !== room.joined?.server || since.has(id)),
+  );
+}
+
+/**
  * What must be true when all is well again: every server has every event, byte for byte, with the same verdict and a
  * signature that is right; the state is the same; nothing waits, and nothing has happened twice.
  * @returns how many events there are
@@ -51,14 +83,11 @@ export async function checkEnd(
   room: SimulatedRoom,
   members: readonly ServerName[],
 ): Promise<number> {
-  const copies: Copy[] = [];
-  for (const server of members) {
-    const database = databases.get(server)!;
-    await checkNothingWaits(server, database);
-    copies.push(await copyOf(server, database, room));
-  }
+  for (const server of members) await checkNothingWaits(server, databases.get(server)!);
+  const copies = await copiesOf(databases, room, members);
   for (const copy of copies) checkSignatures(copy, room);
-  checkSaid(copies, room);
+  const before = eventsBefore(copies[0]!, room.joined?.event);
+  checkSaid(copies, room, (id, server) => server !== room.joined?.server || !before.has(id));
   const [first, ...others] = copies;
   for (const other of others) checkSame(first!, other, room);
   for (const { server, state } of others)
@@ -78,6 +107,12 @@ async function checkNothingWaits(server: ServerName, database: Database): Promis
   );
   if (twice.length > 0) throw new Error(`two events have one place at ${server}`);
 }
+
+const copiesOf = (
+  databases: ReadonlyMap<ServerName, Database>,
+  room: SimulatedRoom,
+  members: readonly ServerName[],
+): Promise<Copy[]> => Promise.all(members.map((server) => copyOf(server, databases.get(server)!, room)));
 
 async function copyOf(server: ServerName, database: Database, { id }: SimulatedRoom): Promise<Copy> {
   const rows = await database.all<StoredRow>(
@@ -105,12 +140,18 @@ function checkSignatures({ server, events }: Copy, { id }: SimulatedRoom): void 
   }
 }
 
-/** The driver's own log is the oracle: what was answered for is there, and says what was said. */
-function checkSaid(copies: readonly Copy[], room: SimulatedRoom): void {
-  const before = eventsBefore(copies[0]!, room.joined?.event);
+/**
+ * The driver's own log is the oracle: what was answered for is there, and says what was said.
+ * @param isDue whether a server has to have an event
+ */
+function checkSaid(
+  copies: readonly Copy[],
+  room: SimulatedRoom,
+  isDue: (id: EventId, server: ServerName) => boolean,
+): void {
   for (const { server, events } of copies) {
     for (const [id, text] of room.said) {
-      if (server === room.joined?.server && before.has(id)) continue;
+      if (!isDue(id, server)) continue;
       const row = events.get(id);
       if (row === undefined || row.status === 'outlier') throw new Error(`${server} has lost ${id}`);
       const { content } = JSON.parse(row.json) as Pdu;
@@ -159,6 +200,17 @@ function eventsBefore({ events }: Copy, event: EventId | undefined): ReadonlySet
     }
   }
   return before;
+}
+
+/** What is built on an event that a server came in with, and that event. */
+function eventsSince({ events }: Copy, event: EventId | undefined): ReadonlySet<EventId> {
+  const since = new Set<EventId>(event === undefined ? [] : [event]);
+  for (let size = -1; size < since.size; ) {
+    size = since.size;
+    for (const [id, { json }] of events)
+      if (prevEvents(JSON.parse(json) as Pdu).some((prev) => since.has(prev))) since.add(id);
+  }
+  return since;
 }
 
 const canonical = (value: unknown): string =>

@@ -5,7 +5,7 @@ import { type FederationCall, FederationError } from '../../src/federation/trans
 import type { DeviceId, EventId } from '../../src/matrix/ids.ts';
 import type { SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { MortalDatabase } from '../doors/mortal_database.ts';
-import { checkEnd, checkMoment } from './federation_checks.ts';
+import { checkEnd, checkMoment, checkNobodyHas, checkQuiet } from './federation_checks.ts';
 import { Disk, NAMES, SCENES, type Scene, type SimulatedRoom, sceneOf, USERS } from './federation_scene.ts';
 import { HOUR, testKey } from './fixtures.ts';
 import { Network, openSide, type Side, stopped } from './sides.ts';
@@ -73,6 +73,8 @@ class World {
   #delayPercent = 0;
   #starts = 0;
   readonly #refused: string[] = [];
+  /** Of which a server was told by another that has not got them. */
+  readonly #misread = new Set<EventId>();
   /** Transactions that were answered, whether or not the answer arrived, and how many of these came again. */
   readonly #done = new Set<string>();
   #repeatedAtLeast = 0;
@@ -103,20 +105,27 @@ class World {
       if (this.#dice.integer(2) === 0) await this.#network.time.pass(this.#dice.integer(MAX_PAUSE_MS));
     }
     await this.#heal();
-    const databases = new Map(NAMES.map((name, i) => [name, this.#servers[i]!.inner] as const));
-    for (const room of this.#rooms)
-      this.#counts.events += await checkEnd(
-        databases,
-        room,
-        room.members.map((i) => NAMES[i]!),
-      );
+    await this.#checkRooms(checkQuiet);
+    await this.#sayLastWords();
+    await this.#checkRooms(async (...room) => {
+      this.#counts.events += await checkEnd(...room);
+    });
     for (const { side } of this.#servers) {
       this.#count(side);
       await this.#network.time.until(stopped(side), WITHIN_MS);
     }
     if (this.#repeated < this.#repeatedAtLeast)
       throw new Error(`${this.#repeatedAtLeast - this.#repeated} transactions were done twice`);
+    for (const { inner } of this.#servers) await checkNobodyHas(inner, this.#misread);
     if (this.#refused.length > 0) throw new Error(`events were refused: ${this.#refused.join(', ')}`);
+  }
+
+  async #checkRooms(check: typeof checkQuiet): Promise<void> {
+    const databases = new Map(NAMES.map((name, i) => [name, this.#servers[i]!.inner] as const));
+    for (const room of this.#rooms) {
+      const members = room.members.map((i) => NAMES[i]!);
+      await check(databases, room, members);
+    }
   }
 
   async #open(i: number, inner: SqliteDatabase): Promise<{ side: Side; database: MortalDatabase }> {
@@ -296,18 +305,24 @@ class World {
       if (database.isDead) await this.#restart(i);
     }
     await this.#network.time.pass(HEALING_MS);
-    // What was lost behind a gap comes with the next event of each.
+  }
+
+  /** What is not known as a part of the room comes with the next event of each. */
+  async #sayLastWords(): Promise<void> {
     for (let n = 0; n < LAST_WORDS; n++) {
       for (const room of this.#rooms) for (const i of room.members) await this.#say(room, i, `the end ${n}`);
       await this.#network.time.pass(HOUR);
     }
   }
 
-  #count({ serverName, sender, forms, owed, deferred, rooms, receiver }: Side): void {
+  #count({ serverName, sender, forms, owed, deferred, rooms, receiver, log }: Side): void {
     const counts = this.#counts;
     // Nobody here says anything that is not right. What was refused all the same may come back behind a gap, unseen.
     const refused = sender.counters.refused + deferred.counters.rejected + deferred.counters.quarantined;
     if (refused > 0) this.#refused.push(`${refused} by or at ${serverName}`);
+    for (const { message, fields } of log.lines)
+      if (message.endsWith('its server has not got it'))
+        this.#misread.add((fields as { readonly id: EventId }).id);
     for (const key of ['written', 'writtenWhole', 'read', 'askedWhole'] as const)
       counts[key] += forms.counters[key];
     for (const key of ['deferred', 'followed', 'failed'] as const) counts[key] += owed.counters[key];

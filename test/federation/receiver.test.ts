@@ -671,6 +671,61 @@ describe('an event whose keys cannot be had', () => {
   });
 });
 
+describe('an event before which there are others whose keys cannot be had', () => {
+  it('waits for those of its auth events, as long as anything waits', async () => {
+    const auth = state('auth');
+    const [event] = line(1);
+    rooms.verdict = (_, before) =>
+      before?.authChain.length ? undefined : { kind: 'missing_auth', missing: [auth.id] };
+    checker.problems.set(auth.id, 'no_key');
+    const peer = new Peer([], [auth]);
+    transport.answer = (_, call) => peer.answer(call);
+    const receiver = await started();
+    expect(await receiver.receive(B, 't1', transaction(event!))).toEqual({ pdus: { [event!.id]: {} } });
+    await time.pass(3 * DAY);
+    expect(await inInbox()).toEqual([event!.id]);
+    checker.problems.delete(auth.id);
+    await time.pass(HOUR);
+    expect(rooms.order).toEqual([event!.id]);
+    expect(receiver.counters).toMatchObject({ accepted: 1, refused: 0, held: 1 });
+  });
+
+  it('is refused at once where its auth events are bad', async () => {
+    const auth = state('auth');
+    const [event] = line(1);
+    rooms.verdict = () => ({ kind: 'missing_auth', missing: [auth.id] });
+    checker.problems.set(auth.id, 'invalid');
+    const peer = new Peer([], [auth]);
+    transport.answer = (_, call) => peer.answer(call);
+    const answer = await newReceiver().receive(B, 't1', transaction(event!));
+    expect(answer.pdus).toMatchObject({ [event!.id]: { error: expect.any(String) } });
+  });
+
+  it('waits for those of the gap before it, so that nothing is lost in it', async () => {
+    const events = line(3);
+    checker.problems.set(events[1]!.id, 'no_key');
+    const peer = new Peer(events, [factory.create]);
+    transport.answer = (_, call) => peer.answer(call);
+    await (await started()).receive(B, 't1', transaction(events[2]!));
+    await time.pass(5 * 60_000);
+    expect(rooms.order).toEqual([]);
+    checker.problems.delete(events[1]!.id);
+    await time.pass(HOUR);
+    expect(rooms.order).toEqual(events.map(({ id }) => id));
+  });
+
+  it('does without those of the gap after a quarter of an hour', async () => {
+    const events = line(3);
+    checker.problems.set(events[1]!.id, 'no_key');
+    const peer = new Peer(events, [factory.create]);
+    transport.answer = (_, call) => peer.answer(call);
+    await (await started()).receive(B, 't1', transaction(events[2]!));
+    await time.pass(HOUR);
+    expect(rooms.order).toEqual([events[2]!.id]);
+    expect(await inInbox()).toEqual([]);
+  });
+});
+
 it('names the servers whose events are left out of an answer because their keys cannot be had', async () => {
   const events = line(3);
   checker.problems.set(events[0]!.id, 'no_key');

@@ -29,8 +29,11 @@ describe('a state that a server came by without the keys of all who made it', ()
   it('after a gap over a join does not keep out for ever what the one who joined says', async () => {
     network.passes = (from, to) => from !== B || to !== C;
     await within(c.rooms.memberships.join(c.user('carol'), room, { via: [A] }));
-    await within(a.say(a.user('alice'), room, 'on top of the join'));
-    await network.time.pass(60_000);
+    const said = await within(a.say(a.user('alice'), room, 'on top of the join'));
+    await network.time.pass(10 * 60_000);
+    expect(await statusAt(b, said)).toBeUndefined();
+    await network.time.pass(HOUR);
+    expect(await statusAt(b, said)).toBe('timeline');
     // The gap before it was bridged by a state without the join, which could not be checked.
     expect((await b.state()).map((row) => row.state_key)).not.toContain(c.user('carol'));
     network.passes = () => true;
@@ -56,6 +59,19 @@ describe('a state that a server came by without the keys of all who made it', ()
     expect(await statusAt(c, id)).toBe('timeline');
     // With what else they had made.
     expect(await c.state()).toEqual(await a.state());
+  });
+
+  it('is not what a join begins with where the keys can be had a little later', async () => {
+    network.passes = (from, to) => from !== C || to !== B;
+    const join = within(c.rooms.memberships.join(c.user('carol'), room, { via: [A] }));
+    network.time.clock.after(5_000, () => {
+      network.passes = () => true;
+    });
+    await join;
+    expect((await c.state()).map((row) => row.state_key)).toContain(b.user('bob'));
+    const id = await within(c.say(c.user('carol'), room, 'hello'));
+    await network.time.pass(60_000);
+    expect(await statusAt(b, id)).toBe('timeline');
   });
 
   it('is no way back in for who was put out', async () => {

@@ -7,7 +7,7 @@ import { signaturesOf } from './layout.ts';
 //
 //                       signature good
 //   provisional ───────────────────────────────> verified
-//        │ signature bad                            ^ good
+//        │ signature bad or overdue                 ^ good
 //        ├───────────────────> refetching ──────────┤
 //        │                                          v bad
 //        │                        │ 24 h         rejected
@@ -24,6 +24,11 @@ export const PROVISIONAL_LIFE_MS: Millis = 24 * 60 * 60 * 1_000;
 export const DEFERRING_SERVERS = 2;
 
 // Ours.
+/**
+ * How long a signature is waited for before the event is asked for whole: longer than its sender holds it back and tries
+ * again. It never comes where its sender has lost what it owed, or where what came named none of the events that wait.
+ */
+export const SIGNATURE_OVERDUE_MS: Millis = 2 * 60 * 60 * 1_000;
 /** Provisional events from one server; its next one is asked for whole. */
 export const MAX_PROVISIONAL = 256;
 
@@ -52,6 +57,7 @@ export type ProvisionalState = 'provisional' | 'refetching' | 'verified' | 'reje
 export type ProvisionalHappening =
   | 'signature verified'
   | 'signature bad'
+  | 'signature overdue'
   | 'whole verified'
   | 'whole bad'
   | 'life over';
@@ -62,6 +68,7 @@ const LIFE: Readonly<
   provisional: {
     'signature verified': 'verified',
     'signature bad': 'refetching',
+    'signature overdue': 'refetching',
     // The event can come whole at any time, through another server or as part of a gap.
     'whole verified': 'verified',
     'life over': 'quarantined',
