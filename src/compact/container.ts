@@ -1,7 +1,9 @@
+import { assert } from '../base/assert.ts';
 import { concat } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import { COMPACT_DICTIONARY, DICTIONARIES, type DictionaryId, PLAIN_DICTIONARY } from './dictionary.ts';
 import { deflate, inflate } from './flate.ts';
+import { byteOfShortName, SHORT_NAMES, shortNameOf } from './history_name.ts';
 import type { CompactContent } from './value_writer.ts';
 
 /*
@@ -10,10 +12,14 @@ import type { CompactContent } from './value_writer.ts';
  *     00000000   bytes as they are, of dictionary 1        0nnnnnnn   Deflate with preset dictionary n
  *     1ffbiiii   form f and an id i, 1 to 15; where that is 0 the next byte is the id
  *                0: as they are, of dictionary i    1: Deflate with dictionary i    2: mixer with model i
- *                3: mixer with model i and what both ends have learnt; the next byte says what that is (`exchange/histories.ts`)
+ *                3: mixer with model i and what both ends have learnt; the next byte says what that is (`history_name.ts`)
  *
  * Where b is 1, the blobs follow (hashes, keys and signatures, which nothing compresses) and are missing in the content:
  * first how many bytes they are, in seven bits a byte, the lowest first, with the highest bit set in all but the last.
+ *
+ * A request that goes on with a history has less in front of it, where the history is one of the first few and its message is
+ * learnt from: the first byte is 2 + 28 * shape + its short name (`history_name.ts`). The shape says which blobs follow: none, or as
+ * many bytes as SHAPES has; or a byte follows that says how long the packed bytes are that follow, and blobs behind them.
  *
  * What a dictionary's id says about the content: see `dictionary.ts`.
  */
@@ -22,6 +28,14 @@ const COMPACT = 0x80;
 const FORMS = { raw: 0, flate: 1, mixer: 2, history: 3 } as const;
 const WITH_BLOBS = 0x10;
 const MAX_SHORT_ID = 15;
+/** The first of the bytes that say nearly everything of a history. */
+const FIRST_SHORT = 2;
+/** Bytes of blobs: none; what an event without its signature has, its check and its time; what one with it has, time and signature. */
+const SHAPES = [0, 4, 63] as const;
+/** The length of what is packed is told. */
+const TOLD_SHAPE = SHAPES.length;
+const MOST_TOLD_BYTES = 255;
+const END_OF_SHORT = FIRST_SHORT + (SHAPES.length + 1) * SHORT_NAMES;
 /** Bytes of a varint that are read: more than any container has. */
 const MAX_VARINT_BYTES = 5;
 
@@ -60,8 +74,8 @@ export type Packing =
 /** What the peer's containers may be opened with, besides the dictionaries. */
 export interface Coders {
   coder(id: number): Coder | undefined;
-  /** What has been learnt, by the byte that names it. */
-  learnt(id: number, generation: number): Coder | undefined;
+  /** What has been learnt, by the byte that names it. @param id undefined: with the model that it began with */
+  learnt(id: number | undefined, generation: number): Coder | undefined;
 }
 
 export const NO_CODERS: Coders = { coder: () => undefined, learnt: () => undefined };
@@ -95,21 +109,37 @@ export function packCompact({ bytes, blobs }: CompactContent, packing: Packing):
   if (packing.kind === 'nothing') return best;
   const apart = concat(...blobs.map(([start, end]) => bytes.subarray(start, end)));
   const rest = apart.length === 0 ? bytes : without(bytes, blobs);
-  const consider = (head: Uint8Array, packed: Uint8Array | undefined, more = 0): void => {
+  const consider = (head: Uint8Array, packed: Uint8Array | undefined): void => {
     if (packed === undefined || rest.length > mostBytes(packed)) return;
-    const container = apart.length === 0 ? concat(head, packed) : withBlobs(head, apart, packed);
-    if (container.length < best.length + more) best = container;
+    const container = withBlobs(head, apart, packed);
+    if (container.length < best.length) best = container;
   };
   const { coder } = packing;
   consider(formHead(FORMS.flate, COMPACT_DICTIONARY), deflate(rest, DICTIONARIES[COMPACT_DICTIONARY]));
   if (coder !== undefined) consider(formHead(FORMS.mixer, coder.id), coder.encode(rest));
   if (packing.kind === 'history') {
     const { learnt } = packing;
-    const head = concat(formHead(FORMS.history, learnt.id), Uint8Array.of(learnt.generation));
-    consider(head, learnt.encode(rest), LEARNING_BYTES + 1);
+    const packed = learnt.encode(rest);
+    if (packed === undefined || rest.length > mostBytes(packed)) return best;
+    const container = shortHistory(learnt.generation, apart, packed) ?? longHistory(learnt, apart, packed);
+    if (container.length <= best.length + LEARNING_BYTES) return container;
   }
   return best;
 }
+
+/** The container whose first byte says nearly everything; undefined where it cannot. */
+function shortHistory(generation: number, blobs: Uint8Array, packed: Uint8Array): Uint8Array | undefined {
+  const name = shortNameOf(generation);
+  if (name === undefined) return undefined;
+  const known = (SHAPES as readonly number[]).indexOf(blobs.length);
+  const first = (shape: number): number => FIRST_SHORT + shape * SHORT_NAMES + name;
+  if (known >= 0) return concat(Uint8Array.of(first(known)), blobs, packed);
+  if (packed.length > MOST_TOLD_BYTES) return undefined;
+  return concat(Uint8Array.of(first(TOLD_SHAPE), packed.length), packed, blobs);
+}
+
+const longHistory = ({ id, generation }: LearntCoder, blobs: Uint8Array, packed: Uint8Array): Uint8Array =>
+  withBlobs(concat(formHead(FORMS.history, id), Uint8Array.of(generation)), blobs, packed);
 
 function without(bytes: Uint8Array, blobs: CompactContent['blobs']): Uint8Array {
   const ends = [0, ...blobs.map(([, end]) => end)];
@@ -118,6 +148,7 @@ function without(bytes: Uint8Array, blobs: CompactContent['blobs']): Uint8Array 
 }
 
 function withBlobs(head: Uint8Array, blobs: Uint8Array, packed: Uint8Array): Uint8Array {
+  if (blobs.length === 0) return concat(head, packed);
   const length: number[] = [];
   let left = blobs.length;
   for (; left >= 0x80; left >>>= 7) length.push(0x80 | (left & 0x7f));
@@ -126,16 +157,22 @@ function withBlobs(head: Uint8Array, blobs: Uint8Array, packed: Uint8Array): Uin
   return container;
 }
 
-/** Whether a container is in the compact form; what it holds then is too. */
+/** Whether an answer's container is in the compact form; what it holds then is too. */
 export const isCompact = (container: Uint8Array): boolean => (container[0] ?? 0) >= COMPACT;
 
-/** Whether only a reader with a model can open it. */
-export const needsModel = (container: Uint8Array): boolean =>
-  isCompact(container) && ((container[0]! >> 5) & 3) >= FORMS.mixer;
+/** The same of a request's, which may have less in front of it. */
+export const isCompactRequest = (container: Uint8Array): boolean =>
+  isCompact(container) || isShort(container);
 
-/** Whether it is in the form that both ends have learnt something for. */
+const isShort = ([first = 0]: Uint8Array): boolean => first >= FIRST_SHORT && first < END_OF_SHORT;
+
+/** Whether only a reader with a model can open a request. */
+export const needsModel = (container: Uint8Array): boolean =>
+  isShort(container) || (isCompact(container) && ((container[0]! >> 5) & 3) >= FORMS.mixer);
+
+/** Whether a request is in the form that both ends have learnt something for. */
 export const isHistory = (container: Uint8Array): boolean =>
-  isCompact(container) && ((container[0]! >> 5) & 3) === FORMS.history;
+  isShort(container) || (isCompact(container) && ((container[0]! >> 5) & 3) === FORMS.history);
 
 /** What `pack` was given, at most `maxBytes` long. */
 export function unpack(container: Uint8Array, maxBytes: number): Result<Uint8Array, ContainerProblem> {
@@ -152,6 +189,52 @@ export interface Unpacked {
   readonly blobs: Uint8Array | undefined;
 }
 
+/** The parts of a container. */
+export interface ContainerParts {
+  /** What stands in front, without the blobs and their length. */
+  readonly headBytes: number;
+  /** 0: as it is, 1: Deflate, 2: model, 3: model and history. */
+  readonly form: number;
+  /** Of the dictionary or model; undefined: of the model with which the history began. */
+  readonly id: number | undefined;
+  /** The byte that names a history. */
+  readonly generation: number;
+  /** Undefined where they are in their places. */
+  readonly blobs: Uint8Array | undefined;
+  readonly packed: Uint8Array;
+}
+
+/** Takes a compact container apart; undefined where it is too short for what it says. */
+export function partsOfContainer(container: Uint8Array): ContainerParts | undefined {
+  if (isShort(container)) return partsOfShort(container);
+  const first = container[0]!;
+  const form = (first >> 5) & 3;
+  const hasShortId = (first & MAX_SHORT_ID) !== 0;
+  const id = hasShortId ? first & MAX_SHORT_ID : container[1];
+  let at = hasShortId ? 1 : 2;
+  const generation = form === FORMS.history ? container[at++] : 0;
+  const blobs = (first & WITH_BLOBS) === 0 ? { bytes: undefined, end: at } : blobsAt(container, at);
+  if (id === undefined || generation === undefined || blobs === undefined) return undefined;
+  const packed = container.subarray(blobs.end);
+  return { headBytes: at, form, id, generation, blobs: blobs.bytes, packed };
+}
+
+function partsOfShort(container: Uint8Array): ContainerParts | undefined {
+  const code = container[0]! - FIRST_SHORT;
+  const shape = Math.floor(code / SHORT_NAMES);
+  const generation = byteOfShortName(code % SHORT_NAMES);
+  const common = { form: FORMS.history, id: undefined, generation };
+  if (shape === TOLD_SHAPE) {
+    const end = 2 + (container[1] ?? container.length);
+    if (end > container.length) return undefined;
+    return { ...common, headBytes: 2, blobs: container.subarray(end), packed: container.subarray(2, end) };
+  }
+  const end = 1 + SHAPES[shape]!;
+  if (end > container.length) return undefined;
+  const blobs = end === 1 ? undefined : container.subarray(1, end);
+  return { ...common, headBytes: 1, blobs, packed: container.subarray(end) };
+}
+
 /** What `packCompact` was given, at most `maxBytes` long. */
 export function unpackCompact(
   container: Uint8Array,
@@ -160,39 +243,37 @@ export function unpackCompact(
 ): Result<Unpacked, ContainerProblem> {
   const first = container[0];
   if (first === undefined) return bad({ kind: 'empty' });
-  if (first < COMPACT) return bad({ kind: 'unknown format', id: first });
-  const form = (first >> 5) & 3;
-  const isShort = (first & MAX_SHORT_ID) !== 0;
-  const id = isShort ? first & MAX_SHORT_ID : container[1];
-  if (id === undefined) return bad({ kind: 'malformed' });
-  let at = isShort ? 1 : 2;
-  const generation = form === FORMS.history ? container[at++] : 0;
-  const blobs = (first & WITH_BLOBS) === 0 ? { bytes: undefined, end: at } : blobsAt(container, at);
-  if (generation === undefined || blobs === undefined) return bad({ kind: 'malformed' });
-  if ((blobs.bytes?.length ?? 0) > maxBytes) return bad({ kind: 'too large' });
-  const opened = opener(form, id, generation, coders);
+  if (!isCompactRequest(container)) return bad({ kind: 'unknown format', id: first });
+  const parts = partsOfContainer(container);
+  if (parts === undefined) return bad({ kind: 'malformed' });
+  const { form, blobs, packed } = parts;
+  if ((blobs?.length ?? 0) > maxBytes) return bad({ kind: 'too large' });
+  const opened = opener(parts, coders);
   if (!opened.ok) return opened;
-  const rest = container.subarray(blobs.end);
-  const bytes = opened.value(rest, Math.min(maxBytes, form === FORMS.raw ? maxBytes : mostBytes(rest)));
-  return bytes.ok ? ok({ bytes: bytes.value, blobs: blobs.bytes }) : bytes;
+  const bytes = opened.value(packed, Math.min(maxBytes, form === FORMS.raw ? maxBytes : mostBytes(packed)));
+  return bytes.ok ? ok({ bytes: bytes.value, blobs }) : bytes;
 }
 
 type Opener = (bytes: Uint8Array, maxBytes: number) => Result<Uint8Array, ContainerProblem>;
 
-function opener(
-  form: number,
-  id: number,
-  generation: number,
-  coders: Coders,
-): Result<Opener, ContainerProblem> {
-  if (form === FORMS.raw || form === FORMS.flate) {
-    if (id !== COMPACT_DICTIONARY) return bad({ kind: 'unknown format', id });
-    return ok(form === FORMS.raw ? asItIs : (bytes, maxBytes) => inflated(bytes, id, maxBytes));
+function opener({ form, id, generation }: ContainerParts, coders: Coders): Result<Opener, ContainerProblem> {
+  if (form === FORMS.history) {
+    const coder = coders.learnt(id, generation);
+    return coder === undefined ? bad({ kind: 'unknown history', generation }) : ok(openerWith(coder));
   }
-  const coder = form === FORMS.mixer ? coders.coder(id) : coders.learnt(id, generation);
-  if (coder !== undefined) return ok((bytes, maxBytes) => decoded(coder, bytes, maxBytes));
-  return bad(form === FORMS.mixer ? { kind: 'unknown model', id } : { kind: 'unknown history', generation });
+  assert(id !== undefined, 'only histories go without an id');
+  if (form === FORMS.mixer) {
+    const coder = coders.coder(id);
+    return coder === undefined ? bad({ kind: 'unknown model', id }) : ok(openerWith(coder));
+  }
+  if (id !== COMPACT_DICTIONARY) return bad({ kind: 'unknown format', id });
+  return ok(form === FORMS.raw ? asItIs : (bytes, maxBytes) => inflated(bytes, id, maxBytes));
 }
+
+const openerWith =
+  (coder: Coder): Opener =>
+  (bytes, maxBytes) =>
+    decoded(coder, bytes, maxBytes);
 
 function blobsAt(
   container: Uint8Array,

@@ -10,6 +10,8 @@ export interface CompactContext {
   /** Server names that are expected: those of both ends, the room's. At most MAX_SERVERS count. */
   readonly servers?: readonly string[];
   readonly handles?: MessageHandles;
+  /** Of a writer: bytes count more than work, on both sides. What the reader has to know of it is said in the message. */
+  readonly isSparing?: boolean;
 }
 
 /** How one message names what has a handle. `write` is asked by the writer of the message, the rest by its reader. */

@@ -32,7 +32,10 @@ export const FORM = {
   introduce: 15,
   /** A text that has a handle: slot; one head for each of HANDLE_KINDS. */
   handle: 16,
-  /** `{"algorithm":"m.megolm.v1.aes-sha2","ciphertext":...,"session_id":item}`: number of the ciphertext's bytes, the bytes. */
+  /**
+   * `{"algorithm":"m.megolm.v1.aes-sha2","ciphertext":...,"session_id":item}`: number of the ciphertext's bytes, the bytes, item;
+   * or 0, item, and the bytes up to the end of the content.
+   */
   megolm: 21,
   /** `m<milliseconds>.<n>`, a transaction id of common clients: difference as in `time`, n. */
   transaction: 22,

@@ -193,6 +193,11 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
     return (JSON_NUMBER.test(text) ? numberFrom(text) : undefined) ?? this.fail('number out of range');
   }
 
+  #restAsBlob(): Uint8Array | undefined {
+    const length = (this.#blobs?.length ?? this.bytes.length) - (this.#blobs ? this.#blobsRead : this.at);
+    return length === 0 ? this.fail('truncated') : this.blob(length);
+  }
+
   #isUnsigned(): boolean {
     const head = this.bytes[this.at];
     return head !== undefined && head >> 5 === UNSIGNED;
@@ -242,8 +247,10 @@ export class CompactReader extends CborReader<CompactReason | HandleProblem> {
   #megolm(): JsonObject | undefined {
     this.at++;
     const length = this.varint();
-    const ciphertext = length === undefined ? undefined : this.blob(length);
-    const session = ciphertext && this.named('device');
+    if (length === undefined) return undefined;
+    const before = length === 0 ? undefined : this.blob(length);
+    const session = length > 0 && before === undefined ? undefined : this.named('device');
+    const ciphertext = session === undefined ? undefined : (before ?? this.#restAsBlob());
     if (ciphertext === undefined || session === undefined) return undefined;
     return { algorithm: MEGOLM, ciphertext: base64(ciphertext), session_id: session };
   }

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { base64, fromBase64 } from '../base/bytes.ts';
-import { isLooseNumber, type JsonObject, type JsonValue } from '../matrix/json.ts';
+import { isJsonObject, isLooseNumber, type JsonObject, type JsonValue } from '../matrix/json.ts';
 import { MAX_JSON_DEPTH } from './cbor.ts';
 import {
   ARRAY,
@@ -71,6 +71,11 @@ export class CompactWriter extends CborWriter {
     for (const server of context.servers ?? []) this.#addServer(server);
   }
 
+  /** Whether bytes count more than the work of the reader. */
+  get isSparing(): boolean {
+    return this.#context.isSparing === true;
+  }
+
   /** What is written, and which parts of it are bytes of hashes, keys and signatures. */
   content(): CompactContent {
     return { bytes: this.done(), blobs: this.#blobs };
@@ -92,6 +97,14 @@ export class CompactWriter extends CborWriter {
         for (const inner of value) this.value(inner, depth + 1);
       } else this.#map(value, depth);
     }
+  }
+
+  /** A JSON value behind which nothing comes in this content. */
+  last(value: JsonValue): void {
+    const entries = isJsonObject(value) ? Object.entries(value) : [];
+    const megolm = megolmOf(entries);
+    if (megolm === undefined) this.value(value);
+    else this.#megolm(megolm, true);
   }
 
   /** A text, in the form that takes the fewest bytes. `kind`: what handles may name it; ids say so themselves. */
@@ -161,10 +174,7 @@ export class CompactWriter extends CborWriter {
     }
     const megolm = megolmOf(entries);
     if (megolm !== undefined) {
-      this.#form(FORM.megolm);
-      this.varint(megolm.ciphertext.length);
-      this.blob(megolm.ciphertext);
-      this.named(megolm.session, 'device');
+      this.#megolm(megolm, false);
       return;
     }
     this.head(MAP, entries.length);
@@ -175,6 +185,15 @@ export class CompactWriter extends CborWriter {
       if (DEVICE_KEYS.has(key) && typeof inner === 'string') this.item(inner, 'device');
       else this.value(inner, depth + 1);
     }
+  }
+
+  /** A ciphertext up to the end of the content stands behind the session, and its length is not told. */
+  #megolm({ ciphertext, session }: Megolm, isLast: boolean): void {
+    this.#form(FORM.megolm);
+    this.varint(isLast ? 0 : ciphertext.length);
+    if (!isLast) this.blob(ciphertext);
+    this.named(session, 'device');
+    if (isLast) this.blob(ciphertext);
   }
 
   #number(value: number): void {
@@ -332,15 +351,20 @@ function kindOf(text: string): HandleKind | undefined {
   return kind !== undefined && (splitId(text) ?? hashOfId(text)) !== undefined ? kind : undefined;
 }
 
+interface Megolm {
+  /** Not empty. */
+  readonly ciphertext: Uint8Array;
+  readonly session: string;
+}
+
 /** The parts of the usual content of an m.room.encrypted event, and of nothing else. */
-function megolmOf(
-  entries: readonly [string, JsonValue][],
-): { readonly ciphertext: Uint8Array; readonly session: string } | undefined {
+function megolmOf(entries: readonly [string, JsonValue][]): Megolm | undefined {
   if (entries.length !== 3 || entries.some(([key], i) => key !== MEGOLM_KEYS[i])) return undefined;
   const [algorithm, ciphertext, session] = entries.map(([, value]) => value);
   if (algorithm !== MEGOLM || typeof ciphertext !== 'string' || typeof session !== 'string') return undefined;
   const bytes = fromBase64(ciphertext);
-  return bytes !== undefined && base64(bytes) === ciphertext ? { ciphertext: bytes, session } : undefined;
+  if (bytes === undefined || bytes.length === 0 || base64(bytes) !== ciphertext) return undefined;
+  return { ciphertext: bytes, session };
 }
 
 /** The body of `{"msgtype":"m.text","body":...}`, and of nothing else. */

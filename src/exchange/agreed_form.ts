@@ -4,7 +4,7 @@ import type { Random } from '../base/random.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
 import type { CoapRequest, CoapResponse } from '../coap/api.ts';
-import { isCompact, needsModel } from '../compact/container.ts';
+import { isCompact, isCompactRequest, needsModel } from '../compact/container.ts';
 import type { CompactContext, MessageHandles } from '../compact/context.ts';
 import { type ContextClass, contextClassOf } from '../compact/context_class.ts';
 import { COMPACT_DICTIONARY } from '../compact/dictionary.ts';
@@ -132,7 +132,9 @@ export class AgreedForms {
     const now = this.#now();
     const handles =
       session === undefined || !this.#layers.handles ? undefined : this.#handles.writing(peer, session, now);
-    const context = this.#context(this.#ownServer, serverOf(peer), handles);
+    const isSparing =
+      packing.kind === 'history' || (packing.kind === 'static' && packing.coder !== undefined);
+    const context = { ...this.#context(this.#ownServer, serverOf(peer), handles), isSparing };
     const said = named === undefined || !this.#layers.handles ? this.#withTransaction(request) : request;
     const encoded = this.#counted(
       pipeCodecFor({ writing: { context, packing } }).encodeRequest(this.#inForm(said)),
@@ -172,7 +174,7 @@ export class AgreedForms {
     const context = this.#context(serverOf(peer), this.#ownServer, handles);
     const decoded = pipeCodecFor({ reading: { context, coders } }).decodeRequest(coap);
     if (!decoded.ok) return decoded;
-    const isAny = isCompact(coap.payload) && isAnyTransaction(decoded.value);
+    const isAny = isCompactRequest(coap.payload) && isAnyTransaction(decoded.value);
     if (isAny && message === undefined) return bad(missingHere('the name of its message'));
     understood();
     return isAny ? ok(withTransaction(decoded.value, transactionOf(message!, this.#link))) : decoded;
@@ -216,7 +218,7 @@ export class AgreedForms {
   isMisread(peer: string, sent: CoapRequest, response: ExchangeResponse): boolean {
     const refers = needsModel(sent.payload) || this.#writing.get(sent)?.namesKnown === true;
     if (refers && isUnknown(response)) return true;
-    return response.status === 400 && isCompact(sent.payload) && !this.#readsCompact(peer);
+    return response.status === 400 && isCompactRequest(sent.payload) && !this.#readsCompact(peer);
   }
 
   /** The peer has started anew. */

@@ -33,7 +33,7 @@ export function encodeCompactParts(
 ): CompactContent {
   const writer = new CompactWriter(context);
   if (target !== undefined) writeTarget(writer, target);
-  if (body?.kind === 'json') writer.value(body.value);
+  if (body?.kind === 'json') writer.last(body.value);
   const isBare = body?.kind === 'formed' && body.bare === true && target === undefined;
   if (body?.kind === 'formed') {
     if (!isBare) writer.byte(FORMED_BODY);

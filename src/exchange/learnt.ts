@@ -1,35 +1,4 @@
-import type { Adaptation, Model } from '../compact/mixer/model.ts';
-
-/*
- * The byte that says in a container what a message is coded with, and what is learnt from it (docs/protocol.md, "Histories"):
- *
- *     lssssggg    l: the message is learnt from, and makes the next generation (after 7 comes 1)
- *                 s: which of SLOTS histories
- *                 g: the generation that the message is coded with; 0: none, it begins a history
- */
-export const SLOTS = 16;
-export const GENERATIONS = 7;
-export const BEGINS = 0;
-const GENERATION_BITS = 3;
-const LEARNS = 0x80;
-
-/** What the byte says. */
-export interface Place {
-  readonly slot: number;
-  readonly generation: number;
-  readonly learns: boolean;
-}
-
-export const byteOf = ({ slot, generation, learns }: Place): number =>
-  (learns ? LEARNS : 0) | (slot << GENERATION_BITS) | generation;
-
-export const placeOf = (byte: number): Place => ({
-  slot: (byte >> GENERATION_BITS) & (SLOTS - 1),
-  generation: byte & GENERATIONS,
-  learns: (byte & LEARNS) !== 0,
-});
-
-export const nextGeneration = (generation: number): number => (generation % GENERATIONS) + 1;
+import { type Adaptation, bytesOf, type Model } from '../compact/mixer/model.ts';
 
 /** What histories need of a model. */
 export type LearningModel = Pick<Model, 'id' | 'encode' | 'learn' | 'coder'>;
@@ -59,6 +28,6 @@ export class Learnt {
 
   /** The memory that it takes. */
   get bytes(): number {
-    return this.#message.length + (this.#adaptation?.buckets.bytes ?? 0);
+    return this.#message.length + (this.#adaptation === undefined ? 0 : bytesOf(this.#adaptation));
   }
 }

@@ -15,6 +15,7 @@ import {
   type Coders,
   type ContainerProblem,
   isCompact,
+  isCompactRequest,
   NO_CODERS,
   type Packing,
   pack,
@@ -106,7 +107,7 @@ export function pipeCodecFor({ writing, reading, hasSecrets = false }: PipeForm)
     }
     const method = methodOf(coap.code);
     if (method === undefined) return bad(new MatrixError(405, 'M_UNRECOGNIZED', 'No such method'));
-    if (!isCompact(coap.payload)) return decodePlainRequest(coap, method);
+    if (!isCompactRequest(coap.payload)) return decodePlainRequest(coap, method);
     const opened = unpackCompact(coap.payload, MAX_UNPACKED_BYTES, coders);
     if (!opened.ok) return bad(notOpened(opened.problem));
     const parts = decodeCompactRequest(opened.value, readingContext);

@@ -1,7 +1,8 @@
 import type { MessageId } from '../base/message_id.ts';
 import type { Coder, Coders } from '../compact/container.ts';
+import { BEGINS, nextGeneration, type Place, placeOf } from '../compact/history_name.ts';
 import type { HistoryMemory } from './history_memory.ts';
-import { BEGINS, type LearningModel, Learnt, nextGeneration, type Place, placeOf } from './learnt.ts';
+import { type LearningModel, Learnt } from './learnt.ts';
 
 // Ours.
 /** Generations of a history that are kept: the newest, and those that messages on their way may have been coded with. */
@@ -64,10 +65,10 @@ export class ReadHistories {
     const coders: Coders = {
       coder: (id) => this.#models.get(id)?.coder('request'),
       learnt: (id, byte) => {
-        const model = this.#models.get(id);
         const place = placeOf(byte);
-        if (model === undefined) return undefined;
-        const before = place.generation === BEGINS ? undefined : this.#find(place, model, message);
+        const before = place.generation === BEGINS ? undefined : this.#find(place, message);
+        const model = id === undefined ? before?.model : this.#models.get(id);
+        if (model === undefined || (before !== undefined && before.model !== model)) return undefined;
         if (place.generation === BEGINS ? !place.learns : before === undefined) return undefined;
         return noting(model.coder('request', before?.adaptation), (content) => {
           if (place.learns) learn = () => this.#learn(place, new Learnt(model, before, content), message);
@@ -77,11 +78,11 @@ export class ReadHistories {
     return { coders, understood: () => learn() };
   }
 
-  #find({ slot, generation }: Place, model: LearningModel, message: MessageId): Learnt | undefined {
+  #find({ slot, generation }: Place, message: MessageId): Learnt | undefined {
     const made = this.#slots.get(slot)?.made.get(generation);
     if (message.generation !== this.#session || made === undefined || made.number >= message.number)
       return undefined;
-    return made.learnt.model === model ? made.learnt : undefined;
+    return made.learnt;
   }
 
   #learn({ slot: number, generation }: Place, learnt: Learnt, message: MessageId): void {

@@ -38,6 +38,8 @@ export function isSecret({ path, authorization }: ExchangeRequest): boolean {
     return true;
   }
   const [root, api, , route = '', below = '', last = ''] = decoded.split('/').filter((part) => part !== '');
+  // Accounts are made there, with passwords.
+  if (root === '_synapse') return true;
   if (root !== '_matrix') return false;
   if (api === 'client') return CLIENT_ROUTES.has(route) || (route === 'user' && CLIENT_USER_ROUTES.has(last));
   if (api !== 'federation') return false;

@@ -1,15 +1,7 @@
 import type { LearntCoder } from '../compact/container.ts';
+import { BEGINS, byteOf, GENERATIONS, nextGeneration, type Place, SLOTS } from '../compact/history_name.ts';
 import type { HistoryMemory } from './history_memory.ts';
-import {
-  BEGINS,
-  byteOf,
-  GENERATIONS,
-  type LearningModel,
-  Learnt,
-  nextGeneration,
-  type Place,
-  SLOTS,
-} from './learnt.ts';
+import { type LearningModel, Learnt } from './learnt.ts';
 
 // Ours.
 /** Times in a row that the peer may know nothing of a history, before there are no more in the session. */

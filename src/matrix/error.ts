@@ -34,3 +34,14 @@ export const missingParam = (message: string): MatrixError =>
   new MatrixError(400, 'M_MISSING_PARAM', message);
 export const unknownError = (status: number, message: string): MatrixError =>
   new MatrixError(status, 'M_UNKNOWN', message);
+export const limitExceeded = (message: string, retryAfterMs: number): MatrixError =>
+  new MatrixError(429, 'M_LIMIT_EXCEEDED', message, { retry_after_ms: retryAfterMs });
+/** @param softLogout whether the client may keep what it has stored and get a new token for the same device */
+export const unknownToken = (message: string, softLogout = false): MatrixError =>
+  new MatrixError(401, 'M_UNKNOWN_TOKEN', message, { soft_logout: softLogout });
+/** Client-server API, "Account locking". */
+export const userLocked = (): MatrixError =>
+  new MatrixError(401, 'M_USER_LOCKED', 'The account is locked.', { soft_logout: true });
+/** Client-server API, "Account suspension". */
+export const userSuspended = (): MatrixError =>
+  new MatrixError(403, 'M_USER_SUSPENDED', 'You cannot do this while your account is suspended.');

@@ -9,19 +9,24 @@ import {
   type Coder,
   type Coders,
   isCompact,
+  isCompactRequest,
+  isHistory,
   type LearntCoder,
   MAX_FREE_BYTES,
   MAX_RATIO,
   NO_CODERS,
+  needsModel,
   pack,
   packAsItIs,
   packCompact,
+  partsOfContainer,
   unpack,
   unpackCompact,
 } from '../../src/compact/container.ts';
 import { contextClassOf } from '../../src/compact/context_class.ts';
 import { DICTIONARIES } from '../../src/compact/dictionary.ts';
 import { deflate, inflate } from '../../src/compact/flate.ts';
+import { byteOf } from '../../src/compact/history_name.ts';
 import { encodeCompact } from '../../src/compact/value.ts';
 import { CompactReader } from '../../src/compact/value_reader.ts';
 import { CompactWriter } from '../../src/compact/value_writer.ts';
@@ -260,6 +265,50 @@ describe('a compact container', () => {
       Uint8Array.of(0xe5, 3, 0),
     ])
       expect(unpackCompact(packed, LIMIT, coders)).toMatchObject({ ok: true });
+  });
+
+  test('of a request that goes on with one of the first histories has one byte in front of it, or two', () => {
+    const opened = { bytes: content, blobs: undefined as Uint8Array | undefined };
+    for (const slot of [0, 3, 4]) {
+      for (const generation of [0, 1, 7]) {
+        for (const learns of [true, false]) {
+          for (const [shape, bytes] of [0, 4, 63, 200].entries()) {
+            const name = byteOf({ slot, generation, learns });
+            const coder = new ListCoder(5, [hex(content)], name) satisfies LearntCoder;
+            const blob = seededRandom(bytes).bytes(bytes);
+            const written = {
+              bytes: concat(content, blob),
+              blobs: [[content.length, content.length + bytes]] as const,
+            };
+            const packed = packCompact(written, { kind: 'history', learnt: coder });
+            const isShort = learns && generation > 0 && slot < 4;
+            if (isShort) expect(packed[0]).toBe(2 + 28 * shape + 7 * slot + generation - 1);
+            else expect([...packed.subarray(0, 2)]).toEqual([bytes === 0 ? 0xe5 : 0xf5, name]);
+            if (isShort) expect(packed).toHaveLength((shape === 3 ? 2 : 1) + bytes + 1);
+            expect(isCompactRequest(packed) && isHistory(packed) && needsModel(packed)).toBe(true);
+            expect(partsOfContainer(packed)).toMatchObject({ generation: name, form: 3 });
+            const asked: unknown[] = [];
+            const known: Coders = {
+              coder: () => undefined,
+              learnt: (id, byte) => {
+                asked.push(id, byte);
+                return coder;
+              },
+            };
+            expect(unpackCompact(packed, LIMIT, known)).toEqual({
+              ok: true,
+              value: { ...opened, blobs: bytes === 0 ? undefined : blob },
+            });
+            expect(asked).toEqual([isShort ? undefined : 5, name]);
+            if (shape === 1 || shape === 2)
+              expect(unpackCompact(packed.subarray(0, bytes), LIMIT, known)).toMatchObject({ ok: false });
+          }
+        }
+      }
+    }
+    expect(unpackCompact(Uint8Array.of(114, 0), LIMIT, coders)).toMatchObject({
+      problem: { kind: 'unknown format', id: 114 },
+    });
   });
 
   test('has hashes, keys and signatures apart, where that is shorter, and gives them back in their order', () => {

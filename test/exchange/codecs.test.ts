@@ -378,7 +378,7 @@ describe('the pipe codec', () => {
 
   test.each([
     ['no container', NO_BYTES],
-    ['an unknown format', Uint8Array.of(9, 1)],
+    ['an unknown format', Uint8Array.of(0x7f, 1)],
     ['no target', pack(encodeJson({}))],
     ['a target that is no path', pack(encodeJson('x'))],
     ['a target with a space', pack(encodeJson('/a b'))],

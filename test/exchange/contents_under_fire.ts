@@ -223,13 +223,16 @@ export class ContentsUnderFire {
     ]);
     const coders = (used: Coder): Coders => ({
       coder: (id) => (id === used.id ? used : undefined),
-      learnt: (id, generation) => (id === 7 && generation === GENERATION ? toy(7) : undefined),
+      learnt: (id, generation) => ((id ?? 7) === 7 && generation === GENERATION ? toy(7) : undefined),
     });
     const plain = this.#random.integer(4) === 0;
     const reading = { context, coders: coders(coder) };
     const requests = pipeCodecFor({ ...(!plain && { writing: { context, packing } }), reading });
+    // Answers have no histories.
     const answerPacking: Packing =
-      packing.kind === 'static' && packing.coder !== undefined ? { ...packing, coder: answers } : packing;
+      packing.kind === 'history' || (packing.kind === 'static' && packing.coder !== undefined)
+        ? { kind: 'static', coder: answers }
+        : packing;
     const responses = pipeCodecFor({
       ...(!plain && { writing: { context, packing: answerPacking } }),
       reading: { context, coders: coders(answers) },

@@ -10,7 +10,7 @@ import type { ExchangeObservation, ExchangeOptions } from '../../src/exchange/so
 import type { TrustPolicy } from '../../src/exchange/trust.ts';
 import type { Link } from '../../src/link/link.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
-import type { JsonObject } from '../../src/matrix/json.ts';
+import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import { createDeviceIdentity, type DeviceIdentity } from '../../src/pipe/identity.ts';
 
 const TIMEOUT_MS = 5 * 60_000;
@@ -62,23 +62,33 @@ export class DeviceClient {
   }
 
   /** Asks the client-server API. @param path below /_matrix/client/v3, or whole where it begins with /_matrix */
-  async ask(
+  ask(
     method: string,
     path: string,
     body?: JsonObject,
     authorization?: string,
     timeoutMs = TIMEOUT_MS,
   ): Promise<ExchangeResponse> {
-    const { server, address } = this.#options;
     const [route = '', query = ''] = path.split('?');
     const target = route.startsWith('/_matrix') ? route : `/_matrix/client/v3${route}`;
+    return this.request(method, { path: target, query }, body, authorization, timeoutMs);
+  }
+
+  /** Asks for anything, as a request line has it, and reads short forms of answers. */
+  async request(
+    method: string,
+    target: { readonly path: string; readonly query: string },
+    body: JsonValue | undefined,
+    authorization: string | undefined,
+    timeoutMs: number,
+  ): Promise<ExchangeResponse> {
+    const { server, address } = this.#options;
+    const { path, query } = target;
     const response = await this.socket.request(
       server,
       address,
       {
-        method,
-        path: target,
-        query,
+        ...{ method, path, query },
         ...(authorization !== undefined && { authorization }),
         ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
       },
@@ -88,7 +98,9 @@ export class DeviceClient {
     if (answer?.kind !== 'compact') return response;
     const since = new URLSearchParams(query).get('since') ?? undefined;
     const value =
-      method === 'GET' ? this.#synced(answer.reader, since) : this.#sent(answer.reader, target, body);
+      method === 'GET'
+        ? this.#synced(answer.reader, since)
+        : this.#sent(answer.reader, path, body as JsonObject | undefined);
     return { ...response, body: { kind: 'json', value } };
   }
 

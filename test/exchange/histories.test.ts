@@ -1,13 +1,16 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
-import { bad } from '../../src/base/result.ts';
-import { isHistory } from '../../src/compact/container.ts';
+import { bad, ok } from '../../src/base/result.ts';
+import { isHistory, partsOfContainer } from '../../src/compact/container.ts';
 import { COMPACT_DICTIONARY } from '../../src/compact/dictionary.ts';
+import { BEGINS, byteOf, GENERATIONS, type Place, placeOf } from '../../src/compact/history_name.ts';
 import { BucketTable } from '../../src/compact/mixer/buckets.ts';
 import { NO_HISTORY } from '../../src/compact/mixer/history.ts';
 import { AgreedForms } from '../../src/exchange/agreed_form.ts';
 import { PeerCoders } from '../../src/exchange/coders.ts';
-import { BEGINS, GENERATIONS, type LearningModel, type Place, placeOf } from '../../src/exchange/learnt.ts';
+import { HistoryMemory } from '../../src/exchange/history_memory.ts';
+import type { LearningModel } from '../../src/exchange/learnt.ts';
+import { ReadHistories, type Reading } from '../../src/exchange/read_histories.ts';
 import type { ExchangeRequest } from '../../src/exchange/request.ts';
 import { type Accidents, type HistoryCounters, HistoryNetwork, NO_ACCIDENTS } from './history_network.ts';
 
@@ -67,12 +70,14 @@ describe('histories', () => {
   });
 });
 
+const NO_WEIGHTS = { mixers: new Int32Array(0), finals: new Int32Array(0) };
+
 describe('what a request is coded with', () => {
   /** A model that makes everything so short that it is always used. */
   const model: LearningModel = {
     id: 1,
     encode: () => Uint8Array.of(1),
-    learn: () => ({ history: NO_HISTORY, buckets: new BucketTable(1) }),
+    learn: () => ({ history: NO_HISTORY, buckets: new BucketTable(1), weights: NO_WEIGHTS }),
     coder: () => ({ id: 1, encode: () => Uint8Array.of(1), decode: () => bad('unused') }),
   };
   const said: ExchangeRequest = {
@@ -95,7 +100,7 @@ describe('what a request is coded with', () => {
     const sent = forms.encodeRequest('peer', said);
     if (!sent.ok || !isHistory(sent.value.payload)) throw new Error('no history is used');
     return {
-      place: placeOf(sent.value.payload[1]!),
+      place: placeOf(partsOfContainer(sent.value.payload)!.generation),
       ended: (status) => forms.ended(sent.value, { status, headers: {} }),
     };
   }
@@ -122,5 +127,51 @@ describe('what a request is coded with', () => {
     last.ended(200);
     slow.ended(200);
     expect(says().place).toEqual({ slot: 0, generation: GENERATIONS, learns: true });
+  });
+});
+
+describe('what a request is read with', () => {
+  /** A model that reads whatever it is given as it is. */
+  const modelOf = (id: number): LearningModel => ({
+    id,
+    encode: (message) => message,
+    learn: () => ({ history: NO_HISTORY, buckets: new BucketTable(1), weights: NO_WEIGHTS }),
+    coder: () => ({ id, encode: (message) => message, decode: ok }),
+  });
+  const [first, second] = [1, 2].map(modelOf) as [LearningModel, LearningModel];
+  const begins = byteOf({ slot: 3, generation: BEGINS, learns: true });
+  const goesOn = byteOf({ slot: 3, generation: 1, learns: true });
+
+  let histories: ReadHistories;
+  let number: number;
+  beforeEach(() => {
+    histories = new ReadHistories(
+      new Map([first, second].map((model) => [model.id, model])),
+      new HistoryMemory(),
+    );
+    number = 0;
+  });
+
+  const next = (): Reading => histories.reading({ generation: 1, number: number++ });
+
+  /** Reads a message, by the id of its model in the container (undefined: it names none) and what it says of its history. */
+  function read(model: number | undefined, byte: number): number | undefined {
+    const { coders, understood } = next();
+    const coder = coders.learnt(model, byte);
+    if (coder?.decode(Uint8Array.of(7), 1).ok === true) understood();
+    return coder?.id;
+  }
+
+  test('is the model that its history began with: another one is refused, and spoils nothing', () => {
+    expect(read(second.id, begins)).toBe(second.id);
+    expect(read(first.id, goesOn)).toBeUndefined();
+    expect(read(undefined, goesOn)).toBe(second.id);
+    expect(read(second.id, goesOn)).toBe(second.id);
+  });
+
+  test('is nothing where no model is named and no history is there', () => {
+    expect(read(undefined, begins)).toBeUndefined();
+    expect(read(undefined, goesOn)).toBeUndefined();
+    expect(read(7, begins)).toBeUndefined();
   });
 });

@@ -2,8 +2,9 @@ import { concat, equal } from '../../src/base/bytes.ts';
 import type { MessageId } from '../../src/base/message_id.ts';
 import type { Random } from '../../src/base/random.ts';
 import { bad, ok } from '../../src/base/result.ts';
-import { packCompact, unpackCompact } from '../../src/compact/container.ts';
+import { isHistory, packCompact, partsOfContainer, unpackCompact } from '../../src/compact/container.ts';
 import { COMPACT_DICTIONARY } from '../../src/compact/dictionary.ts';
+import { BEGINS, placeOf } from '../../src/compact/history_name.ts';
 import { BucketTable } from '../../src/compact/mixer/buckets.ts';
 import type { Adaptation } from '../../src/compact/mixer/model.ts';
 import { sha256 } from '../../src/crypto/sha256.ts';
@@ -35,7 +36,8 @@ export class ListModel implements LearningModel {
 
   learn(message: Uint8Array, _form: unknown, adaptation?: Adaptation): Adaptation {
     const bytes = sha256(concat(adaptation?.history.bytes ?? new Uint8Array(0), message));
-    return { history: { bytes, starts: [0, bytes.length] }, buckets: new BucketTable(1) };
+    const weights = { mixers: new Int32Array(0), finals: new Int32Array(0) };
+    return { history: { bytes, starts: [0, bytes.length] }, buckets: new BucketTable(1), weights };
   }
 
   coder(form: unknown, adaptation?: Adaptation): ReturnType<LearningModel['coder']> {
@@ -204,7 +206,11 @@ export class HistoryNetwork {
       if (!equal(opened.value.bytes, sent.content)) throw new Error('a message has become another one');
       understood();
       this.counters.read++;
-      if ((sent.payload[0]! & 0x60) === 0x60 && (sent.payload[1]! & 7) !== 0) this.counters.withHistory++;
+      if (
+        isHistory(sent.payload) &&
+        placeOf(partsOfContainer(sent.payload)!.generation).generation !== BEGINS
+      )
+        this.counters.withHistory++;
       sent.answer ??= !this.#accidents.orderly && this.#random.fraction() < 0.02 ? 'unsure' : 'read';
     } else if (opened.problem.kind === 'unknown history') {
       this.counters.refused++;

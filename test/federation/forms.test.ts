@@ -76,6 +76,20 @@ describe('transactions in their short form', () => {
     for (const { forms } of [a, b]) expect(forms.counters).toMatchObject({ writtenWhole: 0, askedWhole: 0 });
   });
 
+  it('leave three bytes of each signature to the reader where bytes count more than work', async () => {
+    const room = await sharedRoom();
+    network.isSparing = true;
+    const bytes = await bytesFor(() => a.say(a.user('alice'), room, 'Hello World'));
+    expect(bytes).toBe(1 + 33 + 1 + 2 + 61 + 11);
+    for (let i = 0; i < 5; i++) await bytesFor(() => b.say(b.user('bob'), room, `line ${i}`));
+    expect(await b.messages()).toEqual(await a.messages());
+    for (const { forms } of [a, b]) expect(forms.counters).toMatchObject({ writtenWhole: 0, askedWhole: 0 });
+    // A signature that is not found is asked for.
+    network.tamper = (sent) => sent.map((byte, i) => (i === 40 ? byte ^ 1 : byte));
+    await bytesFor(() => a.say(a.user('alice'), room, 'damaged'));
+    expect(b.forms.counters.askedWhole).toBeGreaterThan(0);
+  });
+
   it('go on where each has said something that the other does not know yet', async () => {
     const room = await sharedRoom();
     await bytesFor(() => a.say(a.user('alice'), room, 'first'));

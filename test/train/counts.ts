@@ -11,7 +11,7 @@ import { CONTEXTS, Contexts, NO_CONTEXT } from '../../src/compact/mixer/contexts
 import { LEVEL_OF_COUNT, MAX_COUNT, stateOf } from '../../src/compact/mixer/node_state.ts';
 import { END_CONTEXTS, KINDS } from '../../src/compact/mixer/predictor.ts';
 import { leastLevel, NO_LEVEL, type Pruning } from '../../src/compact/mixer/primed_buckets.ts';
-import type { Sample } from './samples.ts';
+import { type Sample, WORTHS } from './samples.ts';
 
 /** Counts of a bucket: of a 0 and of a 1 at each of its nodes. */
 const ROW = 2 * BUCKET_BYTES;
@@ -54,12 +54,11 @@ export class Counts implements BucketSource {
   readonly hashes: Int32Array;
   readonly kinds: Uint8Array;
   readonly parts: Int8Array;
-  /** Whether a row was seen in a sample that is worth more than others. */
-  readonly #precious: Uint8Array;
+  /** What the most precious sample is worth that a row was seen in: index of WORTHS. */
+  readonly #worths: Uint8Array;
   length = 0;
-  /** How often a context must have been seen to be kept, by kind; and where a precious sample had it. */
-  minima: readonly number[] = new Array<number>(KINDS).fill(1);
-  preciousMinima: readonly number[] = new Array<number>(KINDS).fill(1);
+  /** How often a context must have been seen to be kept, by its worth (index of WORTHS) and kind. */
+  minima: readonly (readonly number[])[] = WORTHS.map(() => new Array<number>(KINDS).fill(1));
   pruning: Pruning = { rootLevel: 0, branchLevel: NO_LEVEL + 1 };
   readonly #contexts = new Contexts();
 
@@ -74,13 +73,14 @@ export class Counts implements BucketSource {
     this.hashes = new Int32Array(capacity);
     this.kinds = new Uint8Array(capacity);
     this.parts = new Int8Array(capacity);
-    this.#precious = new Uint8Array(capacity);
+    this.#worths = new Uint8Array(capacity);
   }
 
   add(sample: Sample): void {
+    const worth = WORTHS.indexOf(sample.worth);
     walk(this.#contexts, sample, (kind, hash, part, bits, count) => {
       const row = this.#findOrAdd(kind, hash, part);
-      if (sample.precious) this.#precious[row] = 1;
+      if (worth > this.#worths[row]!) this.#worths[row] = worth;
       this.#step(row, bits, count, 1);
     });
   }
@@ -103,8 +103,7 @@ export class Counts implements BucketSource {
 
   /** Whether the artifact has a context's tree; `row` is that of the first half of a byte, or of the end. */
   kept(row: number): boolean {
-    const minima = this.#precious[row] === 1 ? this.preciousMinima : this.minima;
-    return this.total(row) >= minima[this.kinds[row]!]!;
+    return this.total(row) >= this.minima[this.#worths[row]!]![this.kinds[row]!]!;
   }
 
   read(_kind: number, hash: number, part: number, target: Uint8Array, at: number): boolean {

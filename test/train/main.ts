@@ -6,6 +6,7 @@ import { readCorpus } from './corpus.ts';
 import { presetDictionary } from './preset_dictionary.ts';
 import { report } from './report.ts';
 import { recordShapes } from './shapes.ts';
+import { recordTraffic } from './traffic.ts';
 import { PLANS, trainModels } from './train.ts';
 
 const HELP = `Usage: npm run train -- [options]
@@ -40,7 +41,11 @@ async function train(): Promise<void> {
   };
   const corpus = readCorpus();
   tell(`${corpus.training.length} lines to train on, ${corpus.heldOut.length} held out`);
-  const shapes = await recordShapes(corpus.said);
+  const isOdd = (_: unknown, i: number): boolean => i % 2 === 1;
+  const shapes = [
+    ...(await recordShapes(corpus.said.filter((line, i) => !isOdd(line, i)))),
+    ...(await recordTraffic(corpus.said.filter(isOdd))),
+  ];
   tell(`${shapes.length} events and bodies recorded`);
   mkdirSync(ARTIFACTS, { recursive: true });
   writeFileSync(join(ARTIFACTS, 'preset.txt'), presetDictionary([...corpus.training, ...corpus.said]));

@@ -16,6 +16,7 @@ import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
 import { MatrixUser } from '../../src/mesh/matrix_user.ts';
 import { startEphemeral } from '../../src/server/ephemeral.ts';
 import type { Line } from './corpus.ts';
+import { eachOnce, HOSTS, NAMES } from './names.ts';
 import type { Sample } from './samples.ts';
 
 const SERVER = 'ravine.example';
@@ -24,41 +25,6 @@ const ROOMS = 10;
 const MESSAGES_A_ROOM = 24;
 /** The longest pause between two messages. */
 const PAUSE_MS = 10 * 60 * 1000;
-/** Invented names, so that a model knows what a name looks like and no server in particular. */
-const NAMES = [
-  'anna',
-  'ben',
-  'carla',
-  'david',
-  'elif',
-  'fatima',
-  'georg',
-  'hana',
-  'ivan',
-  'jose',
-  'lena',
-  'li',
-  'maria',
-  'noah',
-  'olga',
-  'paul',
-  'rami',
-  'sofia',
-  'tom',
-  'yara',
-];
-const HOSTS = [
-  'matrix.org',
-  'example.org',
-  'chat.example.com',
-  'hs1.example.net',
-  'home.lan',
-  'village.mesh',
-  'ship.example',
-  'clinic.example.org',
-  'relay-7.example',
-  'station.local',
-];
 const ERRORS: readonly JsonObject[] = [
   { errcode: 'M_FORBIDDEN', error: 'You are not allowed to do that' },
   { errcode: 'M_NOT_FOUND', error: 'Not found' },
@@ -137,9 +103,7 @@ async function converse(
         });
       };
       recorded.push({ body: { event_id: id } });
-      // Most of what a slow link carries is this.
-      for (const said of [body, pick(), pick(), pick()])
-        send('m.room.message', { msgtype: 'm.text', body: said });
+      for (const said of [body, pick(), pick()]) send('m.room.message', { msgtype: 'm.text', body: said });
       const relation: JsonObject = { 'm.in_reply_to': { event_id: id } };
       if (j % 4 === 0) send('m.room.message', { msgtype: 'm.text', body: pick(), 'm.relates_to': relation });
       if (j % 4 === 1)
@@ -197,19 +161,6 @@ function saying(event: JsonObject, pick: () => string): JsonObject {
   return says ? { ...event, content: { ...(content as JsonObject), body: pick() } } : event;
 }
 
-/** The lines in random order, one after another, and again from the beginning once they are used up. */
-function eachOnce(lines: readonly Line[], random: Random): () => string {
-  const rest: string[] = [];
-  return () => {
-    if (rest.length === 0) rest.push(...lines.map(({ text }) => text));
-    const at = random.integer(rest.length);
-    const chosen = rest[at]!;
-    rest[at] = rest.at(-1)!;
-    rest.pop();
-    return chosen;
-  };
-}
-
 /** The same with the users and the server under other names. */
 function elsewhere(recorded: Recorded, random: Random): Recorded {
   const host = HOSTS[random.integer(HOSTS.length)]!;
@@ -242,5 +193,5 @@ function sampleOf({ target, body }: Recorded, random: Random): Sample {
   const ends = [0, ...blobs.map(([, end]) => end)];
   const starts = [...blobs.map(([start]) => start), bytes.length];
   const rest = concat(...starts.map((start, i) => bytes.subarray(ends[i], start)));
-  return { bytes: rest, form: target === undefined ? 'answer' : 'request', precious: target !== undefined };
+  return { bytes: rest, form: target === undefined ? 'answer' : 'request', worth: 'usual' };
 }

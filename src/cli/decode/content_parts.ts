@@ -7,6 +7,8 @@ import {
   type Coders,
   type ContainerProblem,
   isCompact,
+  isCompactRequest,
+  partsOfContainer,
   type Unpacked,
   unpack,
   unpackCompact,
@@ -32,10 +34,6 @@ export interface Reading {
 // docs/protocol.md, "Containers" and "Content".
 const FORMS = ['as it is', 'Deflate', 'model', 'model and history'] as const;
 const PACKED = 1;
-const HISTORY = 3;
-const WITH_BLOBS = 0x10;
-const SHORT_ID = 0x0f;
-const LONGEST_VARINT = 5;
 const FORMED_BODY = 0xfe;
 const BYTES_BODY = 0xff;
 /** A JSON object begins with this byte, or a higher one. */
@@ -98,18 +96,19 @@ function containerLayers(
     return [layer('payload', [marker]), layer('body', bareAnswerParts(said.answered, payload))].filter(
       hasBytes,
     );
-  const head = isCompact(payload) ? compactHead(payload) : plainHead(payload);
+  const isCompactForm = said.hasTarget ? isCompactRequest(payload) : isCompact(payload);
+  const head = isCompactForm ? compactHead(payload) : plainHead(payload);
   if (head === undefined) return undefined;
   const { parts, packing, isPacked } = head;
   const rest = payload.length - parts.reduce((sum, { bytes }) => sum + bytes, 0);
-  const opened = isCompact(payload)
+  const opened = isCompactForm
     ? unpackCompact(payload, MAX_UNPACKED_BYTES, reading.coders)
     : plainOpened(payload);
   if (!opened.ok) {
     const closed = part(`content, ${packing}`, problemText(opened.problem), rest);
     return [layer('container', [marker, ...parts, closed])];
   }
-  const content = isCompact(payload)
+  const content = isCompactForm
     ? compactContent(opened.value, said, reading)
     : plainContent(opened.value.bytes, said.hasTarget);
   if (!isPacked)
@@ -147,41 +146,17 @@ function plainHead([id]: Uint8Array): Head | undefined {
 }
 
 function compactHead(payload: Uint8Array): Head | undefined {
-  const first = payload[0]!;
-  const form = (first >> 5) & 3;
-  const headBytes = ((first & SHORT_ID) === 0 ? 2 : 1) + (form === HISTORY ? 1 : 0);
-  if (headBytes > payload.length) return undefined;
-  const id = (first & SHORT_ID) === 0 ? payload[1]! : first & SHORT_ID;
-  const packing = form <= PACKED ? FORMS[form]! : `${FORMS[form]} ${id}`;
+  const found = partsOfContainer(payload);
+  if (found === undefined) return undefined;
+  const { headBytes, form, id, blobs, packed } = found;
+  const packing = form <= PACKED || id === undefined ? FORMS[form]! : `${FORMS[form]} ${id}`;
   const parts = [part('format', `compact form, ${packing}`, headBytes)];
-  if ((first & WITH_BLOBS) !== 0) {
-    const blobs = blobsOf(payload, headBytes);
-    if (blobs === undefined) return undefined;
-    parts.push(
-      part('length of the blobs', String(blobs.length), blobs.lengthBytes),
-      part(
-        'blobs',
-        short(payload.subarray(headBytes + blobs.lengthBytes).subarray(0, blobs.length)),
-        blobs.length,
-      ),
-    );
+  const lengthBytes = payload.length - headBytes - packed.length - (blobs?.length ?? 0);
+  if (blobs !== undefined) {
+    if (lengthBytes > 0) parts.push(part('length of the blobs', String(blobs.length), lengthBytes));
+    parts.push(part('blobs', short(blobs), blobs.length));
   }
   return { parts, packing, isPacked: form >= PACKED };
-}
-
-function blobsOf(
-  payload: Uint8Array,
-  at: number,
-): { readonly length: number; readonly lengthBytes: number } | undefined {
-  let length = 0;
-  for (let n = 0; n < LONGEST_VARINT; n++) {
-    const byte = payload[at + n];
-    if (byte === undefined) return undefined;
-    length += (byte & 0x7f) * 0x80 ** n;
-    if (byte < 0x80)
-      return at + n + 1 + length <= payload.length ? { length, lengthBytes: n + 1 } : undefined;
-  }
-  return undefined;
 }
 
 function plainOpened(payload: Uint8Array): Result<Unpacked, ContainerProblem> {

@@ -8,6 +8,7 @@ import { EXTENDED, SIGNED, TEXT, USUAL_SENDER, WHOLE_VALUE } from '../../compact
 import { readInnerPdu } from '../../compact/pdu/restore.ts';
 import type { Target } from '../../compact/target.ts';
 import { CompactReader } from '../../compact/value_reader.ts';
+import { SHORT_SIGNATURES } from '../../federation/forms/transaction_form.ts';
 import type { JsonValue } from '../../matrix/json.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { Cutter, type Part, short } from './parts.ts';
@@ -18,7 +19,12 @@ const TRANSACTION = /^\/_matrix\/federation\/v1\/send\//;
 const MOST_EVENTS = 50;
 const ROOM = 'room';
 /** What blobs of that length are in an event. */
-const BLOBS: Readonly<Record<number, string>> = { 2: 'check, or time', 32: 'hash', 64: 'signature' };
+const BLOBS: Readonly<Record<number, string>> = {
+  2: 'check, or time',
+  32: 'hash',
+  61: 'signature, short',
+  64: 'signature',
+};
 
 /**
  * A body in a form of its route, part by part, as far as that can be told without knowing the room; undefined where it cannot.
@@ -64,6 +70,13 @@ export function bareAnswerParts({ method }: Target, content: Uint8Array): readon
 
 /** Reads the form of a transaction (docs/protocol.md, "Transactions"). */
 function readTransaction(reader: TellingReader): boolean {
+  const isShort = reader.bytes[reader.at] === SHORT_SIGNATURES;
+  if (isShort)
+    reader.told(
+      'signatures',
+      () => reader.take(1),
+      () => 'short',
+    );
   const major = (reader.bytes[reader.at] ?? 0) >> 5;
   const hasEdus = major === MAP;
   const count = major === ARRAY || hasEdus ? reader.told('events', () => reader.argument()) : 1;
@@ -73,7 +86,7 @@ function readTransaction(reader: TellingReader): boolean {
     if (room === undefined) return false;
     const version = room.includes(':') ? undefined : roomVersion(NEWEST_VERSION);
     const isLast = place === count - 1 && !hasEdus;
-    if (!readInnerPdu(reader, version, isLast, true).ok) return false;
+    if (!readInnerPdu(reader, version, isLast, isShort ? 'short' : true).ok) return false;
   }
   return !hasEdus || reader.told('ephemeral events', () => reader.value()) !== undefined;
 }

@@ -1,6 +1,7 @@
 import { PROBABILITY_BITS } from './logistic.ts';
 
 const TOP = 0xff00_0000;
+const CODE_BYTES = 4;
 
 /** Where between `low` and `high` the next decision divides them: never at `high`, so that both halves hold something. */
 function split(low: number, high: number, probability: number): number {
@@ -33,6 +34,11 @@ export class ArithmeticEncoder {
     }
   }
 
+  /** How many bits the decisions so far have taken, in whole bits. */
+  get spent(): number {
+    return spentBits(this.#length, this.#low, this.#high);
+  }
+
   /** The fewest bytes that, with zeros after them, lie in the range. */
   finish(): Uint8Array {
     if (this.#low > 0) {
@@ -59,6 +65,8 @@ export class ArithmeticEncoder {
   }
 }
 
+const spentBits = (bytes: number, low: number, high: number): number => 8 * bytes + Math.clz32(high - low);
+
 /** Reads what an ArithmeticEncoder wrote, given the same probabilities. Any bytes are decisions of some kind. */
 export class ArithmeticDecoder {
   readonly #bytes: Uint8Array;
@@ -69,12 +77,17 @@ export class ArithmeticDecoder {
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    for (let i = 0; i < 4; i++) this.#code = ((this.#code << 8) | this.#next()) >>> 0;
+    for (let i = 0; i < CODE_BYTES; i++) this.#code = ((this.#code << 8) | this.#next()) >>> 0;
   }
 
   /** Whether all bytes have been looked at: more of them would have been of no use. */
   get exact(): boolean {
     return this.#at >= this.#bytes.length;
+  }
+
+  /** As `ArithmeticEncoder.spent`. */
+  get spent(): number {
+    return spentBits(this.#at - CODE_BYTES, this.#low, this.#high);
   }
 
   decode(probability: number): number {

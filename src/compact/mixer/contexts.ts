@@ -100,9 +100,10 @@ export class Contexts {
       this.structure.route(byte);
       this.#beginText();
     } else if (this.#form !== 'text') {
-      const { place } = this.structure;
+      const { place, toEnd } = this.structure;
       this.structure.advance(byte);
-      if (this.structure.place !== place || place === 'head') this.#beginText();
+      if (this.structure.place !== place || this.structure.toEnd !== toEnd || place === 'head')
+        this.#beginText();
       else this.#advanceText(byte);
     } else this.#advanceText(byte);
     this.#compute();
@@ -140,7 +141,8 @@ export class Contexts {
 
   #compute(): void {
     const { hashes, structure } = this;
-    const structured = this.#form !== 'text';
+    // A text to the end of a content goes on and ends like a text alone.
+    const structured = this.#form !== 'text' && !structure.toEnd;
     const place = structured ? structure.place : 'text';
     const routed = this.#form === 'request' && this.length === 0;
     const salt = routed ? 2 : place === 'text' ? 1 : place === 'head' ? 3 : 4;

@@ -1,12 +1,14 @@
 import { bad, ok, type Result } from '../../base/result.ts';
 import type { Coder } from '../container.ts';
-import { ArithmeticDecoder, ArithmeticEncoder } from './arithmetic_coder.ts';
+import { ArithmeticDecoder } from './arithmetic_coder.ts';
 import { parseArtifact, parseArtifactInSteps, type Trained } from './artifact.ts';
 import { BucketTable } from './buckets.ts';
 import { type Form, MAX_MESSAGE_BYTES } from './contexts.ts';
+import { Decisions } from './decisions.ts';
+import { endProbability } from './end.ts';
 import { append, type History, NO_HISTORY } from './history.ts';
 import { ONE } from './logistic.ts';
-import { Predictor } from './predictor.ts';
+import { Predictor, type Weights } from './predictor.ts';
 import { Structure } from './structure.ts';
 
 /** Buckets that an adaptation holds, about 16 bytes each: what is learnt beyond them only lengthens the history. */
@@ -25,7 +27,13 @@ export type MixerProblem = 'too large' | 'not canonical';
 export interface Adaptation {
   readonly history: History;
   readonly buckets: BucketTable;
+  /** Of the mixers, as the last message left them. */
+  readonly weights: Weights;
 }
+
+/** The memory that it takes. */
+export const bytesOf = ({ history, buckets, weights: { mixers, finals } }: Adaptation): number =>
+  history.bytes.length + buckets.bytes + mixers.byteLength + finals.byteLength;
 
 /**
  * A primed context-mixing coder: a message costs as many bits as it surprises somebody who has read the training text.
@@ -61,13 +69,13 @@ export class Model {
    */
   encode(message: Uint8Array, form: Form, adaptation?: Adaptation): Uint8Array | undefined {
     if (message.length > MAX_MESSAGE_BYTES) return undefined;
-    const encoder = new ArithmeticEncoder();
+    const decisions = new Decisions();
     const fits = hasForm(message, form);
-    if (form !== 'text') encoder.encode(fits ? 1 : 0, FORM_PROBABILITY);
-    this.#pass(message, fits ? form : 'text', adaptation, (bit, probability) =>
-      encoder.encode(bit, probability),
+    if (form !== 'text') decisions.add(fits ? 1 : 0, FORM_PROBABILITY, false);
+    this.#pass(message, fits ? form : 'text', adaptation, (bit, probability, isEnd) =>
+      decisions.add(bit, probability, isEnd),
     );
-    return encoder.finish();
+    return decisions.encoded();
   }
 
   /**
@@ -80,7 +88,6 @@ export class Model {
     form: Form,
     adaptation?: Adaptation,
   ): Result<Uint8Array, MixerProblem> {
-    if (bytes.at(-1) === 0) return bad('not canonical');
     const limit = Math.min(maxBytes, MAX_MESSAGE_BYTES);
     const decoder = new ArithmeticDecoder(bytes);
     const fits = form === 'text' || decoder.decode(FORM_PROBABILITY) === 1;
@@ -89,7 +96,8 @@ export class Model {
     this.#begin(fits ? form : 'text', adaptation);
     for (;;) {
       if (contexts.mayEnd) {
-        const ends = decoder.decode(predictor.endProbability());
+        const left = 8 * bytes.length - decoder.spent;
+        const ends = decoder.decode(endProbability(predictor.endProbability(), left));
         predictor.learnEnd(ends);
         if (ends === 1) break;
       }
@@ -111,7 +119,9 @@ export class Model {
     const buckets = new BucketTable(Math.min(most, MAX_ADAPTED_BUCKETS));
     if (adaptation !== undefined) buckets.absorb(adaptation.buckets);
     buckets.absorb(touched);
-    return { buckets, history: append(adaptation?.history ?? NO_HISTORY, known) };
+    const { mixers, finals } = this.#predictor;
+    const weights = { mixers: mixers.slice(), finals: finals.slice() };
+    return { buckets, weights, history: append(adaptation?.history ?? NO_HISTORY, known) };
   }
 
   /** The model as containers take it, for messages of one form. */
@@ -129,6 +139,7 @@ export class Model {
       adaptation === undefined ? [buckets] : [adaptation.buckets, buckets],
       adaptation?.history ?? NO_HISTORY,
       form,
+      adaptation?.weights,
     );
   }
 
@@ -137,20 +148,20 @@ export class Model {
     message: Uint8Array,
     form: Form,
     adaptation: Adaptation | undefined,
-    decide: (bit: number, probability: number) => void,
+    decide: (bit: number, probability: number, isEnd: boolean) => void,
   ): void {
     const predictor = this.#predictor;
     this.#begin(form, adaptation);
     for (let i = 0; ; i++) {
       if (predictor.contexts.mayEnd) {
         const ends = i === message.length ? 1 : 0;
-        decide(ends, predictor.endProbability());
+        decide(ends, predictor.endProbability(), true);
         predictor.learnEnd(ends);
       }
       if (i === message.length) return;
       for (let place = 7; place >= 0; place--) {
         const bit = (message[i]! >> place) & 1;
-        decide(bit, predictor.probability());
+        decide(bit, predictor.probability(), false);
         predictor.learn(bit);
       }
     }

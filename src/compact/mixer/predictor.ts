@@ -34,11 +34,15 @@ export const WEIGHT_ONE = 1 << 16;
 export const MAX_WEIGHT = 8 * WEIGHT_ONE - 1;
 
 /** The trained numbers that are not buckets. All of them are integers. */
-export interface Tables {
+export interface Tables extends Weights {
   /** Probability of a 1, of 65536, by kind and state: index kind * STATES + state. */
   readonly states: Uint16Array;
   /** The same by the class of a run and by whether the expected bit is 1: index 2 * class + bit. */
   readonly runs: Uint16Array;
+}
+
+/** Of the mixers, and of the one that adds up those. */
+export interface Weights {
   readonly mixers: Int32Array;
   readonly finals: Int32Array;
 }
@@ -101,11 +105,16 @@ export class Predictor {
     this.finals = tables.finals.slice();
   }
 
-  /** Starts a message. @param sources where buckets come from, the first that has one. */
-  begin(sources: readonly BucketSource[], history: History, form: Form): void {
+  /** Starts a message. @param sources where buckets come from, the first that has one. @param weights to begin with */
+  begin(
+    sources: readonly BucketSource[],
+    history: History,
+    form: Form,
+    weights: Weights = this.#tables,
+  ): void {
     this.touched.clear();
-    this.mixers.set(this.#tables.mixers);
-    this.finals.set(this.#tables.finals);
+    this.mixers.set(weights.mixers);
+    this.finals.set(weights.finals);
     this.resume(sources, history, form);
   }
 

@@ -1,4 +1,16 @@
 import { FORM, HANDLE_KINDS } from '../forms.ts';
+import {
+  EXTENDED,
+  SIGNATURE_LIST,
+  STATE_KEY,
+  STATE_KEY_NAMED,
+  TELLS_DAG,
+  TEXT as TEXT_EVENT,
+  USUAL_SENDER,
+  WHOLE_JSON,
+  WHOLE_VALUE,
+} from '../pdu/layout.ts';
+import { ROUTES } from '../routes.ts';
 
 // The numbers of RFC 8949, section 3.
 const TEXT = 3;
@@ -16,6 +28,25 @@ const MAX_ITEMS = 4096;
 
 /** What the next byte is: where an item begins, a byte of the item's argument, a byte of a text. */
 export type Place = 'head' | 'argument' | 'text';
+
+// Of compact requests and answers (docs/protocol.md, "Compact contents" and "Events").
+/** What a form has written follows, up to the end. */
+const FORMED_BODY = 0xfe;
+/** In front of a transaction's events: their signatures are short. */
+const SHORT_SIGNATURES = 0xf6;
+/** The route whose form begins with rooms and events. */
+const SEND_ROUTE = ROUTES.find(
+  ({ method, segments }) => method === 'PUT' && segments[2] === 'federation' && segments[4] === 'send',
+)!.number;
+/** Of an event's extension: parts that are not followed. */
+const TELLS_MORE = TELLS_DAG | SIGNATURE_LIST;
+
+/** What an item outside of all others is: a transaction's head, or part of an event in it. */
+const PARTS_OF_ROOT = [
+  'any',
+  ...(['transaction', 'room', 'header', 'extension', 'sender', 'type', 'state key', 'content'] as const),
+] as const;
+type Part = (typeof PARTS_OF_ROOT)[number];
 
 /** Of a form: numbers of seven bits a byte, and items, that follow its head. Its bytes, if any, are not in the message. */
 interface Parts {
@@ -62,6 +93,17 @@ export class Structure {
   readonly #key = new Int32Array(MAX_DEPTH + 1);
   /** A hash of the item that is being read. */
   #item = 0;
+  #route = -1;
+  /** What the item outside of all others is that comes next or is being read. */
+  #part: Part = 'any';
+  /** Header and extension of the event. */
+  #header = 0;
+  #extension = 0;
+  /** Events of a transaction that are still to come after this one, and whether EDUs follow on the last. */
+  #eventsAfter = 0;
+  #hasEdus = false;
+  /** Whether what follows up to the end of the message is one text without a head. */
+  toEnd = false;
 
   reset(): void {
     this.place = 'head';
@@ -69,11 +111,14 @@ export class Structure {
     this.depth = 0;
     this.#key[0] = 0;
     this.#item = 0;
+    this.#route = -1;
+    this.#part = 'any';
+    this.toEnd = false;
   }
 
-  /** Whether a message may end here: no item is open. */
+  /** Whether a message may end here: no item is open, and none has to follow. */
   get complete(): boolean {
-    return this.place === 'head' && this.depth === 0;
+    return this.toEnd || (this.place === 'head' && this.depth === 0 && this.#part === 'any');
   }
 
   /** A hash of the key whose value is being read; outside maps, of the route and the item's place after it. */
@@ -89,11 +134,14 @@ export class Structure {
 
   /** Takes the first byte of a request: the number of its route. */
   route(number: number): void {
+    this.#route = number;
     this.#key[0] = Math.imul(number + 1, 0x2c1b_3c6d);
   }
 
   advance(byte: number): void {
+    if (this.toEnd) return;
     this.#item = Math.imul(this.#item ^ byte, 0x2c1b_3c6d) + 1;
+    if (this.place === 'head' && this.depth === 0 && this.#partByte(byte)) return;
     if (this.place === 'head') this.#head(byte);
     else if (this.place === 'argument') this.#argumentByte(byte);
     else if (--this.remaining === 0) this.#itemDone();
@@ -175,5 +223,79 @@ export class Structure {
     }
     this.#key[0]!++;
     this.#item = 0;
+    this.#partDone();
+  }
+
+  /** Takes a byte that is no head of an item; false where it is one. */
+  #partByte(byte: number): boolean {
+    const part = this.#part;
+    if (part === 'any') {
+      if (byte !== FORMED_BODY) return false;
+      if (this.#route !== SEND_ROUTE) this.#restIsText();
+      else this.#next('transaction');
+    } else if (part === 'transaction') {
+      if (byte === SHORT_SIGNATURES) return true;
+      const major = byte >> 5;
+      this.#hasEdus = major === MAP;
+      this.#eventsAfter = 0;
+      if (major !== ARRAY && major !== MAP) {
+        this.#part = 'room';
+        return false;
+      }
+      if ((byte & 0x1f) >= ONE_BYTE_ARGUMENT) this.#restIsText();
+      else {
+        this.#eventsAfter = byte & 0x1f;
+        this.#eventDone();
+      }
+    } else if (part === 'header') {
+      this.#header = byte;
+      this.#extension = 0;
+      if (byte === WHOLE_VALUE) this.#next('content');
+      else if (byte === WHOLE_JSON) this.#restIsText();
+      else if (byte & EXTENDED) this.#next('extension');
+      else this.#afterHeader();
+    } else if (part === 'extension') {
+      this.#extension = byte;
+      if (byte & TELLS_MORE) this.#restIsText();
+      else this.#afterHeader();
+    } else return false;
+    return true;
+  }
+
+  #partDone(): void {
+    const part = this.#part;
+    if (part === 'room') this.#part = 'header';
+    else if (part === 'sender') this.#afterSender();
+    else if (part === 'type' && (this.#extension & STATE_KEY) === STATE_KEY_NAMED) this.#part = 'state key';
+    else if (part === 'type' || part === 'state key') this.#part = 'content';
+    else if (part === 'content') this.#eventDone();
+  }
+
+  #afterHeader(): void {
+    if (this.#header & USUAL_SENDER) this.#afterSender();
+    else this.#next('sender');
+  }
+
+  #afterSender(): void {
+    if ((this.#header & TEXT_EVENT) === 0) this.#next('type');
+    else if (this.#eventsAfter === 0 && !this.#hasEdus) this.#restIsText();
+    else this.#next('content');
+  }
+
+  #eventDone(): void {
+    if (this.#eventsAfter-- > 0) this.#next('room');
+    else this.#next('any');
+  }
+
+  #next(part: Part): void {
+    this.#part = part;
+    this.#item = 0;
+    this.#key[0] = Math.imul(this.#key[0]! + PARTS_OF_ROOT.indexOf(part), 0x2c1b_3c6d);
+  }
+
+  #restIsText(): void {
+    this.place = 'text';
+    this.toEnd = true;
+    this.#key[0] = 0;
   }
 }

@@ -108,6 +108,7 @@ export class InnerWriter extends PduWriter {
   }
 
   json(value: JsonValue): void {
-    this.#writer.value(value);
+    if (this.#isLast) this.#writer.last(value);
+    else this.#writer.value(value);
   }
 }

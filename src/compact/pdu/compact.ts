@@ -1,6 +1,7 @@
 import { concat, utf8 } from '../../base/bytes.ts';
 import { canonicalJson, canonicalText } from '../../matrix/canonical_json.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import { shortSignature } from '../../matrix/short_signature.ts';
 import { decodeJson, encodeJson, tooDeep } from '../cbor.ts';
 import type { CompactWriter } from '../value_writer.ts';
 import { ByteWriter, InnerWriter, type PduWriter } from './byte_writer.ts';
@@ -14,6 +15,7 @@ import {
   PLACED_FIELDS,
   SIGNATURE_LIST,
   SIGNED,
+  type SignatureCheck,
   STATE_KEY_EMPTY,
   STATE_KEY_IS_SENDER,
   STATE_KEY_NAMED,
@@ -77,8 +79,7 @@ export function writeInnerPdu(
     /** Undefined: the event goes whole. */
     readonly view: PduView | undefined;
     readonly isLast: boolean;
-    /** The reader has the key: the usual signature shows as well whether it made the event that was sent. */
-    readonly signatureIsCheck?: boolean;
+    readonly signatureIsCheck?: SignatureCheck;
     readonly deferSignature?: boolean;
   },
 ): Omit<CompactPdu, 'bytes'> {
@@ -147,9 +148,12 @@ function partsOf(pdu: JsonObject, view: PduView, deferSignature: boolean): Parts
 function writeFields(
   writer: PduWriter,
   parts: Parts,
-  { view, signatureIsCheck }: { readonly view: PduView; readonly signatureIsCheck: boolean },
+  { view, signatureIsCheck }: { readonly view: PduView; readonly signatureIsCheck: SignatureCheck },
 ): void {
-  const { pdu, subject, extra, signatures, usual, deferred } = parts;
+  const { pdu, subject, extra, signatures, deferred } = parts;
+  const isShort = signatureIsCheck === 'short' && deferred === undefined;
+  const sent = isShort ? parts.usual && shortSignature(parts.usual.bytes) : parts.usual?.bytes;
+  const usual = sent === undefined ? undefined : parts.usual;
   const hasExtra = Object.keys(extra).length > 0;
   const body = hasExtra ? undefined : bodyOfText(subject.type, subject.content);
   const isUsualSender = subject.sender === view.usualSender;
@@ -170,14 +174,14 @@ function writeFields(
   writer.byte(headerFor(ts));
   if (extension !== 0) writer.byte(extension);
   const isSigned = usual !== undefined && deferred === undefined;
-  if (!(isSigned && signatureIsCheck)) writer.blob(checkOf(pdu, view.version, CHECK_BYTES));
+  if (!isSigned || signatureIsCheck === false) writer.blob(checkOf(pdu, view.version, CHECK_BYTES));
   writeTs(writer, ts);
   if (!isUsualSender) writer.name('user', subject.sender);
   if (body === undefined) writer.name('type', subject.type);
   if (stateKey === STATE_KEY_NAMED) writer.name('state_key', subject.stateKey!);
   writeLists(writer, lists, view);
   if (usual === undefined) writeSignatures(writer, signatures, subject.sender, view);
-  else if (deferred === undefined) writer.blob(usual.bytes);
+  else if (deferred === undefined) writer.blob(sent!);
   if (body !== undefined) writer.text(body);
   else writer.json(hasExtra ? [subject.content, extra] : subject.content);
 }

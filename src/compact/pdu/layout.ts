@@ -11,7 +11,8 @@ import { TELLS_AUTH, TELLS_DEPTH, TELLS_PREV, TELLS_TS } from './dag_fields.ts';
 //   type       a name, unless TEXT
 //   state key  a name, with STATE_KEY_NAMED
 //   lists      prev_events, auth_events, depth, as far as they are told
-//   signature  64 bytes with SIGNED, a list with SIGNATURE_LIST; without either it is deferred
+//   signature  64 bytes with SIGNED (61 where it is short, see SignatureCheck), a list with SIGNATURE_LIST; without either it
+//              is deferred
 //   content    to the end: the body with TEXT; else the content, with EXTRA [content, further fields]
 
 // Header.
@@ -58,6 +59,12 @@ export function bodyOfText(type: string, content: JsonObject): string | undefine
 }
 
 export const contentOfText = (body: string): JsonObject => ({ body, msgtype: 'm.text' });
+
+/**
+ * Whether the usual signature shows as well, to a reader that has the key, whether it has made the event that was sent: then there
+ * is no check. `short`: and the reader finds its last bytes (`matrix/short_signature.ts`). Both sides know which of them it is.
+ */
+export type SignatureCheck = boolean | 'short';
 
 /** What is not covered by the event's id, and so neither by the check: these are compared and completed apart. */
 export function withoutSignatures(pdu: JsonObject): JsonObject {

@@ -3,6 +3,7 @@ import { bad, ok, type Result } from '../../base/result.ts';
 import { canonicalJson } from '../../matrix/canonical_json.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own, parseJson } from '../../matrix/json.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
+import { SHORT_SIGNATURE_BYTES } from '../../matrix/short_signature.ts';
 import { decodeJson } from '../cbor.ts';
 import type { CompactReader } from '../value_reader.ts';
 import { ByteReader, InnerReader, type PduReader } from './byte_reader.ts';
@@ -18,6 +19,7 @@ import {
   SIGNATURE_BYTES,
   SIGNATURE_LIST,
   SIGNED,
+  type SignatureCheck,
   STATE_KEY,
   STATE_KEY_EMPTY,
   STATE_KEY_IS_SENDER,
@@ -77,7 +79,7 @@ export function readInnerPdu(
   reader: CompactReader,
   version: RoomVersion | undefined,
   isLast: boolean,
-  signatureIsCheck = false,
+  signatureIsCheck: SignatureCheck = false,
 ): Result<ReadPdu, PduProblem> {
   const inner = new InnerReader(reader, isLast);
   const header = reader.bytes[reader.at];
@@ -149,7 +151,7 @@ interface ReadFields {
   readonly dag: ReadDag;
   readonly content: JsonObject;
   readonly extra: JsonObject;
-  /** Undefined where the signature is deferred. */
+  /** Undefined where the signature is deferred. The only one may be short. */
   readonly signatures: readonly ReadSignature[] | undefined;
 }
 
@@ -157,11 +159,11 @@ function readFields(
   reader: PduReader,
   header: number,
   version: RoomVersion,
-  signatureIsCheck: boolean,
+  signatureIsCheck: SignatureCheck,
 ): Result<ReadFields, PduProblem> {
   reader.byte();
   const extension = (header & EXTENDED) === 0 ? 0 : reader.byte();
-  const check = signatureIsCheck && (header & SIGNED) !== 0 ? undefined : reader.blob(CHECK_BYTES);
+  const check = signatureIsCheck !== false && (header & SIGNED) !== 0 ? undefined : reader.blob(CHECK_BYTES);
   const ts = readTs(reader, extension & TELLS_DAG, header & NIBBLE);
   const sender = (header & USUAL_SENDER) === 0 ? reader.name('user') : undefined;
   const isText = (header & TEXT) !== 0;
@@ -169,7 +171,8 @@ function readFields(
   const stateKeyForm = extension & STATE_KEY;
   const namedStateKey = stateKeyForm === STATE_KEY_NAMED ? reader.name('state_key') : '';
   const lists = readLists(reader, extension & TELLS_DAG, version);
-  const signatures = readSignatureField(reader, header, extension);
+  const bytes = signatureIsCheck === 'short' ? SHORT_SIGNATURE_BYTES : SIGNATURE_BYTES;
+  const signatures = readSignatureField(reader, header, extension, bytes);
   const content = readContent(reader, isText, (extension & EXTRA) !== 0);
   if (reader.problem !== undefined) return bad(reader.problem);
   if (!content.ok) return content;
@@ -184,11 +187,12 @@ function readSignatureField(
   reader: PduReader,
   header: number,
   extension: number,
+  bytes: number,
 ): ReadSignature[] | undefined {
   const isList = (extension & SIGNATURE_LIST) !== 0;
   if ((header & SIGNED) === 0) return isList ? readSignatures(reader) : undefined;
   if (isList) reader.fail({ kind: 'malformed', reason: 'two forms of signatures' });
-  return [{ server: undefined, keyId: undefined, bytes: reader.blob(SIGNATURE_BYTES) }];
+  return [{ server: undefined, keyId: undefined, bytes: reader.blob(bytes) }];
 }
 
 function readContent(
@@ -240,14 +244,24 @@ function understand(read: ReadFields, view: PduView): Result<RestoredPdu, PduPro
   // Hashing needs a canonical form, which a content of the peer's may not have.
   if (!canonicalJson(pdu).ok) return malformed('the event has no canonical form');
   if (own(pdu, 'hashes') === undefined) pdu.hashes = hashesOf(pdu, view.version);
-  const isRight =
-    read.check === undefined
-      ? view.isSigned?.(pdu) === true
-      : equal(checkOf(pdu, view.version, CHECK_BYTES), read.check);
-  if (!isRight) return bad({ kind: 'send whole', reason: 'check' });
+  if (!isRight(pdu, read, signatures?.[0], view)) return bad({ kind: 'send whole', reason: 'check' });
   const deferred = signatures === undefined ? deferredOf(subject.sender, view) : undefined;
   if (signatures === undefined && deferred === undefined) return bad({ kind: 'send whole', reason: 'key' });
   return ok({ pdu, isWhole: false, deferred });
+}
+
+/** Whether it is the event that was sent; a signature that is short becomes whole with it. */
+function isRight(
+  pdu: JsonObject,
+  { check }: ReadFields,
+  signature: EventSignature | undefined,
+  view: PduView,
+): boolean {
+  if (check !== undefined) return equal(checkOf(pdu, view.version, CHECK_BYTES), check);
+  if (signature?.bytes.length !== SHORT_SIGNATURE_BYTES) return view.isSigned?.(pdu) === true;
+  const bytes = view.completeSignature?.(pdu, signature.bytes);
+  if (bytes !== undefined) pdu.signatures = signaturesField([{ ...signature, bytes }]);
+  return bytes !== undefined;
 }
 
 function deferredOf(sender: string, view: PduView): RestoredPdu['deferred'] {

@@ -37,6 +37,8 @@ export interface PduView {
   usualKey(server: string): string | undefined;
   /** Whether the event is signed with its sender's server's usual key; left out where keys are not known. */
   isSigned?(pdu: JsonObject): boolean;
+  /** The same of a short signature: the whole one, if the event is signed with one that begins so (`matrix/short_signature.ts`). */
+  completeSignature?(pdu: JsonObject, short: Uint8Array): Uint8Array | undefined;
   /** Who is most likely to have sent the next event in this direction: the sender of the last one. */
   readonly usualSender: string | undefined;
   /** A time that both sides have, from which `origin_server_ts` counts where no previous event is known. 0 will do. */

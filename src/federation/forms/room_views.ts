@@ -9,8 +9,9 @@ import { parsePdu } from '../../matrix/event_format.ts';
 import { referenceHash } from '../../matrix/hashes.ts';
 import { type EventId, type KeyId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { depthOf, type Event, prevEvents, type StateKey } from '../../matrix/pdu.ts';
+import { depthOf, type Event, type Pdu, prevEvents, type StateKey } from '../../matrix/pdu.ts';
 import { type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
+import { completeEventSignature } from '../../matrix/short_signature.ts';
 import { verifyEventSignature } from '../../matrix/signing.ts';
 import type { Reader } from '../../storage/database.ts';
 import { childrenOf } from '../../storage/events.ts';
@@ -357,12 +358,24 @@ export class RoomView implements PduView {
   }
 
   isSigned(pdu: JsonObject): boolean {
+    const signed = this.#signed(pdu);
+    if (signed === undefined) return false;
+    const { event, server, key } = signed;
+    return verifyEventSignature(event, this.version, server, key.keyId, key.publicKey);
+  }
+
+  completeSignature(pdu: JsonObject, short: Uint8Array): Uint8Array | undefined {
+    const signed = this.#signed(pdu);
+    return signed && completeEventSignature(signed.event, this.version, signed.key.publicKey, short);
+  }
+
+  #signed(
+    pdu: JsonObject,
+  ): { readonly event: Pdu; readonly server: ServerName; readonly key: UsualKey } | undefined {
     const event = parsePdu(pdu, this.version);
-    if (!event.ok) return false;
-    const server = serverOf(event.value.pdu.sender);
-    const key = this.#keys.get(server);
-    if (key === undefined) return false;
-    return verifyEventSignature(event.value.pdu, this.version, server, key.keyId, key.publicKey);
+    const server = event.ok ? serverOf(event.value.pdu.sender) : undefined;
+    const key = server && this.#keys.get(server);
+    return event.ok && server && key ? { event: event.value.pdu, server, key } : undefined;
   }
 
   /** Looks up events and keys. */

@@ -12,7 +12,8 @@ import type { RoomDirection, RoomViews } from './room_views.ts';
 
 // The body of PUT /_matrix/federation/v1/send/{txnId} in its short form:
 //
-//   body  = entry                          one event and nothing else
+//   body  = [f6] events                      f6: usual signatures are short
+//   events = entry                         one event and nothing else
 //         / array head n, n entries        n events
 //         / map head n, n entries, EDUs    and an array of EDUs
 //   entry = room, event                    a name; an event that ends itself unless it is the last thing
@@ -21,6 +22,10 @@ import type { RoomDirection, RoomViews } from './room_views.ts';
 
 /** The specification's. */
 const MAX_PDUS = 50;
+/** In front of events whose usual signatures are short: no name and no head begins with it. */
+export const SHORT_SIGNATURES = 0xf6;
+/** Events of a transaction that are looked for by every view and not understood, before the others are asked for whole as well. */
+const MAX_MISUNDERSTOOD = 4;
 /** Looks at the views of one event, with what the last look asked for. */
 const MAX_LOOKS = 3;
 
@@ -95,12 +100,15 @@ export function writeTransaction(
   { entries, edus }: PlannedTransaction,
 ): ReadonlySet<number> {
   const deferred = new Set<number>();
+  const isShort = writer.isSparing && entries.some(({ view, deferSignature }) => view && !deferSignature);
+  if (isShort) writer.byte(SHORT_SIGNATURES);
+  const signatureIsCheck = isShort ? 'short' : true;
   const isSingle = entries.length === 1 && edus.length === 0;
   if (!isSingle) writer.head(edus.length > 0 ? MAP : ARRAY, entries.length);
   for (const [place, { room, pdu, view, deferSignature }] of entries.entries()) {
     writer.named(room, 'room');
     const isLast = place === entries.length - 1 && edus.length === 0;
-    const written = writeInnerPdu(writer, pdu, { view, isLast, signatureIsCheck: true, deferSignature });
+    const written = writeInnerPdu(writer, pdu, { view, isLast, signatureIsCheck, deferSignature });
     if (written.deferred !== undefined) deferred.add(place);
   }
   if (edus.length > 0) writer.value([...edus]);
@@ -127,6 +135,8 @@ export async function readTransaction(
   views: RoomViews,
   origin: ServerName,
 ): Promise<Result<ReadTransaction, FormProblem>> {
+  const isShort = reader.bytes[reader.at] === SHORT_SIGNATURES;
+  if (isShort) reader.at++;
   const major = (reader.bytes[reader.at] ?? 0) >> 5;
   const hasEdus = major === MAP;
   const count = major === ARRAY || hasEdus ? reader.argument() : 1;
@@ -136,7 +146,7 @@ export async function readTransaction(
     const room = reader.named('room');
     if (room === undefined) return bad(problemOfReader(reader));
     const version = (await taken.direction(room))?.version;
-    const read = readInnerPdu(reader, version, place === count - 1 && !hasEdus, true);
+    const read = readInnerPdu(reader, version, place === count - 1 && !hasEdus, isShort ? 'short' : true);
     if (read.ok) await taken.take(room, read.value);
     else if (read.problem.kind === 'malformed') return bad(read.problem);
     else if (read.problem.reason === 'name') return bad(UNKNOWN_HANDLE);
@@ -166,6 +176,7 @@ class TakenPdus {
   readonly #directions = new Map<string, RoomDirection | undefined>();
   readonly #pdus: (JsonObject | undefined)[] = [];
   readonly #provisional = new Set<number>();
+  #misunderstood = 0;
 
   constructor(views: RoomViews, origin: ServerName) {
     this.#views = views;
@@ -182,9 +193,13 @@ class TakenPdus {
   /** Understands the next event, or notes that it is not understood. */
   async take(room: string, read: ReadPdu): Promise<void> {
     const direction = await this.direction(room);
+    if (read.kind === 'fields' && this.#misunderstood >= MAX_MISUNDERSTOOD) return this.fail(1);
     const restored =
       read.kind === 'whole' ? { pdu: read.pdu, deferred: undefined } : await understood(read, direction!);
-    if (restored === undefined) return this.fail(1);
+    if (restored === undefined) {
+      this.#misunderstood++;
+      return this.fail(1);
+    }
     if (restored.deferred !== undefined) this.#provisional.add(this.#pdus.length);
     this.#pdus.push(restored.pdu);
     const parsed = direction && parsePdu(restored.pdu, direction.version);

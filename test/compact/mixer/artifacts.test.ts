@@ -21,8 +21,8 @@ describe('the trained artifacts', () => {
     });
     expect(digests).toMatchInlineSnapshot(`
       [
-        "1 768263fdb1b9b6d099e35673a9c49307e7cacdb5d2d60854baab0af9698a9281",
-        "2 8ef54730c5ce0facc235f2c0f8f05a1c64d83ad97ba2068b231be08f70b39fac",
+        "1 9d126c5a69e8b0346a4564e3d1660ea1f2f8b051d6376941e42d83981b524bb7",
+        "2 4401b62b5cd92572b4068bf94d864dfc4130a9f97d21c11f414cb149c9096d33",
       ]
     `);
   });

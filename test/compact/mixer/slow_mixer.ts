@@ -54,20 +54,24 @@ export class SlowMixer {
   readonly #primed: SlowBuckets;
   readonly #learnt = new Map<string, number>();
   #history: History = NO_HISTORY;
+  #mixers: bigint[][];
+  #finals: bigint[];
   #hits = 0;
 
   constructor(tables: Tables, primed: SlowBuckets) {
     this.#tables = tables;
     this.#primed = primed;
+    this.#mixers = Array.from({ length: MIXER_SETS }, (_, set) =>
+      [...tables.mixers.subarray(set * INPUTS, (set + 1) * INPUTS)].map(BigInt),
+    );
+    this.#finals = [...tables.finals].map(BigInt);
   }
 
   /** Every decision of a message with the probability of a 1. With `learn`, later messages know this one. */
   decisions(message: Uint8Array, form: Form, learn: boolean): { bit: number; probability: number }[] {
     const states = new Map(this.#learnt);
-    const mixers = Array.from({ length: MIXER_SETS }, (_, set) =>
-      [...this.#tables.mixers.subarray(set * INPUTS, (set + 1) * INPUTS)].map(BigInt),
-    );
-    const finals = [...this.#tables.finals].map(BigInt);
+    const mixers = this.#mixers.map((set) => [...set]);
+    const finals = [...this.#finals];
     const contexts = new Contexts();
     const follower = new Follower();
     contexts.begin(form);
@@ -104,6 +108,8 @@ export class SlowMixer {
     }
     if (learn) {
       for (const [key, state] of states) this.#learnt.set(key, state);
+      this.#mixers = mixers;
+      this.#finals = finals;
       this.#history = append(this.#history, message);
     }
     return decisions;

@@ -87,4 +87,49 @@ describe('the structure that the mixer follows', () => {
       { seed: SEED, numRuns: 300 },
     );
   });
+
+  const SEND = 192;
+  /** Room by its handle; header: SIGNED, and as said. */
+  const entry = (header: number, ...rest: readonly number[]): readonly number[] => [
+    ...[0xd0, 0x05, 0x80 | header],
+    ...rest,
+  ];
+  const [TEXT, USUAL_SENDER] = [0x20, 0x10];
+  /** What stands where each byte does, and whether a message may end after it. */
+  function followed(...bytes: readonly number[]): string[] {
+    const structure = new Structure();
+    structure.route(SEND);
+    return [0x00, 0xfe, ...bytes].map((byte) => {
+      structure.advance(byte);
+      return structure.toEnd ? 'text to the end' : structure.complete ? 'may end' : structure.place;
+    });
+  }
+
+  it('finds the text of the one event of a transaction, which goes to the end', () => {
+    const usual = followed(...entry(TEXT | USUAL_SENDER), 0x48, 0x69);
+    expect(usual.slice(-3)).toEqual(['text to the end', 'text to the end', 'text to the end']);
+    expect(usual[3]).toBe('head');
+    const sender = followed(...entry(TEXT), 0xd1, 0x07, 0x48);
+    expect(sender.slice(-4)).toEqual(['head', 'argument', 'text to the end', 'text to the end']);
+  });
+
+  it('finds the events of a longer one, of which the last text alone has no length', () => {
+    const two = followed(
+      0x82,
+      ...entry(TEXT | USUAL_SENDER, 0x62, 0x48, 0x69),
+      ...entry(TEXT | USUAL_SENDER, 0x48),
+    );
+    expect(two.slice(6, 9)).toEqual(['text', 'text', 'head']);
+    expect(two.slice(-2)).toEqual(['text to the end', 'text to the end']);
+    const withEdus = followed(0xa1, ...entry(TEXT | USUAL_SENDER, 0x61, 0x48), 0x80);
+    expect(withEdus.slice(-3)).toEqual(['text', 'may end', 'may end']);
+  });
+
+  it('follows other events up to the end of their contents', () => {
+    // A reaction of the usual sender: type and content. A state event of somebody else: extension, sender, type, content.
+    expect(followed(...entry(USUAL_SENDER), 0x61, 0x74, 0xa0).slice(-3)).toEqual(['text', 'head', 'may end']);
+    const state = followed(...entry(0x40), 0x20, 0xd1, 0x07, 0x61, 0x6d, 0xa1, 0x01, 0x02);
+    expect(state.filter((place) => place === 'may end')).toEqual(['may end', 'may end']);
+    expect(state.at(-1)).toBe('may end');
+  });
 });

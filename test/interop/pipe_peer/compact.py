@@ -131,6 +131,13 @@ class Reader:
         self.blobs_at += length
         return self.blobs[self.blobs_at - length : self.blobs_at]
 
+    def rest(self):
+        """All bytes that are left, of which there has to be one."""
+        whole, at = (self.data, self.at) if self.blobs is None else (self.blobs, self.blobs_at)
+        if at == len(whole):
+            raise Malformed("it ends too early")
+        return self.blob(len(whole) - at)
+
     def argument(self):
         info = self.byte() & 31
         if info < 24:
@@ -184,8 +191,10 @@ class Reader:
             if depth == MOST_DEPTH:
                 raise Malformed("too deep")
             self.byte()
-            ciphertext = unpadded(self.blob(self.varint()))
+            length = self.varint()
+            before = self.blob(length) if length else None
             session = self.parameter("device")
+            ciphertext = unpadded(self.rest() if before is None else before)
             return {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": ciphertext, "session_id": session}
         return self.text()
 
