@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Three suites. `unit` needs Node and npm only and takes less than a minute; `interop` talks to real peers in
+ * Three suites. `unit` needs Node and npm only and takes some minutes; `interop` talks to real peers in
  * other languages or real clients; `simulation` runs many seeds over emulated links in virtual time.
  */
 export default defineConfig({
@@ -15,14 +15,16 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/interop/**', 'test/simulation/**', 'test/**/*.simulation.test.ts'],
-          testTimeout: 30_000,
+          // Some start a dozen processes, and machines may be busy.
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
         },
       },
       {
         test: {
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
-          testTimeout: 180_000,
+          testTimeout: 300_000,
           hookTimeout: 120_000,
           fileParallelism: false,
         },

@@ -13,6 +13,7 @@ import { addBodies, type BodyCodec, CLIENT_BODY_LIMIT } from './bodies.ts';
 import { sendError, unrecognized } from './errors.ts';
 import { KnownPaths } from './known_paths.ts';
 import { addOnce } from './once.ts';
+import { addSuspension, type SenderOf } from './suspension.ts';
 
 /** Characters of one path parameter, still percent-encoded: three for each byte of the longest identifier, and more. */
 const MAX_PARAM_LENGTH = 1024;
@@ -22,6 +23,10 @@ export interface AppOptions extends Authentication {
   /** Codec of `application/cbor` bodies; without it only JSON is spoken. */
   readonly cbor?: BodyCodec | undefined;
   readonly logger?: FastifyBaseLogger | undefined;
+  /** For what suspended users may redact. */
+  readonly senderOf?: SenderOf | undefined;
+  /** Proxies whose X-Forwarded-For is believed: IP addresses, networks, `loopback`. Default: none but this machine's. */
+  readonly trustedProxies?: readonly string[] | undefined;
 }
 
 /**
@@ -29,6 +34,7 @@ export interface AppOptions extends Authentication {
  * added to it by the functions in `client/` and `federation/`; `ready()` is to be awaited before the first request.
  */
 export function createApp(options: AppOptions): FastifyInstance {
+  const { trustedProxies = ['loopback'] } = options;
   const app = Fastify({
     ...(options.logger === undefined ? {} : { loggerInstance: options.logger }),
     // Our own line has no query and no headers.
@@ -37,8 +43,8 @@ export function createApp(options: AppOptions): FastifyInstance {
     exposeHeadRoutes: false,
     // Opening an app is no race against a clock of its own.
     pluginTimeout: 0,
-    // A proxy on this machine says for whom it asks (X-Forwarded-For); others are not believed.
-    trustProxy: 'loopback',
+    // An empty list would be read as everybody.
+    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     rewriteUrl: (request) => stablePath(request.url ?? '/'),
     frameworkErrors: (error, request, reply) => {
@@ -60,6 +66,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   addRequestLog(app, options);
   addAddressLimit(app, options.clock);
   addAuthentication(app, options);
+  addSuspension(app, options.senderOf);
   addOnce(app);
   addBodies(app, options.cbor);
   return app;

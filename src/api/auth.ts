@@ -1,9 +1,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { assert } from '../base/assert.ts';
-import { KEY_IS_THE_TOKEN, type Requester } from '../homeserver/accounts.ts';
-import { MatrixError } from '../matrix/error.ts';
+import type { Requester } from '../homeserver/accounts.ts';
+import { KEY_IS_THE_TOKEN, type Origin } from '../homeserver/sessions.ts';
+import { MatrixError, unknownToken, userLocked } from '../matrix/error.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import { CALLER, deviceKeyOf } from './caller.ts';
+import { originOf } from './origin.ts';
 
 /** Who may call a route: a user's device with its access token or its proved key, another server, or anybody. */
 type AuthKind = 'device' | 'server' | 'none';
@@ -14,6 +16,8 @@ declare module 'fastify' {
     auth?: AuthKind;
     /** The handler may wait for long, so that the token is looked at once more before its answer leaves. */
     longPoll?: true;
+    /** The route is open to users whose accounts are locked as well. */
+    locked?: 'may';
   }
   interface FastifyRequest {
     /** Set on routes with `auth: 'device'`. */
@@ -33,6 +37,8 @@ export interface Authentication {
    * Without it, only servers that a door has proved get in. @throws MatrixError
    */
   readonly authenticateServer?: ((request: FastifyRequest) => Promise<ServerName>) | undefined;
+  /** Told of each request of a device that is let in. */
+  readonly seen?: ((requester: Requester, origin: Origin) => Promise<void>) | undefined;
 }
 
 const TOKEN = /^Bearer +(\S+)$/i;
@@ -46,8 +52,12 @@ export function addAuthentication(app: FastifyInstance, authentication: Authenti
 
   // Before the body is read: a stranger's megabytes are not worth parsing.
   app.addHook('onRequest', async (request) => {
-    if (request.routeOptions.config.auth === 'device')
-      request.requester = await requesterOf(request, authentication);
+    if (request.routeOptions.config.auth !== 'device') return;
+    request.requester = await requesterOf(request, authentication);
+    // Where nothing can be written any more, what only reads goes on.
+    await authentication.seen?.(request.requester, originOf(request)).catch((error: unknown) => {
+      request.log.warn({ err: error }, 'it was not noted when a device called');
+    });
   });
 
   app.addHook('preSerialization', async (request, reply, payload) => {
@@ -76,7 +86,13 @@ export function addAuthentication(app: FastifyInstance, authentication: Authenti
  * Whose request it is. The key that a door has proved is enough where it is bound to a device; a token beside it has to
  * be of the same device, so that nobody acts for two. A key that is bound to none needs a token, as everybody does.
  */
-async function requesterOf(
+async function requesterOf(request: FastifyRequest, authentication: Authentication): Promise<Requester> {
+  const requester = await deviceOf(request, authentication);
+  if (requester.standing === 'locked' && request.routeOptions.config.locked !== 'may') throw userLocked();
+  return requester;
+}
+
+async function deviceOf(
   { headers, raw }: FastifyRequest,
   { authenticate, authenticateKey }: Authentication,
 ): Promise<Requester> {
@@ -96,8 +112,5 @@ async function requesterOf(
     throw unknownToken('The access token is of another device than the key.');
   return requester;
 }
-
-const unknownToken = (sentence: string): MatrixError =>
-  new MatrixError(401, 'M_UNKNOWN_TOKEN', sentence, { soft_logout: false });
 
 const isSame = (a: Requester, b: Requester): boolean => a.user === b.user && a.device === b.device;

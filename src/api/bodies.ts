@@ -95,7 +95,7 @@ function nestsTooDeep(bytes: Uint8Array): boolean {
 }
 
 /** Whether the Accept header (RFC 9110, section 12.5.1) names CBOR, and JSON not with a higher weight. */
-function prefersCbor(accept: string | undefined): boolean {
+export function prefersCbor(accept: string | undefined): boolean {
   if (accept === undefined || !accept.includes(CBOR)) return false;
   const weights = new Map<string, number>();
   for (const part of accept.split(',')) {

@@ -3,22 +3,27 @@ import { invalidParam } from '../matrix/error.ts';
 import {
   type EventId,
   parseEventId,
+  parseRoomAlias,
   parseRoomId,
   parseUserId,
+  type RoomAlias,
   type RoomId,
   type UserId,
 } from '../matrix/ids.ts';
 
 /** @throws MatrixError M_INVALID_PARAM */
-export const roomParameter = (text: string): RoomId => valid('room', parseRoomId(text));
+export const roomParameter = (text: string): RoomId => valid('room id', parseRoomId(text));
 
 /** @throws MatrixError M_INVALID_PARAM */
-export const eventParameter = (text: string): EventId => valid('event', parseEventId(text));
+export const eventParameter = (text: string): EventId => valid('event id', parseEventId(text));
 
 /** @throws MatrixError M_INVALID_PARAM */
-export const userParameter = (text: string): UserId => valid('user', parseUserId(text));
+export const aliasParameter = (text: string): RoomAlias => valid('room alias', parseRoomAlias(text));
+
+/** @throws MatrixError M_INVALID_PARAM */
+export const userParameter = (text: string): UserId => valid('user id', parseUserId(text));
 
 function valid<Id>(kind: string, id: Result<Id>): Id {
-  if (!id.ok) throw invalidParam(`The ${kind} id is not valid: ${id.problem}.`);
+  if (!id.ok) throw invalidParam(`The ${kind} is not valid: ${id.problem}.`);
   return id.value;
 }

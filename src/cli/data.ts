@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Command } from 'commander';
 import { systemRandom } from '../base/random.ts';
 import { parseServerName, type ServerName } from '../matrix/ids.ts';
 import { type Config, readConfig } from '../server/config.ts';
@@ -49,3 +50,21 @@ export async function withServerData<T>(
     await database.close();
   }
 }
+
+/**
+ * Adds commands about a server's data below `command`.
+ * @returns a function that adds one, with the option of a configuration; `isDefault`: it is what is done where none is named
+ */
+export const dataCommands =
+  (command: Command) =>
+  (usage: string, description: string, isDefault = false): Command =>
+    command
+      .command(usage, { isDefault })
+      .description(description)
+      .option('-c, --config <file>', 'configuration in YAML, as for "ravine serve"');
+
+/** The same where all of them print JSON, too. */
+export const dataCommandsWithJson = (command: Command): ReturnType<typeof dataCommands> => {
+  const add = dataCommands(command);
+  return (...what) => add(...what).option('--json', 'print JSON');
+};

@@ -12,7 +12,7 @@ import { currentKey, nextKey, retiredKeys } from '../storage/own_keys.ts';
 import { changeSealing } from '../storage/sealed_database.ts';
 import { IN_CLEAR, type Sealing } from '../storage/sealing.ts';
 import { cancelRotation } from './cancel_rotation.ts';
-import { withServerData } from './data.ts';
+import { dataCommandsWithJson, withServerData } from './data.ts';
 import { groupLines, jsonTime, printJson, textFields, textTime, wordLines } from './output.ts';
 
 interface Options {
@@ -51,12 +51,7 @@ export function keysCommand(): Command {
   const command = new Command('keys')
     .description("This server's signing key: its fingerprint, how long it holds, and a new one.")
     .addHelpText('after', EXAMPLES);
-  const add = (usage: string, description: string, isDefault = false): Command =>
-    command
-      .command(usage, { isDefault })
-      .description(description)
-      .option('-c, --config <file>', 'configuration in YAML, as for "ravine serve"')
-      .option('--json', 'print JSON');
+  const add = dataCommandsWithJson(command);
   add('show', 'key id, fingerprint and validity', true).action(show);
   add('rotate', 'make a new signing key, for the next start')
     .option('--cancel', 'keep the key that is in use after all')

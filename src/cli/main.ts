@@ -7,6 +7,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   demo: async () => (await import('./demo.ts')).demoCommand(),
   link: async () => (await import('./link.ts')).linkCommand(),
   peers: async () => (await import('./peers.ts')).peersCommand(),
+  user: async () => (await import('./user.ts')).userCommand(),
+  token: async () => (await import('./token.ts')).tokenCommand(),
+  doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
   room: async () => (await import('./room.ts')).roomCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
   backup: async () => (await import('./backup.ts')).backupCommand(),
@@ -26,6 +29,9 @@ Examples:
   ravine serve                          start with the defaults, data in ./data
   ravine serve --config ravine.yaml     start as the file says
   ravine demo                           two servers, a 100 bit/s link, one message
+  ravine user add alice                 an account; asks for its password
+  ravine token create --uses 1          lets somebody make one account
+  ravine doctor                         whether all is well with this server
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
   ravine room                           the rooms, their state, graphs and history

@@ -9,7 +9,7 @@ import { peerEntry } from '../server/homeserver.ts';
 import { rotateNoiseKey } from '../server/identity.ts';
 import type { WaitingKey } from '../storage/peer_trust.ts';
 import { cancelRotation } from './cancel_rotation.ts';
-import { type ServerData, withServerData } from './data.ts';
+import { dataCommandsWithJson, type ServerData, withServerData } from './data.ts';
 import { groupLines, jsonTime, printJson, textFields, textTable, textTime, wordLines } from './output.ts';
 import { askKeyApi, type KeyApiFinding } from './verify.ts';
 
@@ -64,12 +64,7 @@ export function peersCommand(): Command {
       'The servers behind pipes: who they are, which keys they have, and what you decide about them.',
     )
     .addHelpText('after', EXAMPLES);
-  const add = (usage: string, description: string, isDefault = false): Command =>
-    command
-      .command(usage, { isDefault })
-      .description(description)
-      .option('-c, --config <file>', 'configuration in YAML, as for "ravine serve"')
-      .option('--json', 'print JSON');
+  const add = dataCommandsWithJson(command);
   add('list', 'all of them, in a table', true).action(list);
   add('show <name>', 'one of them, with its fingerprint in words and digits').action(show);
   add('verify <name>', 'ask its key API over HTTPS, and compare; changes nothing').action(verify);

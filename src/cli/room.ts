@@ -15,7 +15,7 @@ import { findRoom, forwardExtremities } from '../storage/rooms.ts';
 import { openReadOnly } from '../storage/sqlite.ts';
 import { stateGroupState } from '../storage/sync.ts';
 import { integer } from './arguments.ts';
-import { withServerData } from './data.ts';
+import { dataCommands, withServerData } from './data.ts';
 import { printJson, textFields, textTable } from './output.ts';
 import { dotOf, svgOf } from './room_graph.ts';
 
@@ -62,11 +62,7 @@ export function roomCommand(): Command {
   const command = new Command('room')
     .description('Rooms as they are stored: state, graph, history; and purging history.')
     .addHelpText('after', EXAMPLES);
-  const add = (usage: string, description: string, isDefault = false): Command =>
-    command
-      .command(usage, { isDefault })
-      .description(description)
-      .option('-c, --config <file>', 'configuration in YAML, as for "ravine serve"');
+  const add = dataCommands(command);
   const json = '--json';
   add('list', 'all rooms', true).option(json, 'print JSON').action(list);
   add('show <room>', 'what is stored of a room').option(json, 'print JSON').action(show);

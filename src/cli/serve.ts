@@ -22,7 +22,7 @@ export function serveCommand(): Command {
       'after',
       `
 Without a configuration: server name "localhost", data in ./data, HTTP on 127.0.0.1:8008, CoAP and pipes on UDP
-127.0.0.1:5683. The first start prints a registration token. SIGHUP reads the TLS certificates again.
+127.0.0.1:5683. Nobody can register; "ravine user add NAME" makes accounts, beside the running server too. SIGHUP reads the TLS certificates again.
 
 With --keylog what crosses in pipes is secret no more from whoever gets hold of the file and a capture. It is refused where
 secret keys are sealed in the database: they would lie open beside it.
@@ -85,7 +85,9 @@ async function serve({ config: file, capture: captureTo, keylog: logTo }: Option
     `  data in ${config.data}`,
     `  signing key fingerprint, for others to pin: ${homeserver.fingerprint}`,
   ];
-  if (config.registration === 'token') lines.push(...(await introduction(server)));
+  if (config.registration.mode === 'token') lines.push(...(await introduction(server)));
+  if (config.registration.mode === 'closed')
+    lines.push('  nobody can register here: "ravine user add NAME" makes an account');
   console.log(lines.join('\n'));
   await server.ready.catch(async (error: unknown) => {
     await server.stop();
@@ -117,7 +119,7 @@ Delete it when it has served its purpose.`,
 
 /** At the first start, what a new operator does next. The token is shown here and nowhere else; only its hash is kept. */
 async function introduction({ homeserver, http }: RunningServer): Promise<string[]> {
-  const token = await homeserver.accounts.issueFirstRegistrationToken();
+  const token = await homeserver.accounts.registration.issueFirstToken();
   if (token === undefined) return [];
   const [first] = http;
   const url =

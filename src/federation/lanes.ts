@@ -45,6 +45,8 @@ export class Lanes {
   readonly #woken = new Set<ServerName>();
   /** Running lanes whose server has spoken since they last looked. */
   readonly #spoken = new Set<ServerName>();
+  /** Running lanes that got something which is not worth an attempt. */
+  readonly #nudged = new Set<ServerName>();
   readonly #running = new Set<Promise<void>>();
   #stopping: AbortController | undefined;
 
@@ -65,6 +67,7 @@ export class Lanes {
     this.#lanes.clear();
     this.#woken.clear();
     this.#spoken.clear();
+    this.#nudged.clear();
     await Promise.all(this.#running);
   }
 
@@ -84,6 +87,13 @@ export class Lanes {
     else this.#bringForward(server, lane, this.#options.wokenRetry(lane.failures));
   }
 
+  /** There is something for this server that brings no attempt forward: where it is waited for, it waits as well. */
+  nudge(server: ServerName): void {
+    const lane = this.#lanes.get(server);
+    if (lane === undefined) this.#run(server);
+    else if (lane.kind === 'running') this.#nudged.add(server);
+  }
+
   /** The server has just spoken to us, and so can be reached. */
   peerSpoke(server: ServerName): void {
     const lane = this.#lanes.get(server);
@@ -100,6 +110,7 @@ export class Lanes {
   postpone(server: ServerName, { failures, waitMs }: Postponement): void {
     if (this.#stopping === undefined) return;
     this.#setTimer(server, { failures, attemptedAt: this.#options.clock.monotonic() }, waitMs);
+    this.#nudged.delete(server);
     // What came while the attempt ran, and could not help it, counts as if it came now.
     if (this.#woken.delete(server)) this.wake(server);
     if (this.#spoken.delete(server)) this.peerSpoke(server);
@@ -137,11 +148,12 @@ export class Lanes {
     for (;;) {
       this.#woken.delete(server);
       this.#spoken.delete(server);
+      this.#nudged.delete(server);
       const postponement = await this.#options.drain(server, signal);
       if (signal.aborted) return;
       if (postponement !== undefined) return this.postpone(server, postponement);
       // A wake between the last look and this line is in #woken; after it, the lane is gone.
-      if (this.#woken.has(server)) continue;
+      if (this.#woken.has(server) || this.#nudged.has(server)) continue;
       this.#spoken.delete(server);
       this.#lanes.delete(server);
       return;

@@ -14,6 +14,7 @@ import type { WaitingPdu } from '../storage/inbox.ts';
 import { findRoom } from '../storage/rooms.ts';
 import { Slots } from './bounded.ts';
 import { type Decision, type DeferredSignatures, isUnsigned } from './deferred_signatures.ts';
+import type { IncomingEdus } from './edus/incoming.ts';
 import { type Admission, admit } from './gap.ts';
 import { Inbox } from './inbox.ts';
 import type { Log } from './log.ts';
@@ -52,6 +53,8 @@ interface ReceiverOptions {
   readonly joining: (room: RoomId) => Promise<unknown> | undefined;
   /** Keeps events whose signatures follow; left out: none are taken. */
   readonly deferred?: DeferredSignatures;
+  /** Takes EDUs; left out: they are dropped. */
+  readonly edus?: Pick<IncomingEdus, 'take'>;
   readonly log: Log;
 }
 
@@ -59,8 +62,7 @@ interface ReceiverOptions {
  * Takes transactions from other servers (server-server API, "Transactions"). One is done once, and what it was answered
  * is durable: a repetition gets the same answer, and one that comes while it is under way waits with it. Transactions
  * of one server are done one after another. In a transaction the PDUs of a room are done in their order, and rooms do
- * not wait for each other. What cannot be decided yet goes into the inbox. EDUs are accepted and dropped: nothing here
- * uses them yet.
+ * not wait for each other. What cannot be decided yet goes into the inbox. EDUs come after the PDUs: they may be about them.
  */
 export class Receiver {
   /** PDUs by what became of them; `held` went into the inbox, and are counted again when they are decided. */
@@ -141,7 +143,9 @@ export class Receiver {
       this.counters.repeated++;
       return JSON.parse(stored) as JsonObject;
     }
-    const outcomes = await this.#process(origin, pdusIn(body));
+    const { pdus, edus } = partsOf(body);
+    const outcomes = await this.#process(origin, pdus);
+    await this.#options.edus?.take(origin, edus);
     const results = resultsOf(outcomes);
     const received = clock.wall();
     const waiting = outcomes.flatMap((outcome) =>
@@ -345,7 +349,10 @@ function errorOf(received: Exclude<Received, { kind: 'unknown_room' }>): string 
 }
 
 /** @throws MatrixError where the transaction is not one */
-function pdusIn(body: JsonValue): readonly JsonValue[] {
+function partsOf(body: JsonValue): {
+  readonly pdus: readonly JsonValue[];
+  readonly edus: readonly JsonValue[];
+} {
   if (!isJsonObject(body)) throw badJson('A transaction is an object.');
   const pdus = own(body, 'pdus');
   const edus = own(body, 'edus') ?? [];
@@ -353,7 +360,7 @@ function pdusIn(body: JsonValue): readonly JsonValue[] {
   if (pdus.length > MAX_PDUS) throw badJson(`A transaction has at most ${MAX_PDUS} PDUs.`);
   if (!Array.isArray(edus)) throw badJson('edus is not an array.');
   if (edus.length > MAX_EDUS) throw badJson(`A transaction has at most ${MAX_EDUS} EDUs.`);
-  return pdus;
+  return { pdus, edus };
 }
 
 /** The room that a PDU says it belongs to; a create event of version 12 has no room_id and is the room. */

@@ -1,6 +1,6 @@
 import type { Random } from '../base/random.ts';
 import { type Clock, type Millis, sleep } from '../base/time.ts';
-import type { RemoteJoin, RemoteRooms } from '../homeserver/ports.ts';
+import type { RemoteJoin, RemoteKnock, RemoteRooms } from '../homeserver/ports.ts';
 import { canonicalJson } from '../matrix/canonical_json.ts';
 import { MatrixError, unknownError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
@@ -34,6 +34,8 @@ const AUTHORISER = 'join_authorised_via_users_server';
  * good.
  */
 const JOIN_REPEATED_MS: Millis = 60 * 60_000;
+/** Entries taken of what a knock is answered with. */
+const MAX_STRIPPED_STATE = 100;
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
 /** Before a state is taken without events whose keys cannot be had, these are asked for again: as soon as a server may be, twice. */
@@ -56,7 +58,7 @@ interface RemoteRoomsOptions {
 interface Handshake {
   readonly room: RoomId;
   readonly user: UserId;
-  readonly membership: 'join' | 'leave';
+  readonly membership: 'join' | 'leave' | 'knock';
   /** What the event says besides the membership. */
   readonly content: JsonObject;
 }
@@ -134,6 +136,48 @@ export class FederationRemoteRooms implements RemoteRooms {
     });
   }
 
+  makeKnock({ room, user, via, content }: Parameters<RemoteRooms['makeKnock']>[0]): Promise<RemoteKnock> {
+    return this.#throughOneOf(via, async (server) => {
+      const { event, version } = await this.#make(
+        server,
+        { room, user, membership: 'knock', content },
+        path`/_matrix/federation/v1/make_knock/${room}/${user}`,
+        versionsOf(room, ({ knocking }) => knocking),
+      );
+      return { event, roomVersion: version.id, via: server };
+    });
+  }
+
+  sendKnock({ event, roomVersion: versionId, via }: RemoteKnock): Promise<readonly JsonObject[]> {
+    return this.#throughOneOf([via], async (server) => {
+      const answer = await this.#ask(server, {
+        method: 'PUT',
+        path: path`/_matrix/federation/v1/send_knock/${event.room}/${event.id}`,
+        body: pduJson(event.pdu),
+        roomVersion: versionId,
+      });
+      const told = listOf(answer, 'knock_room_state', MAX_STRIPPED_STATE);
+      return this.#strippedState(told, event.room, versionId);
+    });
+  }
+
+  /** What of the state in an answer to a knock clients may be shown: nothing that is badly signed or of another room. */
+  async #strippedState(told: readonly JsonValue[], room: RoomId, versionId: string): Promise<JsonObject[]> {
+    const kept: JsonObject[] = [];
+    for (const entry of told) {
+      if (!isJsonObject(entry)) continue;
+      const { type, sender, state_key: key, content } = entry;
+      // Servers before v1.16 send them stripped already.
+      if (own(entry, 'signatures') !== undefined) {
+        const checked = await this.#options.checker.check(entry, versionId);
+        if (!checked.ok || checked.value.room !== room) continue;
+      }
+      const isShaped = [type, sender, key].every((each) => typeof each === 'string') && isJsonObject(content);
+      if (isShaped) kept.push({ type: type!, sender: sender!, state_key: key!, content });
+    }
+    return kept;
+  }
+
   async invite(request: Parameters<RemoteRooms['invite']>[0]): Promise<Pdu> {
     const { event, roomVersion: versionId, strippedState, destination } = request;
     return this.#throughOneOf([destination], async (server) => {
@@ -168,15 +212,11 @@ export class FederationRemoteRooms implements RemoteRooms {
 
   async #joinThrough(server: ServerName, handshake: Handshake): Promise<RemoteJoin> {
     const { room, user } = handshake;
-    // A room id tells by its domain which versions the room cannot have; naming these would cost bytes for nothing.
-    const versions = [...ROOM_VERSIONS.values()]
-      .filter(({ roomIsCreateEvent }) => roomIsCreateEvent !== room.includes(':'))
-      .map(({ id }) => `ver=${encodeURIComponent(id)}`);
     const made = await this.#make(
       server,
       handshake,
       path`/_matrix/federation/v1/make_join/${room}/${user}`,
-      versions.join('&'),
+      versionsOf(room, () => true),
     );
     return this.#sendMade(server, room, user, made);
   }
@@ -254,7 +294,7 @@ export class FederationRemoteRooms implements RemoteRooms {
     return checked.ok && checked.value.id === ours.id ? checked.value : ours;
   }
 
-  /** make_join or make_leave: the template, checked, filled in and signed. */
+  /** make_join, make_leave or make_knock: the template, checked, filled in and signed. */
   async #make(
     server: ServerName,
     { room, user, membership, content }: Handshake,
@@ -338,6 +378,16 @@ export class FederationRemoteRooms implements RemoteRooms {
     return body;
   }
 }
+
+/**
+ * The query with the versions that we know of those that a room can have and that suit. A room id tells by its domain
+ * which versions the room cannot have; naming these would cost bytes for nothing.
+ */
+const versionsOf = (room: RoomId, suits: (version: RoomVersion) => boolean): string =>
+  [...ROOM_VERSIONS.values()]
+    .filter((version) => version.roomIsCreateEvent !== room.includes(':') && suits(version))
+    .map(({ id }) => `ver=${encodeURIComponent(id)}`)
+    .join('&');
 
 /** Undefined where this version of the program does not read it. */
 function madeJoin({ roomVersion: versionId, event: json }: JoinAttempt): MadeEvent | undefined {

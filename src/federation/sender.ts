@@ -1,4 +1,5 @@
 import { base64url } from '../base/bytes.ts';
+import type { Priority } from '../base/priority.ts';
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
@@ -15,6 +16,7 @@ import {
 } from '../storage/destinations.ts';
 import { dequeuePdus, type QueuedPdu, queuedPdus, waitingDestinations } from '../storage/outbox.ts';
 import { Slots } from './bounded.ts';
+import type { EduBatch, EduOutbox } from './edus/outbox.ts';
 import { Lanes, MAX_RETRY_MS, type Postponement } from './lanes.ts';
 import type { Log } from './log.ts';
 import { type FederationTransport, path } from './transport.ts';
@@ -47,6 +49,9 @@ import { type FederationTransport, path } from './transport.ts';
 // leaves the queue, and a warning names it. Before that an empty transaction asks whether it is the event that is
 // refused. A destination that does not take that one either, as behind a broken proxy, loses nothing: it is waited for.
 // Which events are sent alone is not written down: after a restart the destination's answer tells it again.
+//
+// What is no event (edus/outbox.ts) goes with the events of a new transaction, or by itself. A transaction without events is
+// not written down, and no repetition of another has EDUs: those that have to arrive go again in a later one.
 
 // The specification's.
 const MAX_PDUS = 50;
@@ -83,6 +88,7 @@ interface Composed {
   readonly transaction: OutgoingTransaction;
   readonly pdus: readonly QueuedPdu[];
   readonly failures: number;
+  readonly besides: EduBatch | undefined;
 }
 
 /** Delivers the outbox. */
@@ -96,6 +102,8 @@ export class Sender {
   readonly #lanes: Lanes;
   /** Only of destinations that something waits for. */
   readonly #suspicions = new Map<ServerName, Suspicion>();
+  /** Transactions under way that are given up when there is an event. */
+  readonly #givingWay = new Map<ServerName, AbortController>();
   /** One place for each lane may wait. */
   readonly #slots = {
     answering: new Slots(MAX_SENDING, Number.POSITIVE_INFINITY),
@@ -115,9 +123,10 @@ export class Sender {
 
   /** Goes on with what the outbox holds, each destination at its time. Before it nothing is sent. */
   async start(): Promise<void> {
-    const { database, clock } = this.#options;
+    const { database, clock, edus } = this.#options;
     this.#lanes.start();
-    for (const destination of await waitingDestinations(database)) {
+    const waiting = [...(await waitingDestinations(database)), ...((await edus?.destinations()) ?? [])];
+    for (const destination of new Set(waiting)) {
       const { failures, retryAt } = await destinationOf(database, destination);
       if (this.#lanes.has(destination)) continue;
       // A clock that was set back must not keep a destination waiting for longer than any retry would.
@@ -134,7 +143,15 @@ export class Sender {
 
   /** There is something new for these destinations. */
   wake(destinations: Iterable<ServerName>): void {
-    for (const destination of destinations) this.#lanes.wake(destination);
+    for (const destination of destinations) {
+      this.#givingWay.get(destination)?.abort();
+      this.#lanes.wake(destination);
+    }
+  }
+
+  /** There is something besides events for this destination: it goes unless the destination has to be waited for. */
+  nudge(destination: ServerName): void {
+    this.#lanes.nudge(destination);
   }
 
   /** The server has just spoken to us, and so can be reached. */
@@ -147,6 +164,7 @@ export class Sender {
     while (!signal.aborted) {
       const composed = await this.#compose(destination);
       if (composed === undefined || signal.aborted) return undefined;
+      if (composed.besides !== undefined) this.#options.edus?.taken(destination, composed.besides);
       const slots = this.#slots[composed.failures === 0 ? 'answering' : 'failing'];
       const postponement = await slots.run(() => this.#attempt(destination, composed, signal));
       if (postponement !== undefined) return postponement;
@@ -154,26 +172,32 @@ export class Sender {
     return undefined;
   }
 
-  /** The transaction that is under way, or a new one out of the oldest rows; undefined where there are none. */
+  /** The transaction that is under way, or a new one out of the oldest rows; undefined where there is nothing to send. */
   #compose(destination: ServerName): Promise<Composed | undefined> {
-    const { database, clock, random } = this.#options;
+    const { database, clock, random, edus } = this.#options;
     // Drawn outside: the body of a transaction may run twice.
     const id = base64url(random.bytes(TRANSACTION_ID_BYTES));
     return database.transaction(async (tx) => {
-      const { failures, transaction } = await destinationOf(tx, destination);
+      const { failures, retryAt, transaction } = await destinationOf(tx, destination);
       if (transaction !== undefined) {
         const pdus = await queuedPdus(tx, destination, { limit: MAX_PDUS, last: transaction.last });
-        if (pdus.length > 0) return { transaction, pdus, failures };
+        if (pdus.length > 0) return { transaction, pdus, failures, besides: undefined };
       }
       const queued = await queuedPdus(tx, destination, { limit: MAX_PDUS });
       const until = this.#suspicions.get(destination)?.until ?? 0;
       const pdus =
         queued[0] !== undefined && queued[0].position <= until ? queued.slice(0, 1) : fitting(queued);
       const last = pdus.at(-1)?.position;
-      if (last === undefined) return undefined;
       const created = clock.wall();
+      const isQueue = pdus.length < queued.length || queued.length === MAX_PDUS;
+      const isAway = failures > 0 && (last !== undefined || created < retryAt);
+      const besides = this.#suspicions.has(destination)
+        ? undefined
+        : await edus?.next(tx, destination, { events: last !== undefined, isBehind: isQueue || isAway });
+      if (last === undefined)
+        return besides && { transaction: { id, created, last: 0 }, pdus, failures, besides };
       await beginTransaction(tx, destination, { id, created, last });
-      return { transaction: { id, created, last }, pdus, failures };
+      return { transaction: { id, created, last }, pdus, failures, besides };
     });
   }
 
@@ -183,35 +207,61 @@ export class Sender {
     composed: Composed,
     signal: AbortSignal,
   ): Promise<Postponement | undefined> {
-    const { database } = this.#options;
-    const { transaction, pdus } = composed;
+    const { database, edus } = this.#options;
+    const { transaction, pdus, besides } = composed;
+    const isOfEvents = pdus.length > 0;
+    const givingWay = !isOfEvents && edus?.givesWay(destination) ? new AbortController() : undefined;
+    if (givingWay !== undefined) this.#givingWay.set(destination, givingWay);
+    if (isOfEvents) edus?.eventsGo(destination);
     try {
       const answer = await this.#put(
         destination,
-        transaction,
+        { ...transaction, edus: besides?.edus, priority: isOfEvents ? 1 : 3 },
         pdus.map(({ json }) => parseJson(json)),
-        signal,
+        givingWay === undefined ? signal : AbortSignal.any([signal, givingWay.signal]),
       );
       this.#logRefused(destination, answer);
     } catch (error) {
-      if (signal.aborted) return undefined;
+      if (signal.aborted || givingWay?.signal.aborted) return undefined;
       const isRefused = error instanceof MatrixError && REFUSING_STATUSES.includes(error.status);
-      if (isRefused && (await this.#isolate(destination, pdus, error, signal))) return undefined;
+      if (isRefused && besides !== undefined && !isOfEvents) {
+        if (await this.#dropRefused(destination, besides, error, signal)) return undefined;
+      } else if (isRefused && (await this.#isolate(destination, pdus, error, signal))) return undefined;
       if (signal.aborted) return undefined;
       const suspicion = this.#suspicions.get(destination);
       if (!isRefused && suspicion !== undefined)
         this.#suspicions.set(destination, { until: suspicion.until });
       return this.#fail(destination, composed.failures + 1, error);
+    } finally {
+      this.#givingWay.delete(destination);
     }
     const suspicion = this.#suspicions.get(destination);
-    if (suspicion !== undefined && pdus.at(-1)!.position >= suspicion.until)
+    if (suspicion !== undefined && isOfEvents && transaction.last >= suspicion.until)
       this.#suspicions.delete(destination);
+    this.counters.delivered++;
+    if (!isOfEvents && composed.failures === 0 && besides?.receipts.length === 0) return undefined;
     await database.transaction(async (tx) => {
       await dequeuePdus(tx, destination, pdus);
+      if (besides !== undefined) await edus?.delivered(tx, besides);
       await forgetDestination(tx, destination);
     });
-    this.counters.delivered++;
     return undefined;
+  }
+
+  /** @returns whether a transaction without events is not to be repeated: its destination takes others */
+  async #dropRefused(
+    destination: ServerName,
+    besides: EduBatch,
+    { status, errcode }: MatrixError,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { database, edus, log } = this.#options;
+    if (!(await this.#takesAnything(destination, signal))) return false;
+    this.counters.failed++;
+    await database.transaction(async (tx) => edus?.delivered(tx, besides));
+    const answer = { destination, status, errcode: errcode.slice(0, MAX_LOGGED_ERROR) };
+    log.info({ ...answer, edus: besides.edus.length }, 'a server refused what was told besides events');
+    return true;
   }
 
   /**
@@ -272,7 +322,15 @@ export class Sender {
 
   async #put(
     destination: ServerName,
-    { id, created }: Pick<OutgoingTransaction, 'id' | 'created'>,
+    {
+      id,
+      created,
+      edus,
+      priority = 1,
+    }: Pick<OutgoingTransaction, 'id' | 'created'> & {
+      readonly edus?: readonly JsonValue[] | undefined;
+      readonly priority?: Priority;
+    },
     pdus: readonly JsonValue[],
     signal: AbortSignal,
   ): Promise<JsonValue> {
@@ -280,9 +338,12 @@ export class Sender {
     const { body } = await transport.request(destination, {
       method: 'PUT',
       path: path`/_matrix/federation/v1/send/${id}`,
-      body: { origin: serverName, origin_server_ts: created, pdus: [...pdus] },
+      body: {
+        ...{ origin: serverName, origin_server_ts: created, pdus: [...pdus] },
+        ...(edus !== undefined && { edus: [...edus] }),
+      },
       timeoutMs: TIMEOUT_MS,
-      priority: 1,
+      priority,
       signal,
     });
     return body;
@@ -325,6 +386,8 @@ interface SenderOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly transport: FederationTransport;
+  /** What goes besides events; left out: nothing. */
+  readonly edus?: Pick<EduOutbox, 'destinations' | 'next' | 'taken' | 'delivered' | 'givesWay' | 'eventsGo'>;
   readonly log: Log;
 }
 

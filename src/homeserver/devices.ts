@@ -3,7 +3,7 @@ import { notFound } from '../matrix/error.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
 import { deviceKeys } from '../storage/device_keys.ts';
-import { deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+import { type DeviceRow, deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
 import type { Requester } from './accounts.ts';
 import { endingPipes } from './device_logout.ts';
 import { type Done, notNoted } from './once.ts';
@@ -12,8 +12,9 @@ import type { DevicePipes } from './ports.ts';
 export interface Device {
   readonly device: DeviceId;
   readonly displayName: string | null;
-  /** The day on which it called last, of devices that call through pipes; Unix time in milliseconds. */
+  /** When it called last, Unix time in milliseconds: some minutes ago at the most, or on that day. */
   readonly lastSeen?: Millis | undefined;
+  readonly lastSeenIp: string | null;
 }
 
 /** The devices of a user, as the user manages them (client-server API, "Device management"). */
@@ -32,14 +33,14 @@ export class Devices {
   async list(user: UserId): Promise<readonly Device[]> {
     const lastSeen = await this.#lastSeen(user);
     const rows = await listDevices(this.#database, user);
-    return rows.map((row) => ({ ...row, lastSeen: lastSeen.get(row.device) }));
+    return rows.map((row) => seenDevice(row, lastSeen.get(row.device)));
   }
 
   /** @throws MatrixError M_NOT_FOUND */
   async get(user: UserId, device: DeviceId): Promise<Device> {
     const row = await findDevice(this.#database, user, device);
     if (row === undefined) throw unknownDevice();
-    return { ...row, lastSeen: (await this.#lastSeen(user)).get(device) };
+    return seenDevice(row, (await this.#lastSeen(user)).get(device));
   }
 
   /** @throws MatrixError M_NOT_FOUND */
@@ -73,6 +74,14 @@ export class Devices {
     const keys = await deviceKeys(this.#database, user);
     return new Map(keys.map(({ device, lastSeen }) => [device, lastSeen]));
   }
+}
+
+function seenDevice(
+  { device, displayName, lastSeen, lastSeenIp }: DeviceRow,
+  keySeen: Millis | undefined,
+): Device {
+  const latest = Math.max(lastSeen ?? 0, keySeen ?? 0);
+  return { device, displayName, lastSeen: latest === 0 ? undefined : latest, lastSeenIp };
 }
 
 const unknownDevice = () => notFound('You have no such device.');

@@ -19,13 +19,22 @@ export interface RoomEventFilter {
   readonly includeRedundantMembers: boolean;
 }
 
-/** The parts of a Filter that rooms in /sync go by. */
+/** A Filter, as /sync goes by it. What has no rooms of its own has an EventFilter: a RoomEventFilter without them. */
 export interface SyncFilter {
   readonly rooms?: ReadonlySet<string>;
   readonly notRooms: ReadonlySet<string>;
   readonly includeLeave: boolean;
   readonly timeline: RoomEventFilter;
   readonly state: RoomEventFilter;
+  readonly ephemeral: RoomEventFilter;
+  readonly roomAccountData: RoomEventFilter;
+  readonly accountData: RoomEventFilter;
+  readonly presence: RoomEventFilter;
+  /** Paths of the fields that events in rooms are cut down to; undefined: they come whole. */
+  readonly eventFields: readonly (readonly string[])[] | undefined;
+  readonly eventFormat: 'client' | 'federation';
+  /** Whether counts of unread events are told thread by thread. */
+  readonly unreadThreadNotifications: boolean;
 }
 
 /** What a filter looks at. */
@@ -43,7 +52,8 @@ export function parseRoomEventFilter(value: JsonValue | undefined): Result<RoomE
 /** Parses a Filter as POST /user/{userId}/filter takes it; unknown keys are ignored. */
 export function parseSyncFilter(value: JsonValue | undefined): Result<SyncFilter> {
   return parsed(() => {
-    const room = object(object(value ?? {}, 'filter').room ?? {}, 'room');
+    const filter = object(value ?? {}, 'filter');
+    const room = object(filter.room ?? {}, 'room');
     const rooms = strings(room, 'rooms');
     return {
       ...(rooms === undefined ? {} : { rooms: new Set(rooms) }),
@@ -51,6 +61,14 @@ export function parseSyncFilter(value: JsonValue | undefined): Result<SyncFilter
       includeLeave: flag(room, 'include_leave') ?? false,
       timeline: roomEventFilter(room.timeline ?? {}),
       state: roomEventFilter(room.state ?? {}),
+      ephemeral: roomEventFilter(room.ephemeral ?? {}),
+      roomAccountData: roomEventFilter(room.account_data ?? {}),
+      accountData: roomEventFilter(filter.account_data ?? {}),
+      presence: roomEventFilter(filter.presence ?? {}),
+      eventFields: strings(filter, 'event_fields')?.map(fieldPath),
+      eventFormat: formatIn(filter),
+      unreadThreadNotifications:
+        flag(object(room.timeline ?? {}, 'timeline'), 'unread_thread_notifications') ?? false,
     };
   });
 }
@@ -65,11 +83,16 @@ export function allowsRoom(
 
 /** Whether a filter lets an event through, its rooms apart. */
 export function allowsEvent(filter: RoomEventFilter, event: Filterable): boolean {
-  if (filter.notSenders.has(event.sender) || filter.senders?.has(event.sender) === false) return false;
-  if (filter.notTypes.some((pattern) => matchesPattern(pattern, event.type))) return false;
-  if (filter.types?.some((pattern) => matchesPattern(pattern, event.type)) === false) return false;
+  if (!allowsSender(filter, event.sender) || !allowsType(filter, event.type)) return false;
   return filter.containsUrl === undefined || filter.containsUrl === Object.hasOwn(event.content, 'url');
 }
+
+export const allowsSender = (filter: RoomEventFilter, sender: string): boolean =>
+  !filter.notSenders.has(sender) && (filter.senders?.has(sender) ?? true);
+
+export const allowsType = (filter: RoomEventFilter, type: string): boolean =>
+  !filter.notTypes.some((pattern) => matchesPattern(pattern, type)) &&
+  (filter.types?.some((pattern) => matchesPattern(pattern, type)) ?? true);
 
 /** Whether a text matches a pattern in which `*` stands for any sequence of characters. Takes no more than |pattern| * |text| steps. */
 export function matchesPattern(pattern: string, text: string): boolean {
@@ -148,4 +171,25 @@ function flag(from: JsonObject, key: string): boolean | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'boolean') throw new FilterProblem(`${key} is not a boolean`);
   return value;
+}
+
+/** The keys of a path such as `content.body`, in which `\.` is a dot of a key and `\\` a backslash. */
+function fieldPath(text: string): string[] {
+  const keys: string[] = [];
+  let key = '';
+  for (const [part] of text.matchAll(/\\[.\\]|./gs)) {
+    if (part === '.') {
+      keys.push(key);
+      key = '';
+    } else key += part.length === 2 ? part[1] : part;
+  }
+  keys.push(key);
+  return keys;
+}
+
+function formatIn(filter: JsonObject): 'client' | 'federation' {
+  const format = filter.event_format ?? 'client';
+  if (format !== 'client' && format !== 'federation')
+    throw new FilterProblem('event_format is neither client nor federation');
+  return format;
 }

@@ -1,12 +1,16 @@
-import type { Clock } from '../base/time.ts';
+import { assert } from '../base/assert.ts';
+import type { Clock, Millis } from '../base/time.ts';
 import { forbidden, invalidParam, notFound } from '../matrix/error.ts';
 import type { EventId, RoomId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
+import { ignoredUsers } from '../storage/account_data.ts';
 import type { Reader } from '../storage/database.ts';
 import { membershipOf } from '../storage/memberships.ts';
 import {
   type Direction,
   type EventRow,
+  eventsAround,
+  hasGapBefore,
   type RoomRow,
   roomRow,
   stateEntry,
@@ -16,8 +20,9 @@ import {
   timelineEvent,
 } from '../storage/sync.ts';
 import type { Requester } from './accounts.ts';
-import { allowsEvent, allowsRoom, type RoomEventFilter } from './filter_events.ts';
+import { allowsEvent, allowsRoom, parseRoomEventFilter, type RoomEventFilter } from './filter_events.ts';
 import { historyVisibilityIn } from './history_visibility.ts';
+import type { RemoteHistory } from './ports.ts';
 import { Renderer } from './render.ts';
 import { contentOf, MembershipHistory } from './sync/membership.ts';
 import { pageOfEvents } from './sync/pagination.ts';
@@ -29,6 +34,8 @@ const DEFAULT_LIMIT = 10;
 const MAX_LIMIT = 500;
 /** Events looked at for one answer at most; beyond it the client has to ask again from there. */
 const MAX_SCANNED = 2_000;
+/** Events read with one statement where they are looked for by time. */
+const TIMED_BATCH = 50;
 
 export interface MessagesRequest {
   readonly requester: Requester;
@@ -48,6 +55,30 @@ export interface ContextRequest {
   readonly filter: RoomEventFilter;
 }
 
+export interface PeekRequest {
+  readonly requester: Requester;
+  readonly room: RoomId;
+  /** Left out: from now on. */
+  readonly from?: string | undefined;
+}
+
+/** What happened in a room from a point on. */
+export interface Peeked {
+  readonly start: Point;
+  readonly end: Point;
+  readonly chunk: readonly JsonObject[];
+  /** Whether there may be more behind `end` already. */
+  readonly more: boolean;
+}
+
+export interface TimestampRequest {
+  readonly requester: Requester;
+  readonly room: RoomId;
+  /** Unix time. */
+  readonly time: Millis;
+  readonly dir: Direction;
+}
+
 /** A room as one user may look into it. */
 interface View {
   readonly requester: Requester;
@@ -56,11 +87,15 @@ interface View {
   readonly now: number;
   readonly visibility: Visibility;
   readonly renderer: Renderer;
+  /** Of whom the user sees nothing but state. */
+  readonly ignored: ReadonlySet<string>;
   /** Whether they are, or were, joined, or everybody may look in. */
   readonly mayPage: boolean;
   /** Where looking back starts by itself. */
   readonly latest: Point;
 }
+
+type TimedRow = EventRow & { readonly origin_server_ts: Millis };
 
 interface Scan {
   readonly events: readonly EventRow[];
@@ -74,10 +109,12 @@ interface Scan {
 export class Messages {
   readonly #reader: Reader;
   readonly #clock: Clock;
+  readonly #remote: RemoteHistory | undefined;
 
-  constructor(of: { readonly reader: Reader; readonly clock: Clock }) {
+  constructor(of: { readonly reader: Reader; readonly clock: Clock; readonly remote?: RemoteHistory }) {
     this.#reader = of.reader;
     this.#clock = of.clock;
+    this.#remote = of.remote;
   }
 
   /**
@@ -104,6 +141,61 @@ export class Messages {
       body.state = await view.renderer.stateRows(request.room, members);
     }
     return body;
+  }
+
+  /**
+   * What has happened in a room since a point, oldest first (client-server API, "Room Previews").
+   * @throws MatrixError as `messages`
+   */
+  async peek({ requester, room, from }: PeekRequest): Promise<Peeked> {
+    const view = await this.#view(requester, room);
+    if (view?.mayPage !== true) throw forbidden('You are not in the room.');
+    const now = delivered(view.now);
+    const start = this.#point(from, view) ?? now;
+    const scan = await this.#scan(view, {
+      dir: 'f',
+      from: start,
+      to: now,
+      limit: MAX_LIMIT,
+      filter: wholeFilter(),
+    });
+    const chunk = await view.renderer.timelineEvents(room, scan.events, view.visibility);
+    return { start, chunk, more: scan.more, end: scan.more ? scan.end : now };
+  }
+
+  /**
+   * The event that is closest to a time in a direction of time, among those that the user may see. Where a gap in what is
+   * known of the room is between, another server may know a closer one.
+   * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND
+   */
+  async closest({ requester, room, time, dir }: TimestampRequest): Promise<JsonObject> {
+    const view = await this.#view(requester, room);
+    if (view?.mayPage !== true) throw forbidden('You are not in the room.');
+    const here = await this.#closestHere(view, time, dir);
+    // Whatever is missing is behind the event that names it: that one is just ahead of the time.
+    const ahead = dir === 'f' ? here : await this.#closestHere(view, time, 'f');
+    const isCut =
+      here?.origin_server_ts !== time && ahead !== undefined && (await hasGapBefore(this.#reader, ahead.id));
+    const there = isCut ? await this.#remote?.closest({ room, time, dir }) : undefined;
+    const isCloser =
+      there !== undefined &&
+      (here === undefined || Math.abs(there.time - time) < Math.abs(here.origin_server_ts - time));
+    if (isCloser) return { event_id: there.event, origin_server_ts: there.time };
+    if (here === undefined) throw notFound('There is no event on that side of that time.');
+    return { event_id: here.event_id, origin_server_ts: here.origin_server_ts };
+  }
+
+  async #closestHere(view: View, time: Millis, dir: Direction): Promise<TimedRow | undefined> {
+    // Rows are above 0, so that what is of that very time counts in either direction.
+    let from = { time, row: dir === 'f' ? 0 : Number.MAX_SAFE_INTEGER };
+    for (let scanned = 0; scanned < MAX_SCANNED; scanned += TIMED_BATCH) {
+      const rows = await eventsAround(this.#reader, view.room.id, dir, { ...from, limit: TIMED_BATCH });
+      for (const row of rows) if (await view.visibility.allows(row)) return row;
+      const last = rows.at(-1);
+      if (last === undefined) return undefined;
+      from = { time: last.origin_server_ts, row: last.id };
+    }
+    return undefined;
   }
 
   /** One event. @throws MatrixError M_NOT_FOUND where it is not there or the user may not see it */
@@ -180,6 +272,7 @@ export class Messages {
       now,
       visibility: new Visibility(this.#reader, requester.user, joinedUntil),
       renderer: new Renderer({ reader: this.#reader, clock: this.#clock, requester }),
+      ignored: await ignoredUsers(this.#reader, requester.user),
       mayPage: joinedUntil > 0 || worldReadable,
       latest: delivered(worldReadable ? now : Math.min(now, joinedUntil)),
     };
@@ -238,8 +331,16 @@ function passes(filter: RoomEventFilter, view: View, row: EventRow): boolean {
   const content = contentOf(row.json);
   return (
     allowsRoom(filter, view.room.room_id) &&
+    (row.state_key !== null || !view.ignored.has(row.sender)) &&
     allowsEvent(filter, { type: row.type, sender: row.sender, content })
   );
+}
+
+/** The filter that leaves nothing out. */
+export function wholeFilter(): RoomEventFilter {
+  const filter = parseRoomEventFilter(undefined);
+  assert(filter.ok, 'a filter that says nothing is one');
+  return filter.value;
 }
 
 const limitOf = (asked: number | undefined): number => Math.min(asked ?? DEFAULT_LIMIT, MAX_LIMIT);

@@ -1,5 +1,6 @@
 import type { Result } from '../base/result.ts';
-import type { RoomId, ServerName, UserId } from '../matrix/ids.ts';
+import type { Millis } from '../base/time.ts';
+import type { EventId, RoomAlias, RoomId, ServerName, UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
 import type { Transaction } from '../storage/database.ts';
@@ -29,6 +30,22 @@ export interface RemoteRooms {
     readonly user: UserId;
     readonly via: readonly ServerName[];
   }): Promise<Event>;
+  /**
+   * Makes a knock by the template of the first of `via` that lets us: make_knock, sign.
+   * @throws MatrixError as the last server answered, or M_UNKNOWN 502/504 where none did
+   */
+  makeKnock(request: {
+    readonly room: RoomId;
+    readonly user: UserId;
+    readonly via: readonly ServerName[];
+    readonly content: JsonObject;
+  }): Promise<RemoteKnock>;
+  /**
+   * Hands a knock to the server whose template it has (send_knock), which takes it once however often it comes.
+   * @returns what clients may be shown of the room
+   * @throws MatrixError as `makeKnock`
+   */
+  sendKnock(knock: RemoteKnock): Promise<readonly JsonObject[]>;
   /** Asks the invited user's server to sign an invite (invite v2). @throws MatrixError where it refuses. */
   invite(request: {
     readonly event: Event;
@@ -36,6 +53,46 @@ export interface RemoteRooms {
     readonly strippedState: readonly JsonObject[];
     readonly destination: ServerName;
   }): Promise<Pdu>;
+}
+
+/** A knock that is signed; JSON. */
+export interface RemoteKnock {
+  readonly event: Event;
+  readonly roomVersion: string;
+  readonly via: ServerName;
+}
+
+/** What an alias stands for. */
+export interface ResolvedAlias {
+  readonly room: RoomId;
+  /** Servers that are likely to be in the room. */
+  readonly servers: readonly ServerName[];
+}
+
+/** Room aliases of other servers. */
+export interface RemoteDirectory {
+  /** Asks the alias's own server. @throws MatrixError M_NOT_FOUND, or M_UNKNOWN 502/504 where it does not answer */
+  alias(alias: RoomAlias): Promise<ResolvedAlias>;
+}
+
+/** Profiles of other servers' users. */
+export interface RemoteProfiles {
+  /** Asks the user's own server. @throws MatrixError M_NOT_FOUND, or M_UNKNOWN 502/504 where it does not answer */
+  profile(user: UserId): Promise<JsonObject>;
+}
+
+/** What other servers know of rooms' pasts. */
+export interface RemoteHistory {
+  /**
+   * Asks servers in a room for its event that is closest to a time in a direction of time, and brings it here, so that it can
+   * be read. Undefined where none of them knows one; what fails is no error.
+   */
+  closest(request: {
+    readonly room: RoomId;
+    /** Unix time. */
+    readonly time: Millis;
+    readonly dir: 'b' | 'f';
+  }): Promise<{ readonly event: EventId; readonly time: Millis } | undefined>;
 }
 
 /** What send_join brought: everything parsed and with valid signatures and hashes, nothing authorised yet. */
@@ -72,4 +129,37 @@ export interface DevicePipes {
    * them or none, ends when the answer to its request has had time to arrive.
    */
   revoked(keys: readonly string[], asking?: string): void;
+}
+
+/** A public receipt of a local user. */
+export interface ReceiptToTell {
+  readonly user: UserId;
+  readonly event: EventId;
+  /** Unix time in milliseconds. */
+  readonly ts: number;
+  /** 'main' or the root of a thread; undefined: the receipt has no thread. */
+  readonly threadId: string | undefined;
+}
+
+/** A local user's presence as others see it. */
+export interface PresenceToTell {
+  readonly user: UserId;
+  readonly presence: 'online' | 'unavailable' | 'offline';
+  readonly statusMsg: string | null;
+  /** Unix time in milliseconds; null: not known. */
+  readonly lastActive: number | null;
+  readonly currentlyActive: boolean;
+}
+
+/**
+ * Tells other servers what is no event (server-server API, "EDUs"), called once it is so here. Whether and when it
+ * goes out is the port's affair: what is newer takes the place of what has not gone yet.
+ */
+export interface EphemeralOutbox {
+  /** Also from time to time while a user goes on typing, since other servers forget it. */
+  typing(room: RoomId, user: UserId, isTyping: boolean): void;
+  /** Inside the transaction that stores it. */
+  receipt(tx: Transaction, room: RoomId, receipt: ReceiptToTell): Promise<void>;
+  /** @param rooms those that the user is joined to: whose servers are to be told */
+  presence(presence: PresenceToTell, rooms: readonly RoomId[]): void;
 }

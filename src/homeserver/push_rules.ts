@@ -85,3 +85,9 @@ const rule = (id: string, conditions: JsonValue[], actions: JsonValue[]): PushRu
   conditions,
   actions,
 });
+
+/** The type of account data that holds a user's push rules. */
+export const PUSH_RULES = 'm.push_rules';
+
+/** What m.push_rules holds: everybody has the predefined rules. */
+export const pushRulesContent = (user: UserId): JsonObject => ({ global: defaultPushRules(user) });

@@ -8,6 +8,7 @@ import { eventsById } from '../storage/events.ts';
 import { type EventRow, stateGroupEntry } from '../storage/sync.ts';
 import { transactionIds } from '../storage/transactions.ts';
 import type { Requester } from './accounts.ts';
+import { withoutErased } from './erasure.ts';
 import { contentOf } from './sync/membership.ts';
 import type { Visibility } from './sync/visibility.ts';
 
@@ -38,7 +39,8 @@ export class Renderer {
     const { user, device } = this.#requester;
     const own = rows.filter(({ sender }) => sender === user).map(({ event_id: id }) => id as EventId);
     const transactions = await transactionIds(this.#reader, user, device, own);
-    const shown = rows.map((row) => shownRow(room, row));
+    const whole = rows.map((row) => shownRow(room, row));
+    const shown = await withoutErased(this.#reader, user, room, rows, whole);
     const redactions = await this.#redactions(shown);
     const events: JsonObject[] = [];
     for (const [at, row] of rows.entries()) {
@@ -46,11 +48,12 @@ export class Renderer {
       const showsReplaced =
         replaced !== undefined && (replaced.state_before === null || (await visibility.allows(replaced)));
       const { event, redactedBy } = shown[at]!;
+      const isErased = event !== whole[at]!.event;
       events.push(
         marked(row, event, {
           age: this.#age(event),
           transactionId: transactions.get(event.id),
-          prevContent: showsReplaced ? contentOf(replaced.json) : undefined,
+          prevContent: showsReplaced && !isErased ? contentOf(replaced.json) : undefined,
           replacesState: replaced?.event_id as EventId | undefined,
           redactedBecause: this.#redactedBecause(redactedBy, redactions),
           membership: await visibility.membershipAt(row),

@@ -1,17 +1,38 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import { parse } from 'yaml';
+import type { EphemeralConfig } from '../federation/edus/policy.ts';
 import { parsePeerAddress, serialLink } from '../federation/transports.ts';
+import type { Policy, RegistrationMode } from '../homeserver/registration.ts';
+import { USER_RATES, type UserRates } from '../homeserver/user_limits.ts';
 import { parseCallsign } from '../link/ax25.ts';
 import { lineRate } from '../link/serial.ts';
+import { parseServerName } from '../matrix/ids.ts';
 
 /** What a configuration file says, defaults filled in, paths absolute; frozen. Keys as in config/ravine.example.yaml. */
 export interface Config {
   readonly server_name: string;
   readonly data: string;
-  readonly registration: 'closed' | 'token' | 'open';
-  readonly http: { readonly listen: readonly HttpListener[]; readonly public_base_url: string | null };
+  readonly registration: {
+    readonly mode: RegistrationMode;
+    /** By a name of the operator's choice. */
+    readonly terms: Readonly<Record<string, Policy>>;
+    readonly shared_secret: string | null;
+  };
+  readonly http: {
+    readonly listen: readonly HttpListener[];
+    /** IP addresses, networks as `192.0.2.0/24`, or `loopback`. */
+    readonly trusted_proxies: readonly string[];
+    readonly public_base_url: string | null;
+    readonly well_known: {
+      /** `host:port` or `host`. */
+      readonly server: string | null;
+      readonly support_page: string | null;
+      readonly contacts: readonly SupportContact[];
+    };
+  };
   readonly coap: {
     readonly enabled: boolean;
     readonly host: string;
@@ -45,7 +66,11 @@ export interface Config {
     readonly notaries: readonly string[];
     /** Files of PEM certificates. */
     readonly certificate_authorities: readonly string[];
+    readonly ephemeral: EphemeralConfig;
   };
+  readonly presence: { readonly enabled: boolean };
+  /** How often a user may do something; null: as often as they like. */
+  readonly limits: UserRates | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
 }
 
@@ -54,6 +79,13 @@ export interface HttpListener {
   readonly port: number;
   /** Files in PEM. */
   readonly tls?: { readonly certificate: string; readonly key: string };
+}
+
+/** Client-server API, `GET /.well-known/matrix/support`. One of the two ways is there. */
+export interface SupportContact {
+  readonly role: string;
+  readonly matrix_id?: string;
+  readonly email_address?: string;
 }
 
 /** What is left out follows from the line and its framing: see SerialLinkOptions. */
@@ -79,7 +111,9 @@ export interface PeerConfig {
 
 /** Any part of a configuration, as a file or a caller gives it. */
 export type PartialConfig = {
-  readonly [K in keyof Config]?: Config[K] extends object ? DeepPartial<Config[K]> : Config[K];
+  readonly [K in keyof Config]?:
+    | DeepPartial<Config[K]>
+    | (K extends 'registration' ? RegistrationMode : never);
 };
 type DeepPartial<T> = T extends readonly unknown[]
   ? T
@@ -90,8 +124,13 @@ type DeepPartial<T> = T extends readonly unknown[]
 const DEFAULTS: Config = {
   server_name: 'localhost',
   data: './data',
-  registration: 'token',
-  http: { listen: [{ host: '127.0.0.1', port: 8008 }], public_base_url: null },
+  registration: { mode: 'closed', terms: {}, shared_secret: null },
+  http: {
+    listen: [{ host: '127.0.0.1', port: 8008 }],
+    trusted_proxies: ['loopback'],
+    public_base_url: null,
+    well_known: { server: null, support_page: null, contacts: [] },
+  },
   coap: {
     enabled: true,
     host: '127.0.0.1',
@@ -111,7 +150,15 @@ const DEFAULTS: Config = {
       keep_alive: null,
     },
   },
-  federation: { trust: 'verified', peers: [], notaries: [], certificate_authorities: [] },
+  federation: {
+    trust: 'verified',
+    peers: [],
+    notaries: [],
+    certificate_authorities: [],
+    ephemeral: { slow_below: 20_000, typing: 'fast', presence: 'fast', receipts: 'idle' },
+  },
+  presence: { enabled: false },
+  limits: USER_RATES,
   log: { level: 'info' },
 };
 
@@ -144,13 +191,13 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
   ) as object;
   const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });
   if (!ajv.validate(schema, value)) throw new ConfigError(`${file}: ${problemsOf(ajv.errors ?? [])}`);
-  const merged = merge(DEFAULTS, value as PartialConfig);
+  const merged = merge(DEFAULTS, withModeSpelledOut(value as PartialConfig));
   const { rate, airtime_per_hour_s } = merged.coap.link;
   if (airtime_per_hour_s !== null && rate === null)
     throw new ConfigError(
       `${file}: /coap/link/airtime_per_hour_s: airtime is known only where there is a rate`,
     );
-  const problem = serialProblem(merged.coap.serial, merged.federation.peers);
+  const problem = serialProblem(merged.coap.serial, merged.federation.peers) ?? httpProblem(merged.http);
   if (problem !== undefined) throw new ConfigError(`${file}: ${problem}`);
   const absolute = (path: string): string => resolve(base, path);
   return freeze({
@@ -182,6 +229,23 @@ function problemsOf(errors: readonly ErrorObject[]): string {
     .join(', ');
 }
 
+/** What a schema cannot say of HTTP; undefined where all is well. */
+function httpProblem({ trusted_proxies, well_known: { server } }: Config['http']): string | undefined {
+  for (const [i, proxy] of trusted_proxies.entries())
+    if (proxy !== 'loopback' && !isNetwork(proxy))
+      return `/http/trusted_proxies/${i}: an IP address, a network such as 192.0.2.0/24, or "loopback"`;
+  if (server !== null && !parseServerName(server).ok)
+    return '/http/well_known/server: a host, or a host and a port, as in matrix.example.org:443';
+  return undefined;
+}
+
+/** Whether it is an IP address, or a network as an address and the number of its first bits. */
+function isNetwork(text: string): boolean {
+  const [, address = '', bits] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const family = isIP(address);
+  return family !== 0 && (bits === undefined || Number(bits) <= (family === 4 ? 32 : 128));
+}
+
 /** What a schema cannot say of serial links and the peers on them; undefined where all is well. */
 function serialProblem(links: readonly SerialConfig[], peers: readonly PeerConfig[]): string | undefined {
   const byName = new Map(links.map((link) => [serialLink(link.name), link]));
@@ -207,6 +271,12 @@ function serialProblem(links: readonly SerialConfig[], peers: readonly PeerConfi
     if (link.ax25?.callsign === station) return `${where}: that is the callsign of this end`;
   }
   return undefined;
+}
+
+/** `registration: open` is short for its mode alone. */
+function withModeSpelledOut(given: PartialConfig): PartialConfig {
+  const { registration } = given;
+  return typeof registration === 'string' ? { ...given, registration: { mode: registration } } : given;
 }
 
 function merge<T>(defaults: T, given: unknown): T {

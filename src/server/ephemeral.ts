@@ -40,7 +40,7 @@ export interface EphemeralOptions {
 
 /**
  * A complete homeserver for a simulation, a demonstration or a measurement: everything is as in production but for who
- * owns clock, dice and link, open registration, cheap passwords, and a disk that is never synced.
+ * owns clock, dice and link, open registration, users without limits, cheap passwords, and a disk that is never synced.
  */
 export async function startEphemeral(options: EphemeralOptions): Promise<Homeserver> {
   const {
@@ -64,7 +64,10 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
   migrate(path);
   const database = openSqlite({ path, durability: 'off' });
   const homeserver = await createHomeserver({
-    config: completeConfig({ registration: 'open', log: { level: 'silent' }, ...config, data }, folder),
+    config: completeConfig(
+      { registration: 'open', limits: null, log: { level: 'silent' }, ...config, data },
+      folder,
+    ),
     clock,
     random,
     work,

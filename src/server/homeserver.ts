@@ -1,27 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { createApp } from '../api/app.ts';
-import { accountRoutes } from '../api/client/account.ts';
-import { capabilityRoutes } from '../api/client/capabilities.ts';
-import { createRoomRoutes } from '../api/client/create_room.ts';
-import { deviceRoutes } from '../api/client/devices.ts';
-import { eventRoutes as clientEventRoutes } from '../api/client/event.ts';
-import { filterRoutes } from '../api/client/filter.ts';
-import { loginRoutes } from '../api/client/login.ts';
-import { logoutRoutes } from '../api/client/logout.ts';
-import { membershipRoutes } from '../api/client/membership.ts';
-import { messagesRoutes } from '../api/client/messages.ts';
-import { profileRoutes } from '../api/client/profile.ts';
-import { pushRuleRoutes } from '../api/client/push_rules.ts';
-import { registerRoutes } from '../api/client/register.ts';
-import { roomStateRoutes } from '../api/client/room_state.ts';
-import { sendRoutes } from '../api/client/send.ts';
-import { syncRoutes } from '../api/client/sync.ts';
-import { versionRoutes } from '../api/client/versions.ts';
+import { sharedSecretRoutes } from '../api/client/shared_secret_register.ts';
+import { wellKnownRoutes } from '../api/client/well_known.ts';
 import { addServerHook, xMatrixAuthentication } from '../api/federation/authenticate.ts';
 import { eventRoutes } from '../api/federation/events.ts';
 import { handshakeRoutes } from '../api/federation/handshakes.ts';
 import { keyRoutes } from '../api/federation/key.ts';
+import { openIdUserRoutes } from '../api/federation/openid.ts';
 import { queryRoutes } from '../api/federation/queries.ts';
 import { signatureRoutes, transactionRoutes } from '../api/federation/transactions.ts';
 import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
@@ -39,16 +25,19 @@ import { jsonOf } from '../exchange/request.ts';
 import { ExchangeSocket } from '../exchange/socket.ts';
 import type { ExchangeCounters, ExchangeObservation } from '../exchange/socket_options.ts';
 import { DeferredSignatures } from '../federation/deferred_signatures.ts';
+import { IncomingEdus } from '../federation/edus/incoming.ts';
+import { EduOutbox } from '../federation/edus/outbox.ts';
+import { eduPolicies } from '../federation/edus/policy.ts';
 import { FederationForms } from '../federation/forms/federation_forms.ts';
 import { type RoomStores, RoomViews } from '../federation/forms/room_views.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
-import { LocalOutbox } from '../federation/local_outbox.ts';
 import { Notary } from '../federation/notary.ts';
 import { OwedSignatures } from '../federation/owed_signatures.ts';
 import { fingerprint, Peers } from '../federation/peers.ts';
 import { PipeTransport } from '../federation/pipe_transport.ts';
 import { Receiver } from '../federation/receiver.ts';
+import { FederationRemoteDirectory } from '../federation/remote_directory.ts';
 import { RemoteEvents } from '../federation/remote_events.ts';
 import { FederationRemoteRooms } from '../federation/remote_rooms.ts';
 import { Sender } from '../federation/sender.ts';
@@ -60,20 +49,15 @@ import {
   UDP_LINK,
 } from '../federation/transports.ts';
 import { RequestAuthenticator } from '../federation/x_matrix.ts';
-import { Accounts } from '../homeserver/accounts.ts';
-import { Devices } from '../homeserver/devices.ts';
-import { Filters } from '../homeserver/filters.ts';
+import type { Accounts } from '../homeserver/accounts.ts';
 import { Ledger } from '../homeserver/ledger.ts';
-import { Messages } from '../homeserver/messages.ts';
-import { Notifier } from '../homeserver/notifier.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
-import { Profiles } from '../homeserver/profiles.ts';
 import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
 import type { RoomWriter } from '../homeserver/rooms/room_writer.ts';
-import { Rooms } from '../homeserver/rooms/rooms.ts';
-import { Sync } from '../homeserver/sync/sync.ts';
-import type { Link } from '../link/link.ts';
-import { type KeyId, parseServerName, type ServerName } from '../matrix/ids.ts';
+import type { Rooms } from '../homeserver/rooms/rooms.ts';
+import { SharedSecret } from '../homeserver/shared_secret.ts';
+import { type Link, sustainedRate } from '../link/link.ts';
+import { type KeyId, parseServerName, type ServerName, type UserId } from '../matrix/ids.ts';
 import { type SigningKey, signingKey } from '../matrix/signing.ts';
 import type { KeyLog } from '../pipe/key_log.ts';
 import type { Database } from '../storage/database.ts';
@@ -82,10 +66,14 @@ import type { RetiredKey } from '../storage/own_keys.ts';
 import { pipeSessionStore } from '../storage/pipe_sessions.ts';
 import type { Sealing } from '../storage/sealing.ts';
 import type { StoredKey } from '../storage/server_keys.ts';
+import { eventById } from '../storage/sync.ts';
+import { addClientRoutes } from './client_routes.ts';
 import { type Config, ConfigError } from './config.ts';
+
 import { DevicePipesOfLinks } from './device_pipes.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
 import { storedFits } from './link_fits.ts';
+import { createLocal } from './local.ts';
 import { type Models, modelsFor } from './models.ts';
 import { pipeNetwork } from './pipe_network.ts';
 
@@ -111,6 +99,8 @@ export interface HomeserverOptions {
   readonly version: string;
   readonly log: Logger;
   readonly passwordCost?: PasswordCost;
+  /** Lets others have their turn between parts of a long answer; left out: it is read at one go, as virtual time wants it. */
+  readonly turn?: () => Promise<void>;
   readonly observer?: (observation: ExchangeObservation) => void;
   /** The models of the mixer that are there; which of them a link has the configuration says. Left out: none. */
   readonly models?: Models;
@@ -211,16 +201,20 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     remote: federation.remoteEvents,
     joining: (room) => federation.remoteRooms.joining(room),
     deferred,
+    edus: new IncomingEdus({ ...local, database, log }),
   });
   const app = createApp({
     clock,
-    authenticate: (token) => local.accounts.authenticate(token),
-    authenticateKey: (key) => local.accounts.authenticateKey(key),
+    authenticate: (token) => local.accounts.sessions.authenticate(token),
+    authenticateKey: (key) => local.accounts.sessions.authenticateKey(key),
+    seen: (requester, origin) => local.accounts.sessions.seen(requester, origin),
+    senderOf: async (event) => (await eventById(database, event))?.sender as UserId | undefined,
     authenticateServer: xMatrixAuthentication(
       new RequestAuthenticator({ serverName, keys: federation.keys, clock }),
     ),
     cbor: { encode: encodeJson, decode: decodeJson },
     logger: log,
+    trustedProxies: config.http.trusted_proxies,
   });
   addServerHook(app, (server) => {
     federation.keys.peerSpoke(server);
@@ -229,7 +223,16 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     federation.owed.peerSpoke(server);
     deferred.peerSpoke(server);
   });
-  addClientRoutes(app, options, local);
+  addClientRoutes(app, local);
+  wellKnownRoutes(app, {
+    publicBaseUrl: options.publicBaseUrl ?? config.http.public_base_url,
+    ...config.http.well_known,
+  });
+  openIdUserRoutes(app, local);
+  if (config.registration.shared_secret !== null) {
+    const { shared_secret: secret } = config.registration;
+    sharedSecretRoutes(app, { ...local, sharedSecret: new SharedSecret({ secret, clock, random }) });
+  }
   serverVersionRoutes(app, { name: 'Ravine', version: options.version });
   keyRoutes(app, {
     keys: federation.keys,
@@ -239,7 +242,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
-  queryRoutes(app, { serverName, profiles: local.profiles });
+  queryRoutes(app, { serverName, profiles: local.profiles, directory: local.directory });
   await app.ready();
   const ledger = new Ledger({ database, clock });
   for (const [link, { socket }] of federation.links)
@@ -250,10 +253,14 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       { ledger, link },
       bodyForms(federation.forms, new ClientForms({ reader: database, clock })),
     );
+  await local.typing.start();
+  await local.presence.start();
+  await local.profiles.start();
   await federation.sender.start();
   await receiver.start();
   await federation.owed.start();
   await deferred.start();
+  local.deactivation.start();
 
   return {
     serverName,
@@ -277,10 +284,13 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       federation.devicePipes.close();
       await Promise.all([...federation.links.values()].map(({ socket }) => socket.close()));
       await federation.sender.stop();
+      await federation.edus.stop();
       await federation.owed.stop();
+      await local.deactivation.stop();
       const decided = deferred.stop();
       const received = receiver.stop();
       await app.close();
+      await Promise.all([local.typing.stop(), local.presence.stop(), local.profiles.stop()]);
       // Ends fetches under way, which the receiver waits for.
       await federation.https?.close();
       await received;
@@ -388,7 +398,15 @@ function createFederation(
     checker: keys,
     remote: remoteEvents,
   });
-  const sender = new Sender({ ...common, transport: transports });
+  const edus = new EduOutbox({
+    ...common,
+    policy: eduPolicies(config.federation.ephemeral, (server) => {
+      const link = links.get(addresses.get(server)?.link ?? '');
+      return link === undefined ? null : sustainedRate(link.profile);
+    }),
+    nudge: (destination) => sender.nudge(destination),
+  });
+  const sender: Sender = new Sender({ ...common, transport: transports, edus });
   const owed = new OwedSignatures({ ...common, transport: transports, isAgreed: mayDefer });
   return {
     views,
@@ -402,7 +420,9 @@ function createFederation(
     keys,
     remoteEvents,
     remoteRooms,
+    remoteDirectory: new FederationRemoteDirectory({ transport: transports }),
     sender,
+    edus,
   };
 }
 
@@ -424,72 +444,6 @@ function bodyForms(federation: FederationForms, client: ClientForms): BodyForms 
 
 const linksOf = ({ config, link, links = [] }: HomeserverOptions): readonly ServerLink[] =>
   link === undefined ? links : [{ name: UDP_LINK, link, plain: config.coap.plain }, ...links];
-
-/** What the server does for its own users. */
-function createLocal(
-  options: HomeserverOptions,
-  serverName: ServerName,
-  signing: SigningKey,
-  { devicePipes: pipes, remoteRooms, sender }: ReturnType<typeof createFederation>,
-) {
-  const { config, clock, random, work, database, passwordCost } = options;
-  const { registration } = config;
-  const accounts = new Accounts({
-    ...{ database, clock, random, work, serverName, registration, passwordCost, pipes },
-  });
-  const profiles = new Profiles({ database });
-  const filters = new Filters({ database });
-  const notifier = new Notifier({ clock });
-  const rooms = new Rooms({
-    database,
-    clock,
-    random,
-    serverName,
-    signingKey: signing,
-    remote: remoteRooms,
-    outbox: new LocalOutbox((destinations) => sender.wake(destinations)),
-    notifier,
-    profiles,
-    localUserExists: (user) => accounts.localUserExists(user),
-  });
-  profiles.onChange(rooms);
-  const sync = new Sync({ reader: database, clock, notifier, filters });
-  const messages = new Messages({ reader: database, clock });
-  return {
-    accounts,
-    devices: new Devices({ database, pipes }),
-    profiles,
-    filters,
-    rooms,
-    sync,
-    messages,
-    notifier,
-  };
-}
-
-function addClientRoutes(
-  app: FastifyInstance,
-  options: HomeserverOptions,
-  services: ReturnType<typeof createLocal>,
-): void {
-  versionRoutes(app, { publicBaseUrl: options.publicBaseUrl ?? options.config.http.public_base_url });
-  capabilityRoutes(app);
-  registerRoutes(app, services);
-  loginRoutes(app, services);
-  logoutRoutes(app, services);
-  accountRoutes(app, services);
-  deviceRoutes(app, services);
-  profileRoutes(app, services);
-  pushRuleRoutes(app);
-  filterRoutes(app, services);
-  createRoomRoutes(app, services);
-  membershipRoutes(app, services);
-  sendRoutes(app, services);
-  roomStateRoutes(app, services);
-  messagesRoutes(app, services);
-  clientEventRoutes(app, services);
-  syncRoutes(app, services);
-}
 
 const storedKey = ({ keyId, publicKey, expired }: RetiredKey): StoredKey => ({
   keyId: keyId as KeyId,

@@ -1,11 +1,11 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { systemRandom } from '../base/random.ts';
 import { systemClock } from '../base/time.ts';
 import { nextTurn } from '../base/turn.ts';
 import { Work } from '../base/work.ts';
-import { type HttpDoor, openHttpDoor, type TlsMaterial, type Upgrader } from '../doors/https.ts';
+import { type HttpDoor, openHttpDoor, type Upgrader } from '../doors/https.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import { Purging } from '../homeserver/rooms/purging.ts';
 import type { Link } from '../link/link.ts';
@@ -14,7 +14,8 @@ import type { KeyLog } from '../pipe/key_log.ts';
 import type { Database } from '../storage/database.ts';
 import { migrate } from '../storage/migrate.ts';
 import { openSqlite } from '../storage/sqlite.ts';
-import { type Config, ConfigError, type HttpListener } from './config.ts';
+import { Certificates, readPem, readTls } from './certificates.ts';
+import type { Config, HttpListener } from './config.ts';
 import { createHomeserver, type Homeserver } from './homeserver.ts';
 import { openLinks } from './links.ts';
 import { serverLog } from './logger.ts';
@@ -31,7 +32,10 @@ export interface RunningServer {
   readonly udp: string | undefined;
   /** Resolves when the links are open, too: they wait for their models. Rejects where one of these cannot be read. */
   readonly ready: Promise<void>;
-  /** Reads the certificates again and presents them to connections from now on. @throws ConfigError */
+  /**
+   * Reads the certificates again and presents them to connections from now on, as it is done when their files change.
+   * @throws ConfigError where some cannot be used: those stay as they were
+   */
   reloadCertificates(): void;
   /** Lets requests end and closes everything. */
   stop(): Promise<void>;
@@ -96,6 +100,7 @@ export async function openServer(
       publicBaseUrl: config.http.public_base_url ?? defaultBaseUrl(config),
       version: VERSION,
       log,
+      turn: nextTurn,
       models: models.models,
       modelsReady: modelsReady.promise,
       ...(observer && { observer }),
@@ -108,7 +113,10 @@ export async function openServer(
     purging.start();
     opened.push({ close: () => purging.stop() });
     const webSocket = links?.webSocket;
-    const doors = await openDoors(config, homeserver, webSocket && webSocketUpgrader(webSocket), opened);
+    const certificates = new Certificates({ clock: systemClock, log });
+    opened.push({ close: async () => certificates.close() });
+    const upgrader = webSocket && webSocketUpgrader(webSocket);
+    const doors = await openDoors(config, homeserver, upgrader, opened, certificates);
     // Before the doors, which wait for their connections.
     if (webSocket !== undefined) opened.push(webSocket);
     // HTTP is served already: reading them takes longer than all the rest.
@@ -123,10 +131,7 @@ export async function openServer(
         tls: listener.tls !== undefined,
       })),
       udp: links?.udp,
-      reloadCertificates() {
-        for (const { door, listener } of doors)
-          if (listener.tls !== undefined) door.reload(readTls(listener.tls));
-      },
+      reloadCertificates: () => certificates.reload(),
       stop: closeAll,
     };
   } catch (error) {
@@ -152,18 +157,15 @@ async function openDoors(
   homeserver: Homeserver,
   upgrader: Upgrader | undefined,
   opened: { close(): Promise<void> }[],
+  certificates: Certificates,
 ): Promise<readonly OpenDoor[]> {
   const doors: OpenDoor[] = [];
   for (const listener of config.http.listen) {
-    const { host, port, tls } = listener;
-    const door = await openHttpDoor(homeserver.app, {
-      host,
-      port,
-      tls: tls && readTls(tls),
-      clock: systemClock,
-      upgrader,
-    });
+    const { host, port, tls: files } = listener;
+    const tls = files && readTls(files);
+    const door = await openHttpDoor(homeserver.app, { host, port, tls, clock: systemClock, upgrader });
     opened.push(door);
+    if (files !== undefined && tls !== undefined) certificates.guard(door, files, tls);
     doors.push({ door, listener });
   }
   return doors;
@@ -175,17 +177,4 @@ function defaultBaseUrl({ http }: Config): string | null {
   if (first === undefined || first.port === 0) return null;
   const host = first.host.includes(':') ? `[${first.host}]` : first.host;
   return `${first.tls === undefined ? 'http' : 'https'}://${host}:${first.port}`;
-}
-
-const readTls = ({ certificate, key }: NonNullable<HttpListener['tls']>): TlsMaterial => ({
-  cert: readPem(certificate),
-  key: readPem(key),
-});
-
-function readPem(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new ConfigError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
-  }
 }

@@ -1,16 +1,29 @@
+import type { Millis } from '../base/time.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
 import type { Reader, Transaction } from './database.ts';
 
 export interface DeviceRow {
   readonly device: DeviceId;
   readonly displayName: string | null;
+  /** Unix time in milliseconds; null: not since this is noted. */
+  readonly lastSeen: Millis | null;
+  readonly lastSeenIp: string | null;
+  readonly lastSeenAgent: string | null;
 }
 
+/** When, from where and with what a device called. */
+export interface Sighting {
+  /** Unix time in milliseconds. */
+  readonly at: Millis;
+  readonly ip: string | null;
+  readonly agent: string | null;
+}
+
+const COLUMNS = `device_id AS device, display_name AS displayName, last_seen AS lastSeen,
+  last_seen_ip AS lastSeenIp, last_seen_agent AS lastSeenAgent`;
+
 export async function listDevices(reader: Reader, user: UserId): Promise<DeviceRow[]> {
-  return reader.all<DeviceRow>(
-    'SELECT device_id AS device, display_name AS displayName FROM devices WHERE user_id = ? ORDER BY device_id',
-    user,
-  );
+  return reader.all<DeviceRow>(`SELECT ${COLUMNS} FROM devices WHERE user_id = ? ORDER BY device_id`, user);
 }
 
 export async function findDevice(
@@ -19,7 +32,7 @@ export async function findDevice(
   device: DeviceId,
 ): Promise<DeviceRow | undefined> {
   return reader.get<DeviceRow>(
-    'SELECT device_id AS device, display_name AS displayName FROM devices WHERE user_id = ? AND device_id = ?',
+    `SELECT ${COLUMNS} FROM devices WHERE user_id = ? AND device_id = ?`,
     user,
     device,
   );
@@ -29,7 +42,7 @@ export async function findDevice(
 export async function addDevice(
   tx: Transaction,
   user: UserId,
-  device: DeviceRow,
+  device: Pick<DeviceRow, 'device' | 'displayName'>,
   now: number,
 ): Promise<void> {
   await tx.run(
@@ -71,35 +84,19 @@ export async function deleteAllDevices(tx: Transaction, user: UserId, except?: D
   );
 }
 
-/** Makes this the only access token of the device. @param hash SHA-256 of the token */
-export async function setAccessToken(
+/** Notes that a device has called. Answers nothing: a device that is gone is not noted. */
+export async function seeDevice(
   tx: Transaction,
   user: UserId,
   device: DeviceId,
-  hash: Uint8Array,
-  now: number,
+  { at, ip, agent }: Sighting,
 ): Promise<void> {
-  await removeAccessToken(tx, user, device);
   await tx.run(
-    'INSERT INTO access_tokens (token_hash, user_id, device_id, created) VALUES (?, ?, ?, ?)',
-    hash,
+    'UPDATE devices SET last_seen = ?, last_seen_ip = ?, last_seen_agent = ? WHERE user_id = ? AND device_id = ?',
+    at,
+    ip,
+    agent,
     user,
     device,
-    now,
-  );
-}
-
-export async function removeAccessToken(tx: Transaction, user: UserId, device: DeviceId): Promise<void> {
-  await tx.run('DELETE FROM access_tokens WHERE user_id = ? AND device_id = ?', user, device);
-}
-
-/** Whose token it is. @param hash SHA-256 of the token */
-export async function accessTokenOwner(
-  reader: Reader,
-  hash: Uint8Array,
-): Promise<{ user: UserId; device: DeviceId } | undefined> {
-  return reader.get<{ user: UserId; device: DeviceId }>(
-    'SELECT user_id AS user, device_id AS device FROM access_tokens WHERE token_hash = ?',
-    hash,
   );
 }

@@ -174,3 +174,17 @@ export async function dropMembership(tx: Transaction, room: RoomId, user: UserId
 export async function forget(tx: Transaction, room: RoomId, user: UserId): Promise<void> {
   await tx.run('UPDATE memberships SET forgotten = 1 WHERE room = ? AND user_id = ?', room, user);
 }
+
+/** What came with an invite or a knock of a user into a room that this server is not in; undefined where nothing did. */
+export async function strippedStateOf(
+  db: Reader,
+  room: RoomId,
+  user: UserId,
+): Promise<JsonObject[] | undefined> {
+  const row = await db.get<{ state: string | null }>(
+    'SELECT invite_state AS state FROM memberships WHERE user_id = ? AND room = ?',
+    user,
+    room,
+  );
+  return row?.state == null ? undefined : (JSON.parse(row.state) as JsonObject[]);
+}

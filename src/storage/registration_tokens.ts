@@ -44,3 +44,18 @@ export async function useRegistrationToken(tx: Transaction, hash: Uint8Array, no
 export async function isAnyRegistrationTokenIssued(reader: Reader): Promise<boolean> {
   return (await reader.get('SELECT 1 FROM registration_tokens LIMIT 1')) !== undefined;
 }
+
+/** Every token that was issued and not deleted, used up ones too, the oldest first. */
+export async function listRegistrationTokens(
+  reader: Reader,
+): Promise<(RegistrationTokenRow & { readonly created: number })[]> {
+  return reader.all(
+    `SELECT token_hash AS hash, uses_left AS usesLeft, expires, created FROM registration_tokens
+     ORDER BY created, token_hash`,
+  );
+}
+
+/** Answers whether there was such a token. */
+export async function deleteRegistrationToken(tx: Transaction, hash: Uint8Array): Promise<boolean> {
+  return (await tx.run('DELETE FROM registration_tokens WHERE token_hash = ?', hash)) === 1;
+}

@@ -43,6 +43,10 @@ export interface SyncRoomRow {
   /** The position of the last event, and of the last change of state; null where there is none. */
   readonly last_event: number | null;
   readonly last_change: number | null;
+  /** The position of the last receipt or change of who types; 0 where there is none. */
+  readonly last_ephemeral: number;
+  /** The position of the user's last account data of the room; null where there is none. */
+  readonly last_data: number | null;
 }
 
 /** The stream's position and the user's rooms at that very position, by room id: one statement, one snapshot. */
@@ -56,7 +60,10 @@ export async function syncRooms(
        MAX(COALESCE((SELECT MAX(e.position) FROM events e WHERE e.room = r.id), 0),
          COALESCE((SELECT MAX(p.position) FROM provisional_events p WHERE p.room = r.id), 0),
          COALESCE((SELECT MAX(n.position) FROM provisional_notices n WHERE n.room = r.id), 0)) AS last_event,
-       (SELECT MAX(c.position) FROM current_state_changes c WHERE c.room = r.id) AS last_change
+       (SELECT MAX(c.position) FROM current_state_changes c WHERE c.room = r.id) AS last_change,
+       MAX(COALESCE((SELECT MAX(t.position) FROM receipts t WHERE t.room = m.room), 0),
+         COALESCE((SELECT y.position FROM typing y WHERE y.room = m.room), 0)) AS last_ephemeral,
+       (SELECT MAX(a.position) FROM account_data a WHERE a.user_id = m.user_id AND a.room = m.room) AS last_data
      FROM stream s LEFT JOIN memberships m ON m.user_id = ? LEFT JOIN rooms r ON r.room_id = m.room
      ORDER BY m.room`,
     user,
@@ -82,6 +89,7 @@ export function roomRow(reader: Reader, roomId: string): Promise<RoomRow | undef
 export type Direction = 'b' | 'f';
 
 const SORTED = { b: 'DESC', f: 'ASC' } as const;
+const BEYOND = { b: '<', f: '>' } as const;
 
 /** Events that are not part of their rooms, and notices about such, in the place of EVENT_COLUMNS and what they are. */
 const SHOWN_PROVISIONAL = `SELECT -p.id, p.event_id, p.type, NULL, p.sender, p.depth, p.json, p.state_group, p.state_group,
@@ -142,6 +150,37 @@ export function timelineEvent(reader: Reader, room: number, eventId: string): Pr
      UNION ALL ${SHOWN_PROVISIONAL} WHERE p.event_id = ? AND p.room = ? AND p.position IS NOT NULL`,
     ...[eventId, room, eventId, room],
   );
+}
+
+/** Events of a room's timeline from a time on, in a direction of time; of those of one time, from one row on. */
+export function eventsAround(
+  reader: Reader,
+  room: number,
+  dir: Direction,
+  from: { readonly time: number; readonly row: number; readonly limit: number },
+): Promise<(EventRow & { readonly origin_server_ts: number })[]> {
+  return reader.all(
+    `SELECT ${EVENT_COLUMNS}, e.origin_server_ts FROM events e
+     WHERE e.room = ? AND e.status = 'timeline' AND (e.origin_server_ts, e.id) ${BEYOND[dir]} (?, ?)
+     ORDER BY e.origin_server_ts ${SORTED[dir]}, e.id ${SORTED[dir]} LIMIT ?`,
+    ...[room, from.time, from.row, from.limit],
+  );
+}
+
+/** Whether an event has previous events that are not stored. */
+export async function hasGapBefore(reader: Reader, event: number): Promise<boolean> {
+  return (
+    (await reader.get('SELECT 1 AS found FROM unknown_prev WHERE event = ? LIMIT 1', event)) !== undefined
+  );
+}
+
+/** The room of an event. */
+export async function roomOfEvent(reader: Reader, eventId: string): Promise<string | undefined> {
+  const row = await reader.get<{ room: string }>(
+    'SELECT r.room_id AS room FROM events e JOIN rooms r ON r.id = e.room WHERE e.event_id = ?',
+    eventId,
+  );
+  return row?.room;
 }
 
 /** One stored event. */

@@ -1,15 +1,17 @@
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { inject } from 'light-my-request';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { createApp } from '../../src/api/app.ts';
+import { type AppOptions, createApp } from '../../src/api/app.ts';
 import { CALLER } from '../../src/api/caller.ts';
 import { networkOf } from '../../src/base/network.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import type { ServerName } from '../../src/matrix/ids.ts';
 
-async function limitedApp(): Promise<{ app: FastifyInstance; clock: VirtualClock }> {
+async function limitedApp(
+  options: Partial<AppOptions> = {},
+): Promise<{ app: FastifyInstance; clock: VirtualClock }> {
   const clock = new VirtualClock();
-  const app = createApp({ clock, authenticate: async () => undefined });
+  const app = createApp({ clock, authenticate: async () => undefined, ...options });
   onTestFinished(() => app.close());
   app.post('/limited', { config: { auth: 'none', limited: true } }, async () => ({}));
   app.post('/free', { config: { auth: 'none' } }, async () => ({}));
@@ -73,6 +75,22 @@ describe('a route that takes passwords', () => {
     expect(await allowed(app, from('127.0.0.1', '192.0.2.2'))).toBe(100);
     expect(await allowed(app, from('127.0.0.1', '192.0.2.77, 192.0.2.1'))).toBe(0);
     expect(await allowed(app, from('192.0.2.2', '192.0.2.3'))).toBe(0);
+  });
+
+  test('believes the proxies that are configured instead, with those behind them', async () => {
+    const { app } = await limitedApp({ trustedProxies: ['203.0.113.7', '2001:db8:1::/48'] });
+    expect(await allowed(app, from('203.0.113.7', '192.0.2.1'))).toBe(100);
+    expect(await allowed(app, from('2001:db8:1:9::2', '192.0.2.1, 203.0.113.7'))).toBe(0);
+    expect(await allowed(app, from('127.0.0.1', '192.0.2.9'))).toBe(100);
+    expect(await allowed(app, from('127.0.0.1', '192.0.2.10'))).toBe(0);
+    expect(await allowed(app, from('203.0.113.8', '192.0.2.11'))).toBe(100);
+    expect(await allowed(app, from('203.0.113.8', '192.0.2.12'))).toBe(0);
+  });
+
+  test('believes nobody where no proxy is configured', async () => {
+    const { app } = await limitedApp({ trustedProxies: [] });
+    expect(await allowed(app, from('127.0.0.1', '192.0.2.1'))).toBe(100);
+    expect(await allowed(app, from('127.0.0.1', '192.0.2.2'))).toBe(0);
   });
 
   test('is the same for every port of a CoAP client', async () => {

@@ -16,16 +16,23 @@ const tokens = new Map([
 const [BOUND, UNBOUND] = ['b'.repeat(64), 'c'.repeat(64)] as const;
 
 let app: FastifyInstance;
+/** Of whom it is noted that they called, in vain. */
+let seen: string[];
 /** What the bound key is at the moment. */
 let owner: Requester | undefined;
 
 beforeEach(async () => {
   owner = phone;
+  seen = [];
   app = createApp({
     clock: new VirtualClock(),
     authenticate: async (token) => tokens.get(token),
     authenticateKey: async (key) => (key === BOUND ? owner : undefined),
     authenticateServer: async () => 'signed.example' as ServerName,
+    seen: async (requester, { ip }) => {
+      seen.push(`${requester.device} from ${ip}`);
+      throw new Error('the disk is full');
+    },
   });
   onTestFinished(() => app.close());
   app.get('/mine', { config: { auth: 'device' } }, async ({ requester }) => requester);
@@ -57,6 +64,7 @@ const unbound: Caller = { kind: 'device', key: UNBOUND };
 describe('a request of a key that is bound to a device', () => {
   test('needs no token', async () => {
     expect(await ask(bound, '/mine')).toEqual({ status: 200, ...phone });
+    expect(seen).toEqual(['PHONE from 192.0.2.1']);
   });
 
   test('may bring what the login gave as a token, and a token of the same device', async () => {

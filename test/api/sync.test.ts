@@ -56,7 +56,7 @@ describe('GET /sync', () => {
         leave: {},
         knock: {},
       },
-      account_data: { events: [] },
+      account_data: { events: [{ type: 'm.push_rules' }] },
       to_device: { events: [] },
     });
   });

@@ -54,7 +54,14 @@ function openRooms(database: SqliteDatabase): Rooms {
   };
   return new Rooms({
     ...{ database, clock: systemClock, random: systemRandom, serverName: HERE, signingKey: key(1) },
-    remote: { join: refused, imported: refused, leave: refused, invite: refused },
+    remote: {
+      join: refused,
+      imported: refused,
+      leave: refused,
+      makeKnock: refused,
+      sendKnock: refused,
+      invite: refused,
+    },
     outbox: { enqueue: async () => {} },
     notifier: { published: () => {} },
     profiles: { get: async () => undefined },

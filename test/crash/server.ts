@@ -14,24 +14,26 @@ const { values } = parseArgs({
   options: {
     config: { type: 'string' },
     'die-at': { type: 'string' },
+    /** Which time that it is come by. */
+    nth: { type: 'string', default: '1' },
     slow: { type: 'string' },
   },
 });
-const { config: file, 'die-at': dieAt, slow } = values;
+const { config: file, 'die-at': dieAt, nth, slow } = values;
 
 /** For what was sent too early to be seen. */
 const LAST_WAIT_MS: Millis = 100;
 /** Of the transactions that `--slow` names: longer than CoAP waits for an answer that goes with the acknowledgement. */
 const SLOW_COMMIT_MS: Millis = 1_500;
 
-const reached = new Set<string>();
+const reached = new Map<string, number>();
 
 /** Whether this is where to die. */
 function isLast(boundary: string): boolean {
-  if (reached.has(boundary)) return false;
-  reached.add(boundary);
-  console.log(`boundary: ${boundary}`);
-  return boundary === dieAt;
+  const times = (reached.get(boundary) ?? 0) + 1;
+  reached.set(boundary, times);
+  if (times === 1) console.log(`boundary: ${boundary}`);
+  return boundary === dieAt && times === Number(nth);
 }
 
 function die(boundary: string): void {

@@ -31,6 +31,19 @@ const inSameRoom =
     ...(body && { body }),
   });
 
+const KNOCKABLE = {
+  initial_state: [{ type: 'm.room.join_rules', content: { join_rule: 'knock' } }],
+};
+
+const knock = (room: RoomId): Ask => ({ method: 'POST', path: `knock/${room}`, body: {} });
+
+/** An alias that no room has had. */
+const alias = (method: 'PUT', room: RoomId, world: OnceWorld): Ask => ({
+  method,
+  path: `directory/room/${encodeURIComponent(`#alias-${world.newMessage().number}:a.example`)}`,
+  body: { room_id: room },
+});
+
 /** A room of alice in which amy is. */
 async function withAmy(world: OnceWorld): Promise<RoomId> {
   const room = await world.room({ preset: 'public_chat' });
@@ -97,6 +110,49 @@ const HERE: Case[] = [
     },
   ],
   [
+    'a knock',
+    async (world) => ({ ...knock(await world.room(KNOCKABLE)), user: AMY }),
+    ({ path }) => ({ method: 'POST', path: `rooms/${path.split('/')[1]}/leave`, user: AMY }),
+  ],
+  [
+    'an alias',
+    async (world) => alias('PUT', await world.room(), world),
+    ({ path }) => ({ method: 'DELETE', path }),
+  ],
+  [
+    'the end of an alias, also in the room',
+    async (world) => {
+      const room = await world.room();
+      const made = alias('PUT', room, world);
+      await world.ask(made);
+      const content = { alias: decodeURIComponent(made.path.split('/').at(-1)!) };
+      const path = `rooms/${room}/state/m.room.canonical_alias`;
+      expect((await world.ask({ method: 'PUT', path, body: content })).status).toBe(200);
+      return { method: 'DELETE', path: made.path };
+    },
+  ],
+  [
+    'a room in the directory',
+    async (world) => ({ method: 'PUT', path: `directory/list/room/${await world.room()}`, body: {} }),
+    (ask) => ({ ...ask, body: { visibility: 'private' } }),
+  ],
+  [
+    'a room with an alias in the directory',
+    async (world) => {
+      const name = `room-${world.newMessage().number}`;
+      return { method: 'POST', path: 'createRoom', body: { visibility: 'public', room_alias_name: name } };
+    },
+  ],
+  [
+    'an upgrade',
+    async (world) => {
+      const name = `old-${world.newMessage().number}`;
+      const room = await world.room({ visibility: 'public', room_alias_name: name });
+      return inRoom('upgrade', { new_version: '12' })(room);
+    },
+  ],
+  ['a report', async (world) => inRoom('report', { reason: 'rude' })(await world.room())],
+  [
     'state',
     async (world) => ({
       method: 'PUT',
@@ -141,6 +197,13 @@ const HERE: Case[] = [
 ];
 
 const ELSEWHERE: Case[] = [
+  [
+    'a knock on a room of another server',
+    async (world) => {
+      const room = await world.within(world.b.rooms.create(BOB, KNOCKABLE));
+      return { ...knock(room), query: 'via=b.example' };
+    },
+  ],
   [
     'a join through another server',
     async (world) => inRoom('join')(await invited(world)),

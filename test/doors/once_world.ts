@@ -1,20 +1,27 @@
 import { createApp } from '../../src/api/app.ts';
 import { createRoomRoutes } from '../../src/api/client/create_room.ts';
+import { directoryRoutes } from '../../src/api/client/directory.ts';
 import { filterRoutes } from '../../src/api/client/filter.ts';
 import { membershipRoutes } from '../../src/api/client/membership.ts';
 import { profileRoutes } from '../../src/api/client/profile.ts';
+import { reportRoutes } from '../../src/api/client/report.ts';
 import { roomStateRoutes } from '../../src/api/client/room_state.ts';
 import { sendRoutes } from '../../src/api/client/send.ts';
+import { upgradeRoutes } from '../../src/api/client/upgrade.ts';
 import type { MessageId } from '../../src/base/message_id.ts';
 import { decodeJson, encodeJson } from '../../src/compact/cbor.ts';
 import { openCoapDoor } from '../../src/doors/coap.ts';
 import type { Caller, ExchangeRequest, Method } from '../../src/exchange/request.ts';
 import type { ExchangeResponse } from '../../src/exchange/response.ts';
 import type { RequestHandler } from '../../src/exchange/serving.ts';
+import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { Filters } from '../../src/homeserver/filters.ts';
 import { Ledger } from '../../src/homeserver/ledger.ts';
+import { Messages } from '../../src/homeserver/messages.ts';
 import { Profiles } from '../../src/homeserver/profiles.ts';
+import { Reports } from '../../src/homeserver/reports.ts';
+import { unlimited } from '../../src/homeserver/user_limits.ts';
 import type { DeviceId, RoomId, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { insertAccount } from '../../src/storage/accounts.ts';
@@ -32,6 +39,7 @@ export interface Ask {
   readonly method: Method;
   /** Behind `/_matrix/client/v3/`. */
   readonly path: string;
+  readonly query?: string;
   readonly body?: JsonObject;
   readonly user?: UserId;
 }
@@ -77,7 +85,7 @@ export class OnceWorld {
       peers: [],
       https: network.transportOf(A, signingKey),
     });
-    const profiles = new Profiles({ database });
+    const profiles = new Profiles({ database, clock });
     const side = await openServer({
       ...{ clock, serverName: A, signingKey, seed: 1, transports, database, profiles },
     });
@@ -97,7 +105,17 @@ export class OnceWorld {
     membershipRoutes(app, side);
     roomStateRoutes(app, side);
     sendRoutes(app, side);
-    profileRoutes(app, { profiles });
+    directoryRoutes(app, side);
+    upgradeRoutes(app, side);
+    reportRoutes(app, {
+      reports: new Reports({
+        ...{ database, clock, serverName: A, messages: new Messages({ reader: database, clock }) },
+        localUserExists: async () => true,
+        limit: unlimited,
+      }),
+    });
+    const remoteProfiles = new FederationRemoteDirectory({ transport: transports });
+    profileRoutes(app, { profiles, remoteProfiles, serverName: A });
     filterRoutes(app, { filters: new Filters({ database }) });
     let handle: RequestHandler | undefined;
     const source = {
@@ -106,6 +124,8 @@ export class OnceWorld {
       },
     };
     await openCoapDoor(app, source, cbor, { ledger, link: 'udp' });
+    // As the server does it: rooms that have not been told of a profile are told now.
+    await profiles.start();
     this.process = { database, side, ledger, handle: handle! };
   }
 
@@ -115,12 +135,12 @@ export class OnceWorld {
 
   /** Sends one copy of a request, and waits for what comes of it. */
   ask(
-    { method, path, body, user = ALICE }: Ask,
+    { method, path, query = '', body, user = ALICE }: Ask,
     message: MessageId = this.newMessage(),
     caller: Caller = DEVICE,
   ): Promise<ExchangeResponse> {
     const request: ExchangeRequest = {
-      ...{ method, path: `/_matrix/client/v3/${path}`, query: '', authorization: `Bearer ${user}` },
+      ...{ method, path: `/_matrix/client/v3/${path}`, query, authorization: `Bearer ${user}` },
       ...(body && { body: { kind: 'json', value: body } }),
     };
     const { signal } = new AbortController();
@@ -144,6 +164,8 @@ export class OnceWorld {
 
   /** How often which thing has happened, on both servers. */
   async effects(): Promise<Record<string, number>> {
+    // Rooms are told of a profile behind the answer.
+    await this.network.time.settle();
     const counts: Record<string, number> = {};
     const count = (what: string): void => {
       counts[what] = (counts[what] ?? 0) + 1;
@@ -167,10 +189,11 @@ export class OnceWorld {
     }
     // However often they were asked, the other server has seen one event.
     for (const path of new Set(this.network.calls.map((call) => call.path))) {
-      const [, endpoint] = /\/v2\/(send_join|send_leave|invite)\//.exec(path) ?? [];
+      const [, endpoint] = /\/v[12]\/(send_join|send_leave|send_knock|invite)\//.exec(path) ?? [];
       if (endpoint !== undefined) count(endpoint);
     }
-    for (const _ of await this.disk.all('SELECT id FROM filters')) count('filters');
+    for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports'])
+      for (const _ of await this.disk.all(`SELECT * FROM ${table}`)) count(table);
     const users = await this.disk.all<{ displayname: string | null }>('SELECT displayname FROM users');
     for (const { displayname } of users) count(`profile ${displayname}`);
     return counts;

@@ -31,6 +31,8 @@ describe('where everybody can read', () => {
     '/_matrix/client/v3/user/@a:b/openid/request_token',
     '/_matrix/federation/v1/user/keys/claim',
     '/_matrix/federation/v1/user/devices/@a:b',
+    '/_synapse/admin/v1/register',
+    '/_matrix/client/v1/login/get_token',
     '/_matrix/client/v3/%',
   ])('%s is secret', (path) => {
     expect(isSecret(get(path))).toBe(true);

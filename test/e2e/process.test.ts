@@ -40,7 +40,7 @@ function configuration(extra = ''): string {
   const file = join(folder, 'ravine.yaml');
   writeFileSync(
     file,
-    `server_name: here.test\nhttp: { listen: [{ host: 127.0.0.1, port: 0 }] }\ncoap: { port: 0 }\nlog: { level: trace }\n${extra}`,
+    `server_name: here.test\nhttp: { listen: [{ host: 127.0.0.1, port: 0 }] }\ncoap: { port: 0 }\nlog: { level: trace }\nregistration: token\n${extra}`,
   );
   return file;
 }
@@ -202,7 +202,7 @@ describe('ravine --help', () => {
     const { code, output } = await run('--help');
     expect(code).toBe(0);
     const commands = [...output.matchAll(/^ {2}(\w+) \[options\]/gm)].map(([, name]) => name!);
-    expect(commands).toEqual(['serve', 'demo', 'link', 'backup', 'coap', 'decode']);
+    expect(commands).toEqual(['serve', 'demo', 'link', 'doctor', 'backup', 'coap', 'decode']);
     for (const command of commands)
       expect((await run(command, '--help')).output).toMatch(/Examples:\n {2}ravine /);
   });

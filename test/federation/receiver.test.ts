@@ -82,6 +82,8 @@ class FakeRooms implements FederatedRooms {
   }
   makeJoin = notUsed;
   sendJoin = notUsed;
+  makeKnock = notUsed;
+  sendKnock = notUsed;
   makeLeave = notUsed;
   sendLeave = notUsed;
   receiveInvite = notUsed;

@@ -16,6 +16,9 @@ import { CompactReader } from '../../src/compact/value_reader.ts';
 import { CompactWriter } from '../../src/compact/value_writer.ts';
 import type { FormedBody } from '../../src/exchange/request.ts';
 import { DeferredSignatures } from '../../src/federation/deferred_signatures.ts';
+import { IncomingEdus } from '../../src/federation/edus/incoming.ts';
+import { EduOutbox } from '../../src/federation/edus/outbox.ts';
+import type { EduPolicy } from '../../src/federation/edus/policy.ts';
 import { FederationForms } from '../../src/federation/forms/federation_forms.ts';
 import { RoomViews } from '../../src/federation/forms/room_views.ts';
 import { KEY_PATH } from '../../src/federation/key_document.ts';
@@ -24,6 +27,7 @@ import { LocalOutbox } from '../../src/federation/local_outbox.ts';
 import { Notary } from '../../src/federation/notary.ts';
 import { OwedSignatures } from '../../src/federation/owed_signatures.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
+import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
 import { Sender } from '../../src/federation/sender.ts';
@@ -35,8 +39,14 @@ import {
 } from '../../src/federation/transport.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
+import { AccountData } from '../../src/homeserver/account_data.ts';
+import { Directory } from '../../src/homeserver/directory.ts';
+import { Presence } from '../../src/homeserver/presence.ts';
+import { Receipts } from '../../src/homeserver/receipts.ts';
+import { RoomSummaries } from '../../src/homeserver/room_summaries.ts';
 import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
+import { Typing } from '../../src/homeserver/typing.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
 import { type JsonValue, parseJson } from '../../src/matrix/json.ts';
@@ -74,6 +84,7 @@ export class Network {
     readonly to: ServerName;
     readonly method: string;
     readonly path: string;
+    readonly body: JsonValue | undefined;
   }[] = [];
   /** Whether a request gets through. */
   passes: (from: ServerName, to: ServerName, call: FederationCall) => boolean = () => true;
@@ -85,6 +96,10 @@ export class Network {
   formed = false;
   /** In short forms, let signatures follow their events. */
   deferred = false;
+  /** What everybody is told besides events. */
+  policy: EduPolicy = { typing: true, presence: true, receipts: 'soon' };
+  /** In short forms, let bytes count more than work. */
+  isSparing = false;
   /** Changes the bytes of a short form on their way. */
   tamper: (bytes: Uint8Array, call: FederationCall) => Uint8Array = (bytes) => bytes;
   /** Bytes of short forms, by whether they were a request's or an answer's. */
@@ -103,7 +118,7 @@ export class Network {
       const side = this.sides.get(to);
       if (side === undefined || !this.passes(from, to, call))
         throw new FederationError('unreachable', `${to} is away`);
-      this.calls.push({ from, to, method: call.method, path: call.path });
+      this.calls.push({ from, to, method: call.method, path: call.path, body: call.body });
       const url = call.query === undefined ? call.path : `${call.path}?${call.query}`;
       const authorization = this.signed
         ? authorizationHeader(
@@ -158,7 +173,7 @@ export class Network {
       let { body } = call;
       if (formed !== undefined) {
         if (!this.passes(from, to, call)) throw new FederationError('unreachable', `${to} is away`);
-        const bytes = this.tamper(bytesOf(formed), call);
+        const bytes = this.tamper(bytesOf(formed, this.isSparing), call);
         this.formedBytes.request += bytes.length;
         const restored = await reader.restoreRequest(from, call, new CompactReader(bytes, 0, {}));
         if (!restored.ok) {
@@ -190,8 +205,8 @@ export class Network {
   }
 }
 
-const bytesOf = ({ write }: FormedBody): Uint8Array => {
-  const writer = new CompactWriter({});
+const bytesOf = ({ write }: FormedBody, isSparing = false): Uint8Array => {
+  const writer = new CompactWriter({ isSparing });
   write(writer);
   return writer.done();
 };
@@ -211,6 +226,7 @@ export async function openSide(
   const mayDefer = (): boolean => network.formed && network.deferred;
   const side = await openServer({
     ...{ clock: network.time.clock, serverName, signingKey, seed, transports, mayDefer, database },
+    policy: () => network.policy,
   });
   network.sides.set(serverName, side);
   return side;
@@ -235,6 +251,7 @@ export async function openServer({
   database = temporaryDatabase(),
   profiles = { get: async () => undefined },
   mayDefer = () => false,
+  policy = () => ({ typing: true, presence: true, receipts: 'soon' }),
 }: {
   readonly clock: Clock;
   readonly serverName: ServerName;
@@ -244,6 +261,7 @@ export async function openServer({
   readonly database?: Database;
   readonly profiles?: RoomsOptions['profiles'];
   readonly mayDefer?: () => boolean;
+  readonly policy?: (destination: ServerName) => EduPolicy;
 }) {
   const log = recordingLog();
   const keys = new KeyRing({
@@ -266,7 +284,13 @@ export async function openServer({
     remote,
     log,
   });
-  const sender = new Sender({ serverName, database, clock, random: seededRandom(seed), transport, log });
+  const edus = new EduOutbox({
+    ...{ serverName, database, clock, log, policy },
+    nudge: (destination) => sender.nudge(destination),
+  });
+  const sender: Sender = new Sender({
+    ...{ serverName, database, clock, random: seededRandom(seed), transport, log, edus },
+  });
   const rooms = new Rooms({
     database,
     clock,
@@ -278,6 +302,12 @@ export async function openServer({
     notifier: { published: () => undefined },
     profiles,
     localUserExists: async () => true,
+    resolveAlias: (alias) => directory.resolve(alias),
+  });
+  const directory: Directory = new Directory({
+    ...{ database, clock, serverName, rooms },
+    summaries: new RoomSummaries({ database, serverName, writer: rooms.writer }),
+    remote: new FederationRemoteDirectory({ transport }),
   });
   const views = new RoomViews({
     ...{ database, serverName, signingKey, stores: () => rooms.writer },
@@ -292,6 +322,13 @@ export async function openServer({
     usualKey: (server) => views.usualKey(server),
     decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
   });
+  const services = { database, clock, notifier: { published: () => undefined }, outbox: edus };
+  const typing = new Typing(services);
+  const receipts = new Receipts({ ...services, accountData: new AccountData(services) });
+  const presence = new Presence({
+    ...{ ...services, serverName, enabled: true, localUserExists: async () => true },
+  });
+  const incoming = new IncomingEdus({ database, typing, receipts, presence, log });
   const receiver: Receiver = new Receiver({
     serverName,
     database,
@@ -301,6 +338,7 @@ export async function openServer({
     remote,
     joining: (room) => remoteRooms.joining(room),
     deferred,
+    edus: incoming,
     log,
   });
   const forms = new FederationForms({
@@ -333,8 +371,10 @@ export async function openServer({
   queryRoutes(app, {
     serverName,
     profiles: { get: async (user) => (user.startsWith('@nobody') ? undefined : { displayname: 'Somebody' }) },
+    directory,
   });
   await app.ready();
+  await typing.start();
   await sender.start();
   await receiver.start();
   await owed.start();
@@ -347,11 +387,17 @@ export async function openServer({
     log,
     keys,
     sender,
+    edus,
+    typing,
+    receipts,
+    presence,
+    incoming,
     receiver,
     owed,
     deferred,
     rooms,
     remoteRooms,
+    directory,
     forms,
     app,
     transport,

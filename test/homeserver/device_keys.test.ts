@@ -19,7 +19,7 @@ function service() {
 }
 
 async function register(accounts: Accounts, key?: string) {
-  const outcome = await accounts.register({
+  const outcome = await accounts.registration.register({
     ...{ username: 'alice', password: 'wonderland', deviceId: 'PHONE', auth: { type: 'm.login.dummy' } },
     ...(key !== undefined && { key }),
   });
@@ -35,9 +35,9 @@ describe('a login through a pipe', () => {
     const { accounts, database, told } = service();
     const session = await register(accounts, KEY);
     expect(session).toEqual({ user: alice, device: 'PHONE', accessToken: 'pipe' });
-    expect(await accounts.authenticateKey(KEY)).toEqual({ user: alice, device: 'PHONE' });
-    expect(await accounts.authenticateKey(OTHER_KEY)).toBeUndefined();
-    expect(await accounts.authenticate('pipe')).toBeUndefined();
+    expect(await accounts.sessions.authenticateKey(KEY)).toEqual({ user: alice, device: 'PHONE' });
+    expect(await accounts.sessions.authenticateKey(OTHER_KEY)).toBeUndefined();
+    expect(await accounts.sessions.authenticate('pipe')).toBeUndefined();
     expect(await database.all('SELECT * FROM access_tokens')).toEqual([]);
     expect(told).toEqual(['bound 1']);
   });
@@ -48,7 +48,7 @@ describe('a login through a pipe', () => {
     await expect(accounts.login('alice', 'guess', { key: KEY })).rejects.toMatchObject({
       errcode: 'M_FORBIDDEN',
     });
-    expect(await accounts.authenticateKey(KEY)).toBeUndefined();
+    expect(await accounts.sessions.authenticateKey(KEY)).toBeUndefined();
     expect(told).toEqual([]);
   });
 
@@ -56,10 +56,10 @@ describe('a login through a pipe', () => {
     const { accounts, told } = service();
     const { accessToken } = await register(accounts);
     await logIn(accounts, 'PHONE', KEY);
-    expect(await accounts.authenticate(accessToken)).toBeUndefined();
+    expect(await accounts.sessions.authenticate(accessToken)).toBeUndefined();
     await logIn(accounts, 'PHONE', OTHER_KEY);
-    expect(await accounts.authenticateKey(KEY)).toBeUndefined();
-    expect(await accounts.authenticateKey(OTHER_KEY)).toEqual({ user: alice, device: 'PHONE' });
+    expect(await accounts.sessions.authenticateKey(KEY)).toBeUndefined();
+    expect(await accounts.sessions.authenticateKey(OTHER_KEY)).toEqual({ user: alice, device: 'PHONE' });
     expect(told).toEqual(['bound 1', 'revoked 1, asked by undefined', 'bound 2']);
   });
 
@@ -67,9 +67,9 @@ describe('a login through a pipe', () => {
     const { accounts, told } = service();
     await register(accounts, KEY);
     await logIn(accounts, 'TABLET', KEY);
-    expect(await accounts.authenticateKey(KEY)).toEqual({ user: alice, device: 'TABLET' });
+    expect(await accounts.sessions.authenticateKey(KEY)).toEqual({ user: alice, device: 'TABLET' });
     await logIn(accounts, 'TABLET', KEY);
-    expect(await accounts.authenticateKey(KEY)).toEqual({ user: alice, device: 'TABLET' });
+    expect(await accounts.sessions.authenticateKey(KEY)).toEqual({ user: alice, device: 'TABLET' });
     expect(told).toEqual(['bound 1', 'bound 1', 'bound 1']);
   });
 
@@ -77,8 +77,8 @@ describe('a login through a pipe', () => {
     const { accounts, told } = service();
     await register(accounts, KEY);
     const { accessToken } = await logIn(accounts, 'PHONE');
-    expect(await accounts.authenticate(accessToken)).toEqual({ user: alice, device: 'PHONE' });
-    expect(await accounts.authenticateKey(KEY)).toBeUndefined();
+    expect(await accounts.sessions.authenticate(accessToken)).toEqual({ user: alice, device: 'PHONE' });
+    expect(await accounts.sessions.authenticateKey(KEY)).toBeUndefined();
     expect(told.at(-1)).toBe('revoked 1, asked by undefined');
   });
 });
@@ -92,21 +92,21 @@ describe('the binding of a key goes', () => {
     await logIn(made.accounts, 'LAPTOP', OTHER_KEY);
     made.told.length = 0;
     const bound = async () => [
-      (await made.accounts.authenticateKey(KEY)) !== undefined,
-      (await made.accounts.authenticateKey(OTHER_KEY)) !== undefined,
+      (await made.accounts.sessions.authenticateKey(KEY)) !== undefined,
+      (await made.accounts.sessions.authenticateKey(OTHER_KEY)) !== undefined,
     ];
     return { ...made, bound };
   }
 
   test('with a logout', async () => {
     const { accounts, bound, told } = await twoDevices();
-    await accounts.logout(phone);
+    await accounts.sessions.logout(phone);
     expect([await bound(), told]).toEqual([[false, true], ['revoked 1, asked by 1']]);
   });
 
   test('with a logout of all devices', async () => {
     const { accounts, bound, told } = await twoDevices();
-    await accounts.logoutAll(phone);
+    await accounts.sessions.logoutAll(phone);
     expect(await bound()).toEqual([false, false]);
     expect(told).toEqual(['revoked 2,1, asked by 1']);
   });
@@ -132,10 +132,10 @@ test('a device that calls through pipes is listed with the day on which it calle
   await register(accounts, KEY);
   await logIn(accounts, 'LAPTOP');
   clock.advanceTo(2.5 * DAY);
-  await accounts.authenticateKey(KEY);
+  await accounts.sessions.authenticateKey(KEY);
   expect(await devices.list(alice)).toEqual([
-    { device: 'LAPTOP', displayName: null, lastSeen: undefined },
-    { device: 'PHONE', displayName: null, lastSeen: Date.UTC(2026, 0, 3) },
+    { device: 'LAPTOP', displayName: null, lastSeen: undefined, lastSeenIp: null },
+    { device: 'PHONE', displayName: null, lastSeen: Date.UTC(2026, 0, 3), lastSeenIp: null },
   ]);
   expect(await devices.get(alice, 'PHONE' as DeviceId)).toMatchObject({ lastSeen: Date.UTC(2026, 0, 3) });
 });

@@ -7,10 +7,10 @@ const alice = '@alice:a.example' as UserId;
 const bob = '@bob:a.example' as UserId;
 
 async function twoUsers(): Promise<Profiles> {
-  const { accounts, database } = accountService();
+  const { accounts, database, clock } = accountService();
   await accounts.create('alice', 'x');
   await accounts.create('bob', 'x');
-  return new Profiles({ database });
+  return new Profiles({ database, clock });
 }
 
 describe('profiles', () => {
@@ -43,39 +43,75 @@ describe('profiles', () => {
     await expect(profiles.set(alice, field, value)).rejects.toMatchObject({ status: 400, errcode });
   });
 
-  test('tell the listener of every change and of nothing else', async () => {
+  test('tell the listener of every change and of nothing else, behind the change', async () => {
     const profiles = await twoUsers();
     const told: [UserId, Profile][] = [];
     profiles.onChange({ profileChanged: async (user, profile) => void told.push([user, profile]) });
-    await profiles.set(alice, 'displayname', 'A');
-    await profiles.set(alice, 'displayname', 'A');
-    await profiles.set(bob, 'displayname', '');
-    await profiles.set(alice, 'displayname', '');
+    for (const [user, name] of [
+      [alice, 'A'],
+      [alice, 'A'],
+      [bob, ''],
+      [alice, ''],
+    ] as const) {
+      await profiles.set(user, 'displayname', name);
+      await profiles.stop();
+    }
+    await profiles.set(alice, 'm.tz', 'UTC');
+    await profiles.stop();
     expect(told).toEqual([
       [alice, { displayname: 'A' }],
       [alice, {}],
     ]);
   });
 
-  test('tell it one change of a user after the other, also where it is slow or fails', async () => {
+  test('tell it one change of a user after the other, and of many at once the last', async () => {
     const profiles = await twoUsers();
     const log: string[] = [];
     const slow: ProfileListener = {
-      async profileChanged(user, { displayname }) {
-        log.push(`${user} ${displayname} starts`);
-        for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-        log.push(`${user} ${displayname} ends`);
-        if (displayname === '1') throw new Error('the room is gone');
+      async profileChanged(_, { displayname }) {
+        log.push(`${displayname} starts`);
+        for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+        log.push(`${displayname} ends`);
       },
     };
     profiles.onChange(slow);
-    const results = await Promise.allSettled(
-      ['1', '2', '3'].map((name) => profiles.set(alice, 'displayname', name)),
-    );
-    expect(results.map((result) => result.status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
-    expect(log).toEqual(
-      ['1', '2', '3'].flatMap((name) => [`${alice} ${name} starts`, `${alice} ${name} ends`]),
-    );
-    expect(await profiles.get(alice)).toEqual({ displayname: '3' });
+    await profiles.set(alice, 'displayname', '1');
+    for (const name of ['2', '3', '4']) await profiles.set(alice, 'displayname', name);
+    await profiles.stop();
+    expect(log).toEqual(['1 starts', '1 ends', '4 starts', '4 ends']);
+  });
+
+  test('tell it again after the next start where it has failed, or not come to an end', async () => {
+    const { accounts, database, clock } = accountService();
+    await accounts.create('alice', 'x');
+    const before = new Profiles({ database, clock });
+    before.onChange({ profileChanged: () => Promise.reject(new Error('the disk is full')) });
+    await before.set(alice, 'displayname', 'A');
+    await before.stop();
+    const told: Profile[] = [];
+    for (let start = 0; start < 2; start++) {
+      const after = new Profiles({ database, clock });
+      after.onChange({ profileChanged: async (_, profile) => void told.push(profile) });
+      await after.start();
+      await after.stop();
+    }
+    expect(told).toEqual([{ displayname: 'A' }]);
+  });
+
+  test('have any field besides, up to 64 KiB together', async () => {
+    const profiles = await twoUsers();
+    await profiles.set(alice, 'org.example.job', { title: 'Captain' });
+    await profiles.set(alice, 'm.tz', 'Europe/London');
+    expect(await profiles.get(alice)).toEqual({
+      'org.example.job': { title: 'Captain' },
+      'm.tz': 'Europe/London',
+    });
+    await profiles.set(alice, 'org.example.large', 'x'.repeat(65_000));
+    await expect(profiles.set(alice, 'org.example.more', 'x'.repeat(1_000))).rejects.toMatchObject({
+      errcode: 'M_PROFILE_TOO_LARGE',
+    });
+    await profiles.set(alice, 'org.example.large', undefined);
+    await profiles.set(alice, 'org.example.more', null);
+    expect((await profiles.get(alice))!['org.example.more']).toBeNull();
   });
 });

@@ -63,34 +63,64 @@ describe('a rate of three at once and one in ten seconds', () => {
 
 describe('an account', () => {
   const register = (service: ReturnType<typeof accountService>) =>
-    service.accounts.register({ username: 'alice', password: 'secret', auth: { type: 'm.login.dummy' } });
+    service.accounts.registration.register({
+      username: 'alice',
+      password: 'secret',
+      auth: { type: 'm.login.dummy' },
+    });
   /** Nobody's password: refused before it is hashed. */
   const guess = { type: 'm.login.password', password: '', identifier: { type: 'm.id.user', user: 'alice' } };
 
-  test('is not open to guesses without end, whatever its name is spelled like and wherever they are made', async () => {
+  const from = (place: string) => ({ origin: { place, ip: null, agent: null } });
+
+  test('is not open to guesses without end from one place, whatever its name is spelled like', async () => {
     const service = accountService();
     const { accounts, clock } = service;
-    const registration = await register(service);
-    if (registration.kind !== 'registered') throw new Error('registered');
-    const requester = registration.session!;
+    await register(service);
     let guesses = 0;
-    const outcome = async (): Promise<unknown> => {
-      for (; guesses < 1_000; guesses += 3) {
+    const guessOn = async (): Promise<unknown> => {
+      for (; guesses < 1_000; guesses++)
         for (const name of ['alice', 'ALICE', '@alice:a.example'])
-          await accounts.login(name, '', {}).catch((error: MatrixError) => {
+          await accounts.login(name, '', from('here')).catch((error: MatrixError) => {
             if (error.errcode !== 'M_FORBIDDEN') throw error;
           });
-        await accounts.confirm(requester, guess);
-      }
       return undefined;
     };
-    await expect(outcome()).rejects.toMatchObject({ status: 429, errcode: 'M_LIMIT_EXCEEDED' });
-    expect(guesses).toBeGreaterThan(20);
-    await expect(accounts.confirm(requester, guess)).rejects.toMatchObject({ status: 429 });
-    await expect(accounts.login('bob', 'secret', {})).rejects.toMatchObject({ errcode: 'M_FORBIDDEN' });
-    expect(await accounts.confirm(requester, undefined)).toMatchObject({ flows: expect.anything() });
+    await expect(guessOn()).rejects.toMatchObject({ status: 429, errcode: 'M_LIMIT_EXCEEDED' });
+    expect(guesses).toBeGreaterThan(5);
+    await expect(accounts.login('bob', 'secret', from('here'))).rejects.toMatchObject({
+      errcode: 'M_FORBIDDEN',
+    });
     clock.advanceTo(clock.monotonic() + 5_000);
-    expect(await accounts.login('alice', 'secret', {})).toMatchObject({ user: '@alice:a.example' });
+    expect(await accounts.login('alice', 'secret', from('here'))).toMatchObject({ user: '@alice:a.example' });
+  });
+
+  test('is open to its owner while strangers elsewhere guess at it', async () => {
+    const service = accountService();
+    const { accounts } = service;
+    await register(service);
+    for (let place = 0; place < 20; place++)
+      for (let guesses = 0; guesses < 30; guesses++)
+        await accounts.login('alice', '', from(`network ${place}`)).catch(() => undefined);
+    expect(await accounts.login('alice', 'secret', from('home'))).toMatchObject({ user: '@alice:a.example' });
+  });
+
+  test('is held to the same rate where a stolen token is there and the password is not', async () => {
+    const service = accountService();
+    const { accounts } = service;
+    const registration = await register(service);
+    if (registration.kind !== 'registered') throw new Error('registered');
+    const outcome = async (): Promise<void> => {
+      for (let guesses = 0; guesses < 100; guesses++)
+        await accounts.confirm(registration.session!, 'do it', guess);
+    };
+    await expect(outcome()).rejects.toMatchObject({ status: 429 });
+    expect(await accounts.confirm(registration.session!, 'do it', undefined)).toMatchObject({
+      flows: expect.anything(),
+    });
+    // Another device of the user is not kept out.
+    const other = await accounts.login('alice', 'secret', {});
+    expect(await accounts.confirm(other, 'do it', { ...guess, password: 'secret' })).toBeUndefined();
   });
 
   test('has a thousand devices at most, and those it has can log in anew', async () => {
@@ -112,7 +142,7 @@ describe('an account', () => {
     });
     expect(await accounts.login('alice', 'secret', { deviceId: 'OLD' })).toMatchObject({ device: 'OLD' });
     const session = await accounts.login('alice', 'secret', { deviceId: 'OLD' });
-    await accounts.logout({ ...session, device: 'D0' as typeof session.device });
+    await accounts.sessions.logout({ ...session, device: 'D0' as typeof session.device });
     expect(await accounts.login('alice', 'secret', { deviceId: 'NEW' })).toMatchObject({ device: 'NEW' });
   });
 });

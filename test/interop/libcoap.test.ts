@@ -36,7 +36,7 @@ describe.skipIf(!hasCoapClient)(`libcoap's client (skipped where ${COAP_CLIENT} 
       cbor: codec,
       authenticate: async (token) => (token === 'good' ? ALICE : undefined),
     });
-    versionRoutes(app, { publicBaseUrl: null });
+    versionRoutes(app);
     app.get('/whoami', { config: { auth: 'device' } }, async (request) => request.requester);
     app.get('/large', { config: { auth: 'none' } }, async () => LARGE);
     app.get('/echo/:name', { config: { auth: 'none' } }, async (request) => ({
@@ -82,7 +82,10 @@ describe.skipIf(!hasCoapClient)(`libcoap's client (skipped where ${COAP_CLIENT} 
   const jsonText = (bytes: Uint8Array): JsonValue => JSON.parse(Buffer.from(bytes).toString()) as JsonValue;
 
   test('gets the versions, in CBOR where it does not say otherwise and in JSON where it does', async () => {
-    const versions = { versions: expect.arrayContaining(['v1.11']), unstable_features: {} };
+    const versions = {
+      versions: expect.arrayContaining(['v1.1']),
+      unstable_features: expect.any(Object),
+    };
     expect(cbor((await coap('/_matrix/client/versions')).body)).toEqual(versions);
     expect(cbor((await coap('-A', '60', '/_matrix/client/versions')).body)).toEqual(versions);
     expect(jsonText((await coap('-A', '50', '/_matrix/client/versions')).body)).toEqual(versions);

@@ -16,7 +16,7 @@ import type { PeerClient } from './peers.ts';
 /* One complete server, and CoAP clients of three makes at the door of its Matrix API. */
 
 const noAiocoap = await installAiocoap();
-const VERSIONS = { versions: expect.arrayContaining(['v1.11']), unstable_features: expect.any(Object) };
+const VERSIONS = { versions: expect.arrayContaining(['v1.1']), unstable_features: expect.any(Object) };
 
 let folder: string;
 let server: RunningServer;

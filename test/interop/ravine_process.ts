@@ -34,9 +34,14 @@ export class RavineProcess {
     this.#command = command;
     mkdirSync(folder, { recursive: true });
     this.#file = join(folder, 'ravine.json');
+    // Who tests goes as fast as it can.
+    const limits = null;
     const http = { listen: [{ host: '127.0.0.1', port: 0 }] };
     // JSON is YAML as well.
-    writeFileSync(this.#file, JSON.stringify({ data: 'data', registration: 'open', http, ...config }));
+    writeFileSync(
+      this.#file,
+      JSON.stringify({ data: 'data', registration: 'open', limits, http, ...config }),
+    );
   }
 
   /** @param options more of them, for another command */

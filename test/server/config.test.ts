@@ -59,6 +59,29 @@ describe('the configuration', () => {
     expect(completeConfig(value, root).federation.peers).toEqual(value.federation.peers);
   });
 
+  it('closes registration unless it is told to open it, in one word or with terms', () => {
+    expect(completeConfig({}, root).registration).toEqual({ mode: 'closed', terms: {}, shared_secret: null });
+    expect(completeConfig({ registration: 'open' }, root).registration.mode).toBe('open');
+    const documents = { en: { name: 'Privacy', url: 'https://a.example/privacy' } };
+    const terms = { privacy: { version: '1', documents } };
+    expect(completeConfig({ registration: { mode: 'token', terms } }, root).registration).toEqual({
+      ...{ mode: 'token', terms, shared_secret: null },
+    });
+    for (const registration of [
+      'half open',
+      { terms: { privacy: { version: '1' } } },
+      { terms: { privacy: { version: '1', documents: { version: documents.en } } } },
+      { terms: { privacy: { version: '1', documents: { en: { name: 'x', url: 'javascript:1' } } } } },
+      { shared_secret: 'short' },
+    ])
+      expect(() => completeConfig({ registration }, root)).toThrow(/registration/);
+  });
+
+  it('takes proxies by address, by network, and as this machine', () => {
+    const trusted_proxies = ['loopback', '192.0.2.1', '192.0.2.0/24', '2001:db8::/32', '::1'];
+    expect(completeConfig({ http: { trusted_proxies } }, root).http.trusted_proxies).toEqual(trusted_proxies);
+  });
+
   it('takes paths relative to its file', () => {
     const config = completeConfig(
       { data: 'd', http: { listen: [{ host: '::1', port: 1, tls: { certificate: 'c', key: '/k' } }] } },
@@ -94,6 +117,10 @@ describe('the configuration', () => {
     [serialPeer('ravine+serial://radio/A-1', 'A-1'), 'that is the callsign of this end'],
     [serialPeer('ravine+tcp://radio'), '/federation/peers/0/address'],
     [serialPeer('ravine://host:1/path'), '/federation/peers/0/address'],
+    [{ http: { trusted_proxies: ['proxy.example'] } }, '/http/trusted_proxies/0: an IP address'],
+    [{ http: { trusted_proxies: ['loopback', '192.0.2.0/33'] } }, '/http/trusted_proxies/1: an IP address'],
+    [{ http: { well_known: { server: 'https://a.example' } } }, '/http/well_known/server: a host'],
+    [{ http: { well_known: { contacts: [{ role: 'm.role.admin' }] } } }, '/http/well_known/contacts/0'],
     ['text', 'must be object'],
   ])('refuses %j and says where', (value, where) => {
     expect(() => completeConfig(value, root)).toThrow(ConfigError);

@@ -75,6 +75,8 @@ const roomsOn = (database: SqliteDatabase): Rooms =>
       join: () => Promise.reject(new Error('not asked')),
       imported: async () => {},
       leave: () => Promise.reject(new Error('not asked')),
+      makeKnock: () => Promise.reject(new Error('not asked')),
+      sendKnock: () => Promise.reject(new Error('not asked')),
       invite: () => Promise.reject(new Error('not asked')),
     },
     outbox: { enqueue: async () => {} },

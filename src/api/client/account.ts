@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { Accounts } from '../../homeserver/accounts.ts';
+import type { Deactivation } from '../../homeserver/deactivation.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
 import type { Done } from '../../homeserver/once.ts';
 import { AUTH_DATA } from './schemas.ts';
@@ -16,27 +17,53 @@ const PASSWORD_BODY = {
   properties: { new_password: { type: 'string' }, logout_devices: { type: 'boolean' }, auth: AUTH_DATA },
 } as const;
 
-/** Client-server API, "Current account information", "Adding account administrative contact information" and "Password management". */
-export function accountRoutes(app: FastifyInstance, { accounts }: { readonly accounts: Accounts }): void {
+interface DeactivateBody {
+  readonly auth?: AuthData | null;
+  readonly erase?: boolean;
+}
+
+const DEACTIVATE_BODY = {
+  type: ['object', 'null'],
+  properties: { auth: AUTH_DATA, id_server: { type: 'string' }, erase: { type: 'boolean' } },
+} as const;
+
+const UNSAFE = { auth: 'device', limited: true, repeated: 'ledger' } as const;
+
+/** Client-server API, "Current account information", "Password management" and "Account deactivation". */
+export function accountRoutes(
+  app: FastifyInstance,
+  { accounts, deactivation }: { readonly accounts: Accounts; readonly deactivation: Deactivation },
+): void {
   app.get('/_matrix/client/v3/account/whoami', { config: { auth: 'device' } }, async ({ requester }) => ({
     user_id: requester.user,
     device_id: requester.device,
     is_guest: false,
   }));
 
-  // Email addresses and phone numbers are not taken, as the capability says.
-  app.get('/_matrix/client/v3/account/3pid', { config: { auth: 'device' } }, async () => ({ threepids: [] }));
-
   app.post<{ Body: PasswordBody }>(
     '/_matrix/client/v3/account/password',
-    { config: { auth: 'device', limited: true, repeated: 'ledger' }, schema: { body: PASSWORD_BODY } },
+    { config: UNSAFE, schema: { body: PASSWORD_BODY } },
     async ({ requester, body, once }, reply) => {
-      const refused = await accounts.confirm(requester, body.auth);
+      const refused = await accounts.confirm(requester, 'set the password', body.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
       const logOut = body.logout_devices === false ? 'nobody' : 'others';
       return once.answer(
         (done: Done<void>) => accounts.setPassword(requester, body.new_password, logOut, done),
         () => ({}),
+      );
+    },
+  );
+
+  app.post<{ Body: DeactivateBody | null }>(
+    '/_matrix/client/v3/account/deactivate',
+    { config: UNSAFE, schema: { body: DEACTIVATE_BODY } },
+    async ({ requester, body, once }, reply) => {
+      const refused = await accounts.confirm(requester, 'deactivate', body?.auth);
+      if (refused !== undefined) return reply.code(401).send(refused);
+      return once.answer(
+        (done: Done<void>) => deactivation.deactivate(requester, body?.erase === true, done),
+        // "This must be `success` if the homeserver has no identifiers to unbind for the user."
+        () => ({ id_server_unbind_result: 'success' }),
       );
     },
   );

@@ -67,7 +67,7 @@ export function deviceRoutes(
     '/_matrix/client/v3/devices/:deviceId',
     { config: UNSAFE, schema: { body: { anyOf: [DELETE_BODY, { type: 'null' }] } } },
     async ({ requester, params, body, once }, reply) => {
-      const refused = await accounts.confirm(requester, body?.auth);
+      const refused = await accounts.confirm(requester, `delete ${params.deviceId}`, body?.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
       return once.answer(
         (done: Done<void>) => devices.delete(requester, [params.deviceId], done),
@@ -80,7 +80,7 @@ export function deviceRoutes(
     '/_matrix/client/v3/delete_devices',
     { config: UNSAFE, schema: { body: DELETE_MANY_BODY } },
     async ({ requester, body, once }, reply) => {
-      const refused = await accounts.confirm(requester, body.auth);
+      const refused = await accounts.confirm(requester, 'delete devices', body.auth);
       if (refused !== undefined) return reply.code(401).send(refused);
       return once.answer(
         (done: Done<void>) => devices.delete(requester, body.devices, done),
@@ -90,8 +90,9 @@ export function deviceRoutes(
   );
 }
 
-const toJson = ({ device, displayName, lastSeen }: Device): JsonObject => ({
+const toJson = ({ device, displayName, lastSeen, lastSeenIp }: Device): JsonObject => ({
   device_id: device,
   ...(displayName === null ? {} : { display_name: displayName }),
   ...(lastSeen === undefined ? {} : { last_seen_ts: lastSeen }),
+  ...(lastSeenIp === null ? {} : { last_seen_ip: lastSeenIp }),
 });

@@ -1,10 +1,12 @@
 import type { FastifyInstance } from 'fastify';
+import type { Directory } from '../../homeserver/directory.ts';
 import type { Done } from '../../homeserver/once.ts';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
-import { notFound } from '../../matrix/error.ts';
+import { forbidden } from '../../matrix/error.ts';
+import type { JsonObject } from '../../matrix/json.ts';
 import { roomParameter, userParameter } from '../parameters.ts';
 import type { Query } from './query.ts';
-import { emptyBody, REASON } from './room_params.ts';
+import { emptyBody, REASON, roomOf } from './room_params.ts';
 
 interface RoomPath {
   readonly roomId: string;
@@ -14,21 +16,40 @@ interface ReasonBody {
   readonly reason?: string;
 }
 
+interface JoinBody extends ReasonBody {
+  readonly third_party_signed?: JsonObject;
+}
+
 interface TargetBody extends ReasonBody {
   readonly user_id: string;
 }
 
 const CONFIG = { auth: 'device', repeated: 'ledger' } as const;
 const REASON_BODY = { type: 'object', properties: { reason: REASON } } as const;
+const JOIN_BODY = {
+  type: 'object',
+  properties: { reason: REASON, third_party_signed: { type: 'object' } },
+} as const;
 const TARGET_BODY = {
   type: 'object',
   required: ['user_id'],
   properties: { user_id: { type: 'string' }, reason: REASON },
 } as const;
 
+/** Of a user by their id, or of somebody by an address ("Third-party invites"). */
+const INVITE_BODY = {
+  type: 'object',
+  properties: { user_id: { type: 'string' }, reason: REASON },
+  anyOf: [{ required: ['user_id'] }, { required: ['id_server', 'medium', 'address'] }],
+} as const;
+
 /** Client-server API, "Room membership". */
-export function membershipRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
-  addJoining(app, rooms);
+export function membershipRoutes(
+  app: FastifyInstance,
+  { rooms, directory }: { readonly rooms: Rooms; readonly directory: Pick<Directory, 'resolve'> },
+): void {
+  addJoining(app, rooms, directory);
+  addKnocking(app, rooms, directory);
   addLeaving(app, rooms);
   addTargeted(app, rooms);
 
@@ -37,29 +58,50 @@ export function membershipRoutes(app: FastifyInstance, { rooms }: { readonly roo
   }));
 }
 
-function addJoining(app: FastifyInstance, rooms: Rooms): void {
-  app.post<{ Params: RoomPath; Body: ReasonBody }>(
+function addJoining(app: FastifyInstance, rooms: Rooms, directory: Pick<Directory, 'resolve'>): void {
+  app.post<{ Params: RoomPath; Body: JoinBody }>(
     '/_matrix/client/v3/rooms/:roomId/join',
-    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    { config: CONFIG, preValidation: emptyBody, schema: { body: JOIN_BODY } },
     async ({ requester, params, body, once }) => {
+      checkNotThirdParty(body);
       const room = roomParameter(params.roomId);
       await rooms.memberships.join(requester.user, room, { reason: body.reason }, once);
       return { room_id: room };
     },
   );
 
-  app.post<{ Params: { roomIdOrAlias: string }; Querystring: Query; Body: ReasonBody }>(
+  app.post<{ Params: { roomIdOrAlias: string }; Querystring: Query; Body: JoinBody }>(
     '/_matrix/client/v3/join/:roomIdOrAlias',
-    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    { config: CONFIG, preValidation: emptyBody, schema: { body: JOIN_BODY } },
     async ({ requester, params, query, body, once }) => {
-      if (params.roomIdOrAlias.startsWith('#')) throw notFound('Room aliases are not served yet.');
-      const room = roomParameter(params.roomIdOrAlias);
-      // `server_name` is what `via` was called until v1.12.
-      const via = [query.via ?? [], query.server_name ?? []].flat();
+      checkNotThirdParty(body);
+      const { room, servers } = await once.decide('room', () => roomOf(params.roomIdOrAlias, directory));
+      const via = [...viaIn(query), ...servers];
       await rooms.memberships.join(requester.user, room, { via, reason: body.reason }, once);
       return { room_id: room };
     },
   );
+}
+
+function addKnocking(app: FastifyInstance, rooms: Rooms, directory: Pick<Directory, 'resolve'>): void {
+  app.post<{ Params: { roomIdOrAlias: string }; Querystring: Query; Body: ReasonBody }>(
+    '/_matrix/client/v3/knock/:roomIdOrAlias',
+    { config: CONFIG, preValidation: emptyBody, schema: { body: REASON_BODY } },
+    async ({ requester, params, query, body, once }) => {
+      const { room, servers } = await once.decide('room', () => roomOf(params.roomIdOrAlias, directory));
+      const via = [...viaIn(query), ...servers];
+      await rooms.memberships.knock(requester.user, room, { via, reason: body.reason }, once);
+      return { room_id: room };
+    },
+  );
+}
+
+/** The servers to go through; `server_name` is what `via` was called until v1.12. */
+const viaIn = (query: Query): string[] => [query.via ?? [], query.server_name ?? []].flat();
+
+/** Whoever was invited by an address joins with its identity server's signature, which nobody can have from here. */
+function checkNotThirdParty(body: JoinBody): void {
+  if (body.third_party_signed !== undefined) throw forbidden('Third-party invites are not served.');
 }
 
 function addLeaving(app: FastifyInstance, rooms: Rooms): void {
@@ -98,10 +140,11 @@ function addTargeted(app: FastifyInstance, { memberships }: Rooms): void {
     );
   }
 
-  app.post<{ Params: RoomPath; Body: TargetBody }>(
+  app.post<{ Params: RoomPath; Body: Partial<TargetBody> }>(
     '/_matrix/client/v3/rooms/:roomId/invite',
-    { config: CONFIG, schema: { body: TARGET_BODY } },
+    { config: CONFIG, schema: { body: INVITE_BODY } },
     async ({ requester, params, body: { user_id: target, reason }, once }) => {
+      if (target === undefined) throw forbidden('Third-party invites are not served.');
       const room = roomParameter(params.roomId);
       await memberships.invite(requester.user, room, userParameter(target), { reason }, once);
       return {};

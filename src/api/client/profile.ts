@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify';
-import { PROFILE_FIELDS, type Profile, type ProfileField, type Profiles } from '../../homeserver/profiles.ts';
-import { badJson, forbidden, missingParam, notFound } from '../../matrix/error.ts';
-import type { UserId } from '../../matrix/ids.ts';
-import type { JsonObject } from '../../matrix/json.ts';
+import type { RemoteProfiles } from '../../homeserver/ports.ts';
+import type { Profile, Profiles } from '../../homeserver/profiles.ts';
+import { forbidden, missingParam, notFound } from '../../matrix/error.ts';
+import { type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
+import { type JsonObject, own } from '../../matrix/json.ts';
 import { userParameter } from '../parameters.ts';
 
 interface FieldPath {
@@ -11,11 +12,25 @@ interface FieldPath {
 }
 
 const FIELD_BODY = { type: 'object' } as const;
+const CONFIG = { auth: 'device', repeated: 'ledger' } as const;
 
-/** Client-server API, "Profiles". Of the fields, those of `PROFILE_FIELDS` are kept, as the capability says. */
-export function profileRoutes(app: FastifyInstance, { profiles }: { readonly profiles: Profiles }): void {
+/** Client-server API, "Profiles". */
+export function profileRoutes(
+  app: FastifyInstance,
+  {
+    profiles,
+    remoteProfiles,
+    serverName,
+  }: {
+    readonly profiles: Profiles;
+    readonly remoteProfiles: RemoteProfiles;
+    readonly serverName: ServerName;
+  },
+): void {
   const profileOf = async (userId: string): Promise<Profile> => {
-    const profile = await profiles.get(userParameter(userId));
+    const user = userParameter(userId);
+    if (serverOf(user) !== serverName) return remoteProfiles.profile(user);
+    const profile = await profiles.get(user);
     if (profile === undefined) throw notFound('There is no profile of this user.');
     return profile;
   };
@@ -30,40 +45,35 @@ export function profileRoutes(app: FastifyInstance, { profiles }: { readonly pro
     '/_matrix/client/v3/profile/:userId/:keyName',
     { config: { auth: 'none' } },
     async ({ params }) => {
-      const profile = await profileOf(params.userId);
-      const field = PROFILE_FIELDS.find((name) => name === params.keyName);
-      const value = field === undefined ? undefined : profile[field];
-      if (field === undefined || value === undefined) throw notFound('The user has not set this.');
-      return { [field]: value };
+      const value = own(await profileOf(params.userId), params.keyName);
+      if (value === undefined) throw notFound('The user has not set this.');
+      return { [params.keyName]: value };
     },
   );
 
   app.put<{ Params: FieldPath; Body: JsonObject }>(
     '/_matrix/client/v3/profile/:userId/:keyName',
-    { config: { auth: 'device', repeated: 'ledger' }, schema: { body: FIELD_BODY } },
+    { config: CONFIG, schema: { body: FIELD_BODY } },
     async ({ requester, params, body, once }) => {
-      const field = ownField(requester.user, params);
-      const value = body[field];
-      if (value === undefined) throw missingParam(`${field} is missing.`);
-      if (typeof value !== 'string') throw badJson(`${field} has to be text.`);
-      await profiles.set(requester.user, field, value, once);
-      return {};
+      checkOwn(requester.user, params);
+      const value = own(body, params.keyName);
+      if (value === undefined) throw missingParam(`${params.keyName} is missing.`);
+      return once.answer((done) => profiles.set(requester.user, params.keyName, value, done), nothing);
     },
   );
 
   app.delete<{ Params: FieldPath }>(
     '/_matrix/client/v3/profile/:userId/:keyName',
-    { config: { auth: 'device', repeated: 'ledger' } },
+    { config: CONFIG },
     async ({ requester, params, once }) => {
-      await profiles.set(requester.user, ownField(requester.user, params), '', once);
-      return {};
+      checkOwn(requester.user, params);
+      return once.answer((done) => profiles.set(requester.user, params.keyName, undefined, done), nothing);
     },
   );
 }
 
-function ownField(user: UserId, { userId, keyName }: FieldPath): ProfileField {
+const nothing = (): JsonObject => ({});
+
+function checkOwn(user: UserId, { userId }: FieldPath): void {
   if (userId !== user) throw forbidden('You can only change your own profile.');
-  const field = PROFILE_FIELDS.find((name) => name === keyName);
-  if (field === undefined) throw forbidden(`Only ${PROFILE_FIELDS.join(' and ')} can be set here.`);
-  return field;
 }

@@ -1,15 +1,19 @@
 import type { FastifyInstance } from 'fastify';
-import type { Accounts, Registration } from '../../homeserver/accounts.ts';
+import type { Accounts } from '../../homeserver/accounts.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
-import { forbidden } from '../../matrix/error.ts';
+import type { RegistrationOutcome } from '../../homeserver/registration.ts';
+import { forbidden, invalidParam } from '../../matrix/error.ts';
 import { deviceKeyOf } from '../caller.ts';
+import { originOf } from '../origin.ts';
 import { AUTH_DATA, DEVICE_PROPERTIES } from './schemas.ts';
+import { sessionAnswer } from './session_answer.ts';
 
 interface RegisterBody {
   readonly username?: string;
   readonly password?: string;
   readonly device_id?: string;
   readonly initial_device_display_name?: string;
+  readonly refresh_token?: boolean;
   readonly inhibit_login?: boolean;
   readonly auth?: AuthData | null;
 }
@@ -35,38 +39,43 @@ export function registerRoutes(app: FastifyInstance, { accounts }: { readonly ac
   app.post<{ Body: RegisterBody; Querystring: { kind?: string } }>(
     '/_matrix/client/v3/register',
     { config: { auth: 'none', limited: true, repeated: 'ledger' }, schema: { body: REGISTER_BODY } },
-    async ({ body, query, raw, once }, reply) => {
-      if (query.kind !== undefined && query.kind !== 'user') throw forbidden('Guests are not served here.');
+    async (call, reply) => {
+      const { body, query, raw, once } = call;
+      if (query.kind === 'guest') throw forbidden('Guests are not served here.');
+      if (query.kind !== undefined && query.kind !== 'user')
+        throw invalidParam('There is no such kind of account.');
       const request = {
         username: body.username,
         password: body.password,
         deviceId: body.device_id,
         displayName: body.initial_device_display_name,
         key: deviceKeyOf(raw),
+        refreshes: body.refresh_token,
+        origin: originOf(call),
         inhibitLogin: body.inhibit_login,
         auth: body.auth,
       };
-      const outcome = await once.step<Registration>('register', (done) => accounts.register(request, done));
+      const outcome = await once.step<RegistrationOutcome>('register', (done) =>
+        accounts.registration.register(request, done),
+      );
       if (outcome.kind === 'challenge') return reply.code(401).send(outcome.body);
       const { user, session } = outcome;
-      return session === undefined
-        ? { user_id: user }
-        : { user_id: user, device_id: session.device, access_token: session.accessToken };
+      return session === undefined ? { user_id: user } : sessionAnswer(session);
     },
   );
 
   app.get<{ Querystring: { username: string } }>(
     '/_matrix/client/v3/register/available',
-    { config: { auth: 'none' }, schema: { querystring: AVAILABLE_QUERY } },
+    { config: { auth: 'none', limited: true }, schema: { querystring: AVAILABLE_QUERY } },
     async ({ query }) => {
-      await accounts.checkAvailable(query.username);
+      await accounts.registration.checkAvailable(query.username);
       return { available: true };
     },
   );
 
   app.get<{ Querystring: { token: string } }>(
     '/_matrix/client/v1/register/m.login.registration_token/validity',
-    { config: { auth: 'none' }, schema: { querystring: VALIDITY_QUERY } },
-    async ({ query }) => ({ valid: await accounts.isRegistrationTokenValid(query.token) }),
+    { config: { auth: 'none', limited: true }, schema: { querystring: VALIDITY_QUERY } },
+    async ({ query }) => ({ valid: await accounts.registration.isTokenValid(query.token) }),
   );
 }

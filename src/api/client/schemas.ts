@@ -21,4 +21,5 @@ export const AUTH_DATA = {
 export const DEVICE_PROPERTIES = {
   device_id: { type: 'string' },
   initial_device_display_name: { type: 'string' },
+  refresh_token: { type: 'boolean' },
 } as const;

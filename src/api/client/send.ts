@@ -1,5 +1,7 @@
 import type { FastifyInstance } from 'fastify';
+import type { Presence } from '../../homeserver/presence.ts';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
+import type { Typing } from '../../homeserver/typing.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import { eventParameter, roomParameter } from '../parameters.ts';
 import { emptyBody, REASON } from './room_params.ts';
@@ -7,8 +9,15 @@ import { emptyBody, REASON } from './room_params.ts';
 /** The event is stored with the device's transaction id, which is looked up first. */
 const CONFIG = { auth: 'device', repeated: { harmless: 'the transaction id' } } as const;
 
+interface SendServices {
+  readonly rooms: Rooms;
+  /** Told that somebody has sent what they typed, and so is active. */
+  readonly typing?: Pick<Typing, 'sent'>;
+  readonly presence?: Pick<Presence, 'active'>;
+}
+
 /** Client-server API, "Sending events to a room" and "Redactions". */
-export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
+export function sendRoutes(app: FastifyInstance, { rooms, typing, presence }: SendServices): void {
   app.put<{ Params: { roomId: string; eventType: string; txnId: string }; Body: JsonObject }>(
     '/_matrix/client/v3/rooms/:roomId/send/:eventType/:txnId',
     { config: CONFIG, schema: { body: { type: 'object' } } },
@@ -16,7 +25,12 @@ export function sendRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Ro
       const { user, device } = requester;
       const { eventType, txnId } = params;
       const room = roomParameter(params.roomId);
-      return { event_id: await rooms.sending.send(room, eventType, body, { user, device, txnId }) };
+      presence?.active(requester);
+      const [id] = await Promise.all([
+        rooms.sending.send(room, eventType, body, { user, device, txnId }),
+        typing?.sent(room, user),
+      ]);
+      return { event_id: id };
     },
   );
 

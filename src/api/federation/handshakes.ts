@@ -42,7 +42,7 @@ const INVITE_BODY = {
   },
 } as const;
 
-/** Server-server API, "Joining Rooms", "Leaving Rooms" and "Inviting to a room": the resident server's part. */
+/** Server-server API, "Joining Rooms", "Leaving Rooms", "Knocking upon a room" and "Inviting to a room": the resident server's part. */
 export function handshakeRoutes(app: FastifyInstance, services: HandshakeServices): void {
   const { rooms } = services;
 
@@ -70,6 +70,21 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
       ...(isAuthorisedHere && { event: pduJson(event.pdu) }),
     };
   });
+
+  app.get<MakePath>(
+    '/_matrix/federation/v1/make_knock/:roomId/:userId',
+    { config: { auth: 'server' } },
+    async ({ origin, params, query }) => {
+      const user = userParameter(params.userId);
+      if (serverOf(user) !== origin) throw forbidden('The user is not one of your server.');
+      const made = await rooms.makeKnock(roomParameter(params.roomId), user, [query.ver ?? '1'].flat());
+      return { room_version: made.roomVersion, event: made.event };
+    },
+  );
+
+  app.put<SendPath>('/_matrix/federation/v1/send_knock/:roomId/:eventId', SEND_OPTIONS, async (request) => ({
+    knock_room_state: [...(await rooms.sendKnock(await membershipIn(services, request, 'knock')))],
+  }));
 
   app.get<MakePath>(
     '/_matrix/federation/v1/make_leave/:roomId/:userId',
@@ -117,11 +132,11 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
   );
 }
 
-/** The join or leave that a server sends for one of its users, of a room that is known here. */
+/** The join, leave or knock that a server sends for one of its users, of a room that is known here. */
 async function membershipIn(
   services: HandshakeServices,
-  { origin, params, body, raw }: FastifyRequest<SendPath>,
-  membership: 'join' | 'leave',
+  { origin, params, body, raw }: Pick<FastifyRequest<SendPath>, 'origin' | 'params' | 'body' | 'raw'>,
+  membership: 'join' | 'leave' | 'knock',
 ): Promise<Event> {
   const version = await services.rooms.versionOf(roomParameter(params.roomId));
   if (version === undefined) throw notFound('The room is not known here.');
@@ -131,7 +146,7 @@ async function membershipIn(
   return event;
 }
 
-/** The checks that send_join, send_leave and invite share. @throws MatrixError M_INVALID_PARAM */
+/** The checks that send_join, send_leave, send_knock and invite share. @throws MatrixError M_INVALID_PARAM */
 async function checkedMembership(
   { checker }: HandshakeServices,
   {
@@ -147,7 +162,7 @@ async function checkedMembership(
     readonly pdu: JsonObject;
     readonly version: string;
   },
-  membership: 'join' | 'leave' | 'invite',
+  membership: 'join' | 'leave' | 'knock' | 'invite',
 ): Promise<Event> {
   // A restricted join has to be signed by the server that lets it in as well, which may be this one, and only now.
   const checked = await checker.check(pdu, version, [origin]);

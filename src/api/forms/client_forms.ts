@@ -11,6 +11,7 @@ import { MatrixError } from '../../matrix/error.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
 import { depthOf, type Event } from '../../matrix/pdu.ts';
+import { ignoredUsers } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
 import { findDeviceKey } from '../../storage/device_keys.ts';
 import { eventsById } from '../../storage/events.ts';
@@ -78,11 +79,15 @@ export class ClientForms {
     const parameters = new URLSearchParams(query);
     const since = parsePosition(parameters.get('since') ?? undefined);
     const isWhole = parameters.has(WHOLE);
-    const goesOn = since !== undefined && !isWhole && tellsAll(parameters.get('filter'));
     const memory = this.#memory(key);
-    memory.since = goesOn ? since : undefined;
+    memory.since = undefined;
     const owner = await findDeviceKey(this.#reader, key);
     if (owner === undefined) return undefined;
+    // Who ignores somebody is not told everything; what they were told before cannot be known.
+    const isTold =
+      tellsAll(parameters.get('filter')) && (await ignoredUsers(this.#reader, owner.user)).size === 0;
+    const goesOn = since !== undefined && !isWhole && isTold;
+    memory.since = goesOn ? since : undefined;
     const idsAreTold = parameters.has(IDS_TOLD);
     const plan = await this.#plan(body, since, { user: owner.user, position: goesOn ? since : undefined });
     return (
@@ -102,6 +107,8 @@ export class ClientForms {
     const sections = Object.entries(join).filter((entry): entry is [string, JsonObject] =>
       isJsonObject(entry[1]),
     );
+    // A filter can have left out what the form needs.
+    if (!sections.every(([, section]) => eventsOf(section).every(isTellable))) return undefined;
     const pdus = await this.#pdus(sections.flatMap(([, section]) => eventIds(section)));
     const told: [string, { version: ToldRoom['version']; before: ToldRoom | undefined }][] = [];
     for (const [room, section] of sections) {
@@ -165,6 +172,17 @@ export class ClientForms {
   }
 }
 
+/** What of a filter leaves no event of a joined room out, apart from the limit of a timeline; null: whatever it says. */
+const TELLING_ALL: JsonObject = {
+  room: {
+    timeline: { limit: null, unread_thread_notifications: null },
+    ephemeral: null,
+    account_data: null,
+  },
+  account_data: null,
+  presence: null,
+};
+
 /** Whether a filter leaves no event of a joined room out but by the limit of a timeline. */
 function tellsAll(filter: string | null): boolean {
   if (filter === null) return true;
@@ -175,12 +193,13 @@ function tellsAll(filter: string | null): boolean {
     // Kept under an id.
     return false;
   }
-  return isSubset(json, { room: { timeline: { limit: 0 } } });
+  return isSubset(json, TELLING_ALL);
 }
 
-/** Whether a value has no keys that the other has not. */
+/** Whether a value has no keys that the other has not; under null it may have any. */
 function isSubset(value: JsonValue, of: JsonValue): boolean {
-  if (!isJsonObject(value)) return true;
+  if (of === null) return true;
+  if (!isJsonObject(value)) return false;
   return (
     isJsonObject(of) &&
     Object.entries(value).every(([key, inner]) => {
@@ -190,12 +209,20 @@ function isSubset(value: JsonValue, of: JsonValue): boolean {
   );
 }
 
-function eventIds(section: JsonObject): string[] {
+function eventsOf(section: JsonObject): JsonValue[] {
   return ['state', 'state_after', 'timeline'].flatMap((part) => {
     const within = own(section, part);
     const events = within !== undefined && isJsonObject(within) ? own(within, 'events') : undefined;
-    return Array.isArray(events)
-      ? events.flatMap((event) => (isJsonObject(event) ? String(event.event_id) : []))
-      : [];
+    return Array.isArray(events) ? events : [];
   });
 }
+
+const eventIds = (section: JsonObject): string[] =>
+  eventsOf(section).flatMap((event) => (isJsonObject(event) ? String(event.event_id) : []));
+
+/** Whether an event has what the form of an answer takes for granted. */
+const isTellable = (event: JsonValue): boolean =>
+  isJsonObject(event) &&
+  ['event_id', 'sender', 'type'].every((key) => typeof own(event, key) === 'string') &&
+  typeof own(event, 'origin_server_ts') === 'number' &&
+  ['string', 'undefined'].includes(typeof own(event, 'state_key'));

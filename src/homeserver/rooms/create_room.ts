@@ -1,12 +1,13 @@
 import { base64url } from '../../base/bytes.ts';
 import type { Random } from '../../base/random.ts';
 import type { Clock } from '../../base/time.ts';
-import { badJson, forbidden, MatrixError, unknownError } from '../../matrix/error.ts';
+import { badJson, forbidden, invalidParam, MatrixError, unknownError } from '../../matrix/error.ts';
 import { authorise } from '../../matrix/event_auth.ts';
-import { parseUserId, type RoomId, type UserId } from '../../matrix/ids.ts';
+import { parseRoomAlias, parseUserId, type RoomAlias, type RoomId, type UserId } from '../../matrix/ids.ts';
 import { type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { DEFAULT_ROOM_VERSION, type RoomVersion, roomVersion } from '../../matrix/room_version.ts';
+import { putAlias, setPublished } from '../../storage/aliases.ts';
 import { type Done, notNoted } from '../once.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { LocalEvents } from './local_events.ts';
@@ -72,9 +73,9 @@ const POWER_LEVELS = {
   },
 };
 /** The level of a room's creator, where creators have no privilege of their own. */
-const CREATOR_LEVEL = 100;
+export const CREATOR_LEVEL = 100;
 /** Client-server API, createRoom: above `state_default` from room version 12 on. */
-const PRIVILEGED_TOMBSTONE_LEVEL = 150;
+export const PRIVILEGED_TOMBSTONE_LEVEL = 150;
 /** The bytes of chance in the id of a room, where that is not its create event's. */
 const ROOM_ID_BYTES = 18;
 
@@ -111,38 +112,51 @@ export class RoomCreation {
 
   /**
    * Makes a room with everything that the request asks for, except the invites.
-   * @throws MatrixError M_UNSUPPORTED_ROOM_VERSION, M_BAD_JSON, M_INVALID_ROOM_STATE
+   * @throws MatrixError M_UNSUPPORTED_ROOM_VERSION, M_BAD_JSON, M_INVALID_PARAM, M_INVALID_ROOM_STATE, M_ROOM_IN_USE
    */
   async create(
     creator: UserId,
     request: CreateRoomRequest,
     done: Done<CreatedRoom> = notNoted,
   ): Promise<CreatedRoom> {
-    const version = roomVersion(request.room_version ?? DEFAULT_ROOM_VERSION);
-    if (version === undefined) {
-      throw new MatrixError(
-        400,
-        'M_UNSUPPORTED_ROOM_VERSION',
-        'This server does not support that room version',
-      );
-    }
+    const version = supportedVersion(request.room_version ?? DEFAULT_ROOM_VERSION);
     checkBounds(request);
+    checkInitialState(creator, request.initial_state ?? []);
     const invited = parseInvites(request.invite ?? []).filter((user) => user !== creator);
+    const alias = this.#aliasOf(request);
     const content = createContent(creator, version, request, invited);
     const intents = await this.#intents(creator, request, version, invited);
+    const room = await this.make(creator, version, { content, intents }, async (tx, made) => {
+      const entry = { alias: alias!, room: made, creator };
+      if (alias !== undefined && !(await putAlias(tx, entry, this.#clock.wall()))) throw roomInUse();
+      if (request.visibility === 'public') await setPublished(tx, made, true);
+      await done(tx, { room: made, invited });
+    });
+    return { room, invited };
+  }
+
+  /**
+   * Makes a room out of the content of its create event and the state that follows.
+   * @throws MatrixError M_INVALID_ROOM_STATE, or what `done` throws, and then there is no room
+   */
+  async make(
+    creator: UserId,
+    version: RoomVersion,
+    { content, intents }: { readonly content: JsonObject; readonly intents: readonly EventIntent[] },
+    done: Done<RoomId> = notNoted,
+  ): Promise<RoomId> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       // Where the room id is a hash of the event, two of the same content and time would be the same room.
       const create = this.#createEvent(creator, content, version, this.#clock.wall() + attempt);
-      const created = { room: create.room, invited };
       const made = await this.#writer.locked(create.room, async () => {
         if ((await this.#writer.open(create.room)) !== undefined) return false;
         const draft = this.#writer.begin(create, version);
         await draft.add(create, draft.current, ACCEPTED, { origin: 'own' });
         for (const intent of intents) await this.#addState(draft, intent);
-        await this.#writer.commit(draft, (tx) => done(tx, created));
+        await this.#writer.commit(draft, (tx) => done(tx, create.room));
         return true;
       });
-      if (made) return created;
+      if (made) return create.room;
     }
     throw unknownError(500, 'No room id is free');
   }
@@ -197,17 +211,34 @@ export class RoomCreation {
       state('m.room.history_visibility', { history_visibility: 'shared' }),
       state('m.room.guest_access', { guest_access: preset.guestAccess }),
     ].filter(({ type }) => !given.has(type));
+    const alias = this.#aliasOf(request);
     return [
-      state('m.room.member', { ...(await this.#profileOf(creator)), membership: 'join' }, creator),
+      await this.joinOf(creator),
       state('m.room.power_levels', {
         ...initialLevels(creator, request, version, invited),
         ...request.power_level_content_override,
       }),
+      ...(alias === undefined ? [] : [state('m.room.canonical_alias', { alias })]),
       ...presets,
       ...initial.map(({ type, state_key: key = '', content }) => state(type, content, key)),
       ...(request.name === undefined ? [] : [state('m.room.name', { name: request.name })]),
       ...(request.topic === undefined ? [] : [state('m.room.topic', topicContent(request.topic))]),
     ];
+  }
+
+  /** The join with which a creator comes into a new room. */
+  async joinOf(creator: UserId): Promise<EventIntent> {
+    const content = { ...(await this.#profileOf(creator)), membership: 'join' };
+    return { type: 'm.room.member', sender: creator, stateKey: creator, content };
+  }
+
+  #aliasOf({ room_alias_name: name }: CreateRoomRequest): RoomAlias | undefined {
+    if (name === undefined) return undefined;
+    const alias = parseRoomAlias(`#${name}:${this.#builder.serverName}`);
+    // A colon in the name would make it an alias of another server.
+    if (!alias.ok || name.includes(':'))
+      throw invalidParam('room_alias_name is no localpart of a room alias.');
+    return alias.value;
   }
 
   async #addState(draft: RoomDraft, intent: EventIntent): Promise<void> {
@@ -221,6 +252,15 @@ export class RoomCreation {
     }
   }
 }
+
+/** @throws MatrixError M_UNSUPPORTED_ROOM_VERSION */
+export function supportedVersion(id: string): RoomVersion {
+  const version = roomVersion(id);
+  if (version !== undefined) return version;
+  throw new MatrixError(400, 'M_UNSUPPORTED_ROOM_VERSION', 'This server does not support that room version');
+}
+
+const roomInUse = (): MatrixError => new MatrixError(400, 'M_ROOM_IN_USE', 'The room alias is taken');
 
 const invalidState = (message: string): MatrixError => new MatrixError(400, 'M_INVALID_ROOM_STATE', message);
 
@@ -238,7 +278,15 @@ function checkBounds(request: CreateRoomRequest): void {
     throw badJson(`invite has more than ${MAX_INITIAL_INVITES} users`);
   }
   if ((request.invite_3pid?.length ?? 0) > 0) throw forbidden('Third-party invites are not served');
-  if (request.room_alias_name !== undefined) throw unknownError(400, 'Room aliases are not served yet');
+}
+
+/** Who else is in a room is for invites and joins to say, which the other servers get to see. */
+function checkInitialState(creator: UserId, initial: readonly InitialState[]): void {
+  for (const { type, state_key: key } of initial) {
+    if (type === 'm.room.member' && key !== creator) {
+      throw invalidState('initial_state has the membership of somebody else');
+    }
+  }
 }
 
 function parseInvites(invite: readonly string[]): UserId[] {

@@ -52,6 +52,14 @@ export interface FederatedRooms {
   ): Promise<{ roomVersion: string; event: UnsignedPdu }>;
   /** Accepts a remote user's join, stores it, sends it on to the other servers. The state is that before the join. */
   sendJoin(join: Event): Promise<{ state: readonly Event[]; authChain: readonly Event[]; event: Event }>;
+  /** The template for make_knock; the version must be in `versions` (else M_INCOMPATIBLE_ROOM_VERSION). */
+  makeKnock(
+    room: RoomId,
+    user: UserId,
+    versions: readonly string[],
+  ): Promise<{ roomVersion: string; event: UnsignedPdu }>;
+  /** Accepts a remote user's knock and sends it on. @returns the PDUs that tell the user what room it is */
+  sendKnock(knock: Event): Promise<readonly JsonObject[]>;
   makeLeave(room: RoomId, user: UserId): Promise<{ roomVersion: string; event: UnsignedPdu }>;
   sendLeave(leave: Event): Promise<void>;
   /** Records an invite from elsewhere for a local user and answers the event with our signature added. */

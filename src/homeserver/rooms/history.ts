@@ -2,6 +2,7 @@ import { forbidden, notFound } from '../../matrix/error.ts';
 import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
 import { depthOf, type Event, prevEvents } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
+import { erasedAmong } from '../../storage/accounts.ts';
 import { authChainOf } from '../../storage/auth_chains.ts';
 import type { Database } from '../../storage/database.ts';
 import { eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
@@ -133,11 +134,16 @@ export class FederatedHistory {
 
   /**
    * The events as a server may have them: what history visibility hides from all of its users is redacted, so that the
-   * DAG has no holes for it. State is not hidden, since a server in the room gets all of it when it comes in.
+   * DAG has no holes for it. State is not hidden, since a server in the room gets all of it when it comes in. What a user
+   * has asked to be erased goes to servers that were in the room then.
    */
   async #shownTo(server: ServerName, room: RoomId, stored: readonly StoredEvent[]): Promise<Event[]> {
     const version = roomVersion((await findRoom(this.#database, room))?.version ?? '');
     const judged = new Map<string, Promise<boolean>>();
+    const erased = await erasedAmong(
+      this.#database,
+      stored.map(({ event }) => event.pdu.sender),
+    );
     const shown: Event[] = [];
     for (const { event, stateBefore, stateAfter } of stored) {
       const isOpen =
@@ -146,6 +152,15 @@ export class FederatedHistory {
         serverOf(event.pdu.sender) === server ||
         stateBefore === null ||
         stateAfter === null;
+      if (
+        version !== undefined &&
+        event.pdu.state_key === undefined &&
+        erased.has(event.pdu.sender) &&
+        (stateAfter === null || !(await this.#membershipsIn(stateAfter, server)).has('join'))
+      ) {
+        shown.push(redactedCopy(event, version));
+        continue;
+      }
       const key = `${stateBefore} ${stateAfter}`;
       if (!isOpen && !judged.has(key)) judged.set(key, this.#mayServerSee(stateBefore, stateAfter, server));
       shown.push(isOpen || (await judged.get(key)!) ? event : redactedCopy(event, version));

@@ -2,6 +2,7 @@ import { forbidden, MatrixError, notFound, unknownError } from '../../matrix/err
 import {
   type EventId,
   parseServerName,
+  parseUserId,
   type RoomId,
   type ServerName,
   serverOf,
@@ -17,9 +18,11 @@ import {
   type MembershipRow,
   membershipOf,
   roomsOf,
+  strippedStateOf,
 } from '../../storage/memberships.ts';
 import { type Done, notNoted, type Once, UNRECOGNISED } from '../once.ts';
 import type { RemoteRooms } from '../ports.ts';
+import type { UserLimit } from '../user_limits.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { RoomImport } from './import.ts';
 import { type LocalEvents, notInRoom } from './local_events.ts';
@@ -44,7 +47,16 @@ export interface MembershipServices {
   /** What of a user's profile goes into member events. */
   readonly profileOf: (user: UserId) => Promise<JsonObject>;
   readonly localUserExists: (user: UserId) => Promise<boolean>;
+  /** Whether a local user takes no invites. */
+  readonly blocksInvites: (user: UserId) => Promise<boolean>;
+  readonly limit: UserLimit;
+  /** Told of everybody who has come in. */
+  readonly joined: (user: UserId, room: RoomId) => Promise<void>;
 }
+
+/** Client-server API, "Invite permission". */
+export const inviteBlocked = (): MatrixError =>
+  new MatrixError(403, 'M_INVITE_BLOCKED', 'The user takes no invites');
 
 export interface JoinOptions {
   readonly via?: readonly string[];
@@ -83,13 +95,16 @@ export class Memberships {
 
   /**
    * Joins a room: here where this server is in it, else through `via` and the inviter's server.
-   * @throws MatrixError M_FORBIDDEN, or as the other servers answered
+   * @throws MatrixError M_FORBIDDEN, M_LIMIT_EXCEEDED, or as the other servers answered
    */
   async join(user: UserId, room: RoomId, options: JoinOptions, once: Once = UNRECOGNISED): Promise<void> {
-    const isNew = await once.step<boolean>('join', (done) =>
-      this.#join(user, room, options, (tx) => done(tx, true)),
-    );
-    if (isNew) await this.#showProfile(user, room);
+    const isNew = await once.step<boolean>('join', (done) => {
+      this.#services.limit('joins', user);
+      return this.#join(user, room, options, (tx) => done(tx, true));
+    });
+    if (!isNew) return;
+    await this.#showProfile(user, room);
+    await this.#services.joined(user, room);
   }
 
   /** @returns whether the user was not in the room before */
@@ -152,16 +167,67 @@ export class Memberships {
   }
 
   /**
+   * Asks to be let into a room: here where this server is in it, else through `via`.
+   * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND, M_LIMIT_EXCEEDED, or as the other servers answered
+   */
+  knock(user: UserId, room: RoomId, options: JoinOptions, once: Once = UNRECOGNISED): Promise<boolean> {
+    return once.step<boolean>('knock', async (done) => {
+      const { database, serverName, local, limit } = this.#services;
+      limit('joins', user);
+      await this.settled(room);
+      const content = await this.#content(user, 'knock', options.reason);
+      if (!(await isServerJoined(database, room, serverName))) {
+        const via = await this.#joinCandidates(user, room, options.via ?? []);
+        if (via.length === 0) throw notFound('No server is known that is in this room');
+        return this.#knockElsewhere({ user, room, via, content }, once, done);
+      }
+      const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
+        const current = await draft.currentEvent('m.room.member', user);
+        if (current?.pdu.content.membership === 'knock') return current.id;
+        return { type: 'm.room.member', sender: user, stateKey: user, content };
+      };
+      await local.append(room, decide, { done: (tx) => done(tx, true) });
+      return true;
+    });
+  }
+
+  async #knockElsewhere(
+    request: Parameters<RemoteRooms['makeKnock']>[0],
+    once: Once,
+    done: Done<boolean>,
+  ): Promise<boolean> {
+    const { database, outside, remote, writer } = this.#services;
+    const { room, user } = request;
+    // The other server is to see one event, however often it has to be asked.
+    const knock = await once.decide('knock event', () => remote.makeKnock(request));
+    const before = await membershipOf(database, room, user);
+    const strippedState = await remote.sendKnock(knock);
+    await writer.locked(room, async () => {
+      const now = await membershipOf(database, room, user);
+      // An invite may have been the answer, and have come first.
+      if (now?.eventId !== before?.eventId) return;
+      await outside.record(knock.event, user, strippedState, (tx) => done(tx, true));
+    });
+    return true;
+  }
+
+  /**
    * Invites a user; one who is invited already stays so.
-   * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND for a local user who does not exist, or as the other server answered
+   * @throws MatrixError M_FORBIDDEN, M_LIMIT_EXCEEDED, M_NOT_FOUND for a local user who does not exist, or as the other server answered
    */
   async invite(
     sender: UserId,
     room: RoomId,
     target: UserId,
-    options: { reason?: string | undefined; isDirect?: boolean | undefined } = {},
+    options: {
+      readonly reason?: string | undefined;
+      readonly isDirect?: boolean | undefined;
+      /** It is part of making a room, which counts as one. */
+      readonly isCreation?: boolean;
+    } = {},
     once: Once = UNRECOGNISED,
   ): Promise<void> {
+    if (options.isCreation !== true) this.#services.limit('invites', sender);
     const content = await this.#content(target, 'invite', options.reason);
     if (options.isDirect === true) content.is_direct = true;
     await this.inviteWith(sender, room, target, content, once);
@@ -195,8 +261,9 @@ export class Memberships {
     intent: EventIntent,
     done: Done<EventId>,
   ): Promise<EventId> {
-    const { writer, local, localUserExists } = this.#services;
+    const { writer, local, localUserExists, blocksInvites } = this.#services;
     if (!(await localUserExists(target))) throw notFound('There is no such user on this server');
+    if (await blocksInvites(target)) throw inviteBlocked();
     return writer.locked(room, async () => {
       const draft = await writer.open(room);
       if (draft === undefined) throw notInRoom();
@@ -277,12 +344,23 @@ export class Memberships {
   async #rejectInvite(row: MembershipRow, done: Done<void>): Promise<void> {
     const { database, outside, writer } = this.#services;
     if (row.membership === 'leave' || row.membership === 'ban') return;
-    const leave = await outside.leaveEvent(row.event!, row.userId);
+    const leave = await outside.leaveEvent(row.event!, await this.#viaOf(row), row.userId);
     await writer.locked(row.room, async () => {
       const now = await membershipOf(database, row.room, row.userId);
       // Whatever has happened meanwhile is newer than the decision to leave.
       if (now?.eventId === row.eventId) await outside.record(leave, row.userId, null, (tx) => done(tx));
     });
+  }
+
+  /** Servers through which an invite is declined or a knock taken back: the inviter's, or those that the room's state names. */
+  async #viaOf({ room, userId, event }: MembershipRow): Promise<ServerName[]> {
+    const inviter = serverOf(event!.pdu.sender);
+    if (inviter !== this.#services.serverName) return [inviter];
+    const senders = ((await strippedStateOf(this.#services.database, room, userId)) ?? []).flatMap((told) => {
+      const sender = typeof told.sender === 'string' ? parseUserId(told.sender) : undefined;
+      return sender?.ok ? [serverOf(sender.value)] : [];
+    });
+    return [...new Set(senders)].slice(0, MAX_VIA);
   }
 
   /** Puts a user out of a room, or takes an invite back. @throws MatrixError M_FORBIDDEN */
@@ -392,8 +470,8 @@ export class Memberships {
 const withReason = (content: JsonObject, reason: string | undefined): JsonObject =>
   reason === undefined ? content : { ...content, reason };
 
-/** The PDUs of the state that an invited user is told of. */
-async function strippedPdus(draft: RoomDraft): Promise<JsonObject[]> {
+/** The PDUs of the state that an invited or knocking user is told of. */
+export async function strippedPdus(draft: RoomDraft): Promise<JsonObject[]> {
   const events: JsonObject[] = [];
   for (const place of STRIPPED_STATE) {
     const { type, key } = splitStateKey(place);
@@ -407,6 +485,10 @@ async function strippedPdus(draft: RoomDraft): Promise<JsonObject[]> {
 function passedThrough(error: unknown): unknown {
   if (error instanceof MatrixError && ['M_MISSING_PARAM', 'M_INVALID_PARAM'].includes(error.errcode)) {
     return unknownError(502, `The other server refused the invite: ${error.message}`);
+  }
+  // Client-server API, POST /rooms/{roomId}/invite, 400.
+  if (error instanceof MatrixError && error.errcode === 'M_INCOMPATIBLE_ROOM_VERSION') {
+    return new MatrixError(400, 'M_UNSUPPORTED_ROOM_VERSION', error.message);
   }
   return error;
 }

@@ -63,12 +63,12 @@ export class OutsideMemberships {
   }
 
   /**
-   * Makes the leave event with which a local user rejects an invite: through the inviter's server, or where that does
-   * not answer, one that only this server knows of.
+   * Makes the leave event with which a local user rejects an invite or takes a knock back: through one of `via`, or where
+   * none of them answers, one that only this server knows of.
    */
-  async leaveEvent(invite: Event, user: UserId): Promise<Event> {
+  async leaveEvent(invite: Event, via: readonly ServerName[], user: UserId): Promise<Event> {
     try {
-      return await this.#remote.leave({ room: invite.room, user, via: [serverOf(invite.pdu.sender)] });
+      return await this.#remote.leave({ room: invite.room, user, via });
     } catch (error) {
       if (!(error instanceof MatrixError)) throw error;
       // The user has decided; the other servers hear of it, if at all, from a later event.
@@ -77,8 +77,9 @@ export class OutsideMemberships {
   }
 
   /**
-   * Takes the news from a server in the room that a local user's invite no longer holds. It cannot be authorised, this
-   * server having no state; so it is taken only from the inviter's server, about that very invite.
+   * Takes the news from a server in the room that a local user's invite no longer holds, or that a knock is turned down. It
+   * cannot be authorised, this server having no state; so it is taken only about that very invite and from the inviter's
+   * server, or about that very knock, whose id nobody knows who is not in the room.
    * @returns whether it was taken
    */
   async retract(event: Event): Promise<boolean> {
@@ -86,10 +87,10 @@ export class OutsideMemberships {
     if (type !== 'm.room.member' || target === undefined) return false;
     if (content.membership !== 'leave' && content.membership !== 'ban') return false;
     const row = await membershipOf(this.#database, event.room, target as UserId);
-    if (row?.membership !== 'invite' || row.event === null || serverOf(row.userId) !== this.#serverName)
-      return false;
-    if (!authEventIds(event.pdu).includes(row.eventId) || serverOf(sender) !== serverOf(row.event.pdu.sender))
-      return false;
+    if (row?.event == null || serverOf(row.userId) !== this.#serverName) return false;
+    if (row.membership !== 'invite' && row.membership !== 'knock') return false;
+    if (!authEventIds(event.pdu).includes(row.eventId)) return false;
+    if (row.membership === 'invite' && serverOf(sender) !== serverOf(row.event.pdu.sender)) return false;
     await this.record(event, row.userId, null);
     return true;
   }

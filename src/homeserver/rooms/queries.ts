@@ -10,9 +10,11 @@ import { findRoom } from '../../storage/rooms.ts';
 import { stateOfTypeAt } from '../../storage/state.ts';
 import { eventById, streamPosition } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
+import { historyVisibilityIn } from '../history_visibility.ts';
 import { Renderer } from '../render.ts';
 import { MembershipHistory } from '../sync/membership.ts';
 import { Visibility } from '../sync/visibility.ts';
+import { roomNow } from './current_state.ts';
 import type { RoomState } from './room_state.ts';
 import type { RoomWriter } from './room_writer.ts';
 
@@ -100,25 +102,28 @@ export class RoomQueries {
 
   /** The current state event at a place, whoever asks; for other services. */
   async currentEvent(room: RoomId, type: string, key: string): Promise<Event | undefined> {
-    const found = await findRoom(this.#database, room);
-    if (found?.currentGroup == null) return undefined;
-    const id = (await this.#writer.states.load(found.currentGroup)).get(type, key);
-    return id === undefined ? undefined : (await this.#writer.events.get(id))?.event;
+    return (await roomNow(this.#database, this.#writer, room))?.event(type, key);
   }
 
-  /** The state that a user may read: the current one while joined, after that the one at their leaving. */
+  /**
+   * The state that a user may read: the current one while joined, after that the one at their leaving, and where they
+   * never were in the room the current one if everybody may read it.
+   */
   async #visibleState(room: RoomId, user: UserId): Promise<RoomState> {
     const row = await membershipOf(this.#database, room, user);
-    const found = await findRoom(this.#database, room);
-    if (row === undefined || row.forgotten || row.event !== null || found?.currentGroup == null) {
-      throw forbidden('You are not in this room and never were');
+    const now = await roomNow(this.#database, this.#writer, room);
+    if (now === undefined) throw forbidden('You are not in this room and never were');
+    if (row !== undefined && !row.forgotten && row.event === null) {
+      if (row.membership === 'join') return now.state;
+      const left = row.membership === 'leave' || row.membership === 'ban' ? row.eventId : undefined;
+      const event = left === undefined ? undefined : await this.#writer.events.get(left);
+      if (event?.stateAfter != null && (await this.#wasJoined(event))) {
+        return this.#writer.states.load(event.stateAfter);
+      }
     }
-    if (row.membership === 'join') return this.#writer.states.load(found.currentGroup);
-    if (row.membership !== 'leave' && row.membership !== 'ban') throw forbidden('You are not in this room');
-    const left = await this.#writer.events.get(row.eventId);
-    if (left?.stateAfter == null || !(await this.#wasJoined(left)))
-      throw forbidden('You were never in this room');
-    return this.#writer.states.load(left.stateAfter);
+    const visibility = (await now.event('m.room.history_visibility'))?.pdu.content;
+    if (historyVisibilityIn(visibility) === 'world_readable') return now.state;
+    throw forbidden('You are not in this room and never were');
   }
 
   /** Whether the user of a leave or ban was in the room before it, as opposed to being invited or nothing at all. */
@@ -133,9 +138,10 @@ export class RoomQueries {
   async #membersAt(room: RoomId, user: UserId, position: number): Promise<EventId[]> {
     const found = await findRoom(this.#database, room);
     const own = await membershipOf(this.#database, room, user);
-    if (found === undefined || own === undefined) return [];
-    // Who has left does not see what came after.
-    const last = own.membership === 'join' ? position : Math.min(position, own.position);
+    if (found === undefined) return [];
+    // Who has left does not see what came after. Whoever never was there reads what everybody may.
+    const hasLeft = own?.membership === 'leave' || own?.membership === 'ban';
+    const last = hasLeft ? Math.min(position, own.position) : position;
     return stateOfTypeAt(this.#database, found.row, 'm.room.member', last);
   }
 

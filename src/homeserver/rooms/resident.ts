@@ -17,6 +17,7 @@ import { isServerJoined, membershipOf } from '../../storage/memberships.ts';
 import type { EventBuilder } from './event_builder.ts';
 import type { FederatedHistory } from './history.ts';
 import { allOf } from './import.ts';
+import { inviteBlocked, strippedPdus } from './membership.ts';
 import type { OutsideMemberships } from './outside.ts';
 import { authorisingUser } from './restricted_join.ts';
 import type { RoomDraft } from './room_draft.ts';
@@ -35,6 +36,7 @@ export interface ResidentServices {
   readonly history: FederatedHistory;
   readonly outside: OutsideMemberships;
   readonly localUserExists: (user: UserId) => Promise<boolean>;
+  readonly blocksInvites: (user: UserId) => Promise<boolean>;
 }
 
 /** What this server does for users of other servers who join, leave or invite. */
@@ -65,6 +67,31 @@ export class Resident {
         content,
       });
       return { roomVersion: id, event: unsigned };
+    });
+  }
+
+  /** See FederatedRooms.makeKnock. @throws MatrixError M_NOT_FOUND, M_FORBIDDEN, M_INCOMPATIBLE_ROOM_VERSION */
+  async makeKnock(
+    room: RoomId,
+    user: UserId,
+    versions: readonly string[],
+  ): Promise<{ roomVersion: string; event: UnsignedPdu }> {
+    return this.#inRoom(room, async (draft) => {
+      const { id } = draft.version;
+      if (!versions.includes(id)) throw incompatibleVersion(id);
+      const content = { membership: 'knock' };
+      const intent = { type: 'm.room.member', sender: user, stateKey: user, content };
+      const { unsigned } = await this.#services.builder.place(draft, intent);
+      return { roomVersion: id, event: unsigned };
+    });
+  }
+
+  /** See FederatedRooms.sendKnock. @throws MatrixError M_NOT_FOUND, M_INVALID_PARAM, M_FORBIDDEN */
+  async sendKnock(knock: Event): Promise<JsonObject[]> {
+    checkMemberEvent(knock, 'knock');
+    return this.#inRoom(knock.room, async (draft) => {
+      await this.#accept(draft, knock);
+      return strippedPdus(draft);
     });
   }
 
@@ -113,14 +140,15 @@ export class Resident {
 
   /**
    * See FederatedRooms.receiveInvite.
-   * @throws MatrixError M_INCOMPATIBLE_ROOM_VERSION, M_INVALID_PARAM, M_NOT_FOUND, M_FORBIDDEN
+   * @throws MatrixError M_INCOMPATIBLE_ROOM_VERSION, M_INVALID_PARAM, M_NOT_FOUND, M_INVITE_BLOCKED
    */
   async receiveInvite(
     invite: Event,
     roomVersionId: string,
     strippedState: readonly JsonObject[],
   ): Promise<Pdu> {
-    const { database, serverName, signingKey, writer, outside, localUserExists } = this.#services;
+    const { database, serverName, signingKey, writer, outside, localUserExists, blocksInvites } =
+      this.#services;
     const version = roomVersion(roomVersionId);
     if (version === undefined) throw incompatibleVersion(roomVersionId);
     const { type, state_key: target = '', content } = invite.pdu;
@@ -135,6 +163,7 @@ export class Resident {
     }
     const inviteState = checkedStrippedState(invite.room, version, strippedState);
     if (!(await localUserExists(user.value))) throw notFound('There is no such user on this server');
+    if (await blocksInvites(user.value)) throw inviteBlocked();
     const signed = addSignature(invite, version, serverName, signingKey);
     await writer.locked(invite.room, async () => {
       // In the room, the invite comes with the room's other events.

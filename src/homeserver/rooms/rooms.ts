@@ -1,9 +1,10 @@
 import type { Random } from '../../base/random.ts';
 import type { Clock } from '../../base/time.ts';
-import { MatrixError } from '../../matrix/error.ts';
+import { MatrixError, notFound } from '../../matrix/error.ts';
 import {
   type EventId,
   parseUserId,
+  type RoomAlias,
   type RoomId,
   type ServerName,
   serverOf,
@@ -12,12 +13,15 @@ import {
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event, Pdu } from '../../matrix/pdu.ts';
 import type { SigningKey } from '../../matrix/signing.ts';
+import { deleteDirectoryEntries } from '../../storage/aliases.ts';
 import type { Database } from '../../storage/database.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom } from '../../storage/rooms.ts';
 import type { Notifier } from '../notifier.ts';
 import { type Once, UNRECOGNISED } from '../once.ts';
-import type { Outbox, RemoteRooms } from '../ports.ts';
+import type { Outbox, RemoteRooms, ResolvedAlias } from '../ports.ts';
+import { type UserLimit, unlimited } from '../user_limits.ts';
+import { checkCanonicalAlias } from './canonical_alias.ts';
 import { type CreatedRoom, type CreateRoomRequest, RoomCreation } from './create_room.ts';
 import { EventBuilder } from './event_builder.ts';
 import type { FederatedRooms, MissingEventsRequest, Received, StateBefore } from './federated_rooms.ts';
@@ -31,6 +35,7 @@ import { Receiving } from './receive.ts';
 import { Resident } from './resident.ts';
 import { type RoomCounters, RoomWriter } from './room_writer.ts';
 import { Sending } from './sending.ts';
+import { RoomUpgrades } from './upgrade.ts';
 
 export interface RoomsOptions {
   readonly database: Database;
@@ -43,6 +48,14 @@ export interface RoomsOptions {
   readonly notifier: Pick<Notifier, 'published'>;
   readonly profiles: { get(user: UserId): Promise<RoomProfile | undefined> };
   readonly localUserExists: (user: UserId) => Promise<boolean>;
+  /** What an alias of any server stands for; left out: none stands for anything. @throws MatrixError */
+  readonly resolveAlias?: (alias: RoomAlias) => Promise<ResolvedAlias>;
+  /** Whether a local user takes no invites; left out: nobody refuses them. */
+  readonly blocksInvites?: (user: UserId) => Promise<boolean>;
+  /** Told of local users who have come into a room by themselves. */
+  readonly joined?: (user: UserId, room: RoomId) => Promise<void>;
+  /** Holds users to their rates. Left out: to none. */
+  readonly limit?: UserLimit;
 }
 
 /** What of a profile goes into member events. */
@@ -56,30 +69,46 @@ export class Rooms implements FederatedRooms {
   readonly sending: Sending;
   readonly memberships: Memberships;
   readonly queries: RoomQueries;
+  readonly upgrades: RoomUpgrades;
   readonly writer: RoomWriter;
   readonly #options: RoomsOptions;
   readonly #creation: RoomCreation;
   readonly #receiving: Receiving;
   readonly #resident: Resident;
   readonly #history: FederatedHistory;
+  readonly #limit: UserLimit;
   readonly #counters = { invites_failed: 0 };
 
   constructor(options: RoomsOptions) {
     this.#options = options;
-    const { database, clock, serverName, notifier, remote, localUserExists } = options;
+    const { database, clock, serverName, notifier, remote, localUserExists, limit = unlimited } = options;
+    const { blocksInvites = async () => false, joined = async () => undefined } = options;
+    this.#limit = limit;
     const writer = new RoomWriter(options);
     const builder = new EventBuilder(options);
     const local = new LocalEvents(database, writer, builder);
     const profileOf = async (user: UserId): Promise<JsonObject> =>
       profileContent(await options.profiles.get(user));
     const outside = new OutsideMemberships({ database, notifier, remote, builder, clock, serverName });
-    const services = { ...options, writer, builder, local, outside, profileOf, localUserExists };
+    const services = {
+      ...options,
+      writer,
+      builder,
+      local,
+      outside,
+      profileOf,
+      localUserExists,
+      limit,
+      blocksInvites,
+      joined,
+    };
     this.writer = writer;
-    this.sending = new Sending(database, writer, local);
+    this.sending = new Sending(database, writer, local, limit);
     this.queries = new RoomQueries(database, writer, clock);
     this.memberships = new Memberships({ ...services, imports: new RoomImport(writer) });
     this.#history = new FederatedHistory(database, writer);
     this.#creation = new RoomCreation(services);
+    this.upgrades = new RoomUpgrades({ database, writer, local, joined, creation: this.#creation });
     this.#receiving = new Receiving({ db: database, serverName, writer, outside });
     this.#resident = new Resident({ ...services, history: this.#history });
   }
@@ -93,16 +122,18 @@ export class Rooms implements FederatedRooms {
    * Makes a room and invites whom the request names. Where an invited user's server does not know the room's version,
    * or blocks the invite, the specification has the request fail: then the room is undone. Any other invite that fails
    * leaves the room as it is, since the client would only make another one; its members show who was invited.
-   * @throws MatrixError as `RoomCreation.create`, M_UNSUPPORTED_ROOM_VERSION, M_INVITE_BLOCKED
+   * @throws MatrixError as `RoomCreation.create`, M_UNSUPPORTED_ROOM_VERSION, M_INVITE_BLOCKED, M_LIMIT_EXCEEDED
    */
   async create(creator: UserId, request: CreateRoomRequest, once: Once = UNRECOGNISED): Promise<RoomId> {
-    const { room, invited } = await once.step<CreatedRoom>('room', (made) =>
-      this.#creation.create(creator, request, made),
-    );
+    const { room, invited } = await once.step<CreatedRoom>('room', (made) => {
+      this.#limit('creates', creator);
+      return this.#creation.create(creator, request, made);
+    });
     const done: UserId[] = [];
     for (const user of invited) {
       try {
-        await this.memberships.invite(creator, room, user, { isDirect: request.is_direct }, once);
+        const options = { isDirect: request.is_direct, isCreation: true };
+        await this.memberships.invite(creator, room, user, options, once);
         done.push(user);
       } catch (error) {
         if (!(error instanceof MatrixError)) throw error;
@@ -133,10 +164,13 @@ export class Rooms implements FederatedRooms {
       // A repetition of the request may have come so far already.
       if (!(error instanceof MatrixError)) throw error;
     }
-    await this.memberships.forget(creator, room);
+    await this.memberships.forget(creator, room, (tx) => deleteDirectoryEntries(tx, room));
   }
 
-  /** Sets a state event. An invite is handled as one. @throws MatrixError as `Sending.setState`, `Memberships.invite` */
+  /**
+   * Sets a state event. An invite is handled as one; aliases have to lead to the room.
+   * @throws MatrixError as `Sending.setState`, `Memberships.invite`, `checkCanonicalAlias`
+   */
   async setState(
     room: RoomId,
     sender: UserId,
@@ -147,7 +181,12 @@ export class Rooms implements FederatedRooms {
   ): Promise<EventId> {
     const target = parseUserId(key);
     if (type === 'm.room.member' && content.membership === 'invite' && target.ok) {
+      this.#limit('invites', sender);
       return this.memberships.inviteWith(sender, room, target.value, content, once);
+    }
+    if (type === 'm.room.canonical_alias' && key === '') {
+      const before = (await this.queries.currentEvent(room, type, key))?.pdu.content ?? {};
+      await checkCanonicalAlias(content, before, room, this.#options.resolveAlias ?? noAlias);
     }
     return once.step<EventId>('state', (done) =>
       this.sending.setState(room, sender, type, key, content, done),
@@ -180,6 +219,14 @@ export class Rooms implements FederatedRooms {
 
   sendJoin(join: Event) {
     return this.#resident.sendJoin(join);
+  }
+
+  makeKnock(room: RoomId, user: UserId, versions: readonly string[]) {
+    return this.#resident.makeKnock(room, user, versions);
+  }
+
+  sendKnock(knock: Event) {
+    return this.#resident.sendKnock(knock);
   }
 
   makeLeave(room: RoomId, user: UserId) {
@@ -222,6 +269,10 @@ function failureOfCreation({ errcode, message }: MatrixError): MatrixError | und
   }
   return errcode === 'M_INVITE_BLOCKED' ? new MatrixError(403, errcode, message) : undefined;
 }
+
+const noAlias = async (alias: RoomAlias): Promise<never> => {
+  throw notFound(`Room alias ${alias} not found`);
+};
 
 function profileContent(profile: RoomProfile | undefined): JsonObject {
   return {

@@ -6,6 +6,7 @@ import type { JsonObject } from '../../matrix/json.ts';
 import type { Database } from '../../storage/database.ts';
 import { type ClientTransaction, eventOfTransaction } from '../../storage/transactions.ts';
 import { type Done, notNoted } from '../once.ts';
+import type { UserLimit } from '../user_limits.ts';
 import type { EventIntent } from './event_builder.ts';
 import type { LocalEvents } from './local_events.ts';
 import { hasRedactPower } from './redactions.ts';
@@ -29,16 +30,18 @@ export class Sending {
   readonly #database: Database;
   readonly #writer: RoomWriter;
   readonly #local: LocalEvents;
+  readonly #limit: UserLimit;
   /** By transaction: a request that is repeated while the first is in progress gets the first one's answer. */
   readonly #inProgress = new Map<string, Promise<EventId>>();
 
-  constructor(database: Database, writer: RoomWriter, local: LocalEvents) {
+  constructor(database: Database, writer: RoomWriter, local: LocalEvents, limit: UserLimit) {
     this.#database = database;
     this.#writer = writer;
     this.#local = local;
+    this.#limit = limit;
   }
 
-  /** Sends a message event. @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE */
+  /** Sends a message event. @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED */
   send(room: RoomId, type: string, content: JsonObject, from: SendingDevice): Promise<EventId> {
     const transaction = { ...from, scope: `rooms/${room}/send/${type}` };
     return this.#once(transaction, () =>
@@ -72,7 +75,7 @@ export class Sending {
   /**
    * Sets a state event; where the same user has set just that content already, nothing is sent.
    * @param done told of the event's id where it is sent
-   * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE
+   * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED
    */
   setState(
     room: RoomId,
@@ -85,6 +88,7 @@ export class Sending {
     const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
       const current = await draft.currentEvent(type, stateKey);
       if (current?.pdu.sender === sender && sameJson(current.pdu.content, content)) return current.id;
+      this.#limit('sends', sender);
       return { type, sender, stateKey, content };
     };
     return this.#local.append(room, decide, { done });
@@ -101,7 +105,11 @@ export class Sending {
       });
     }
     const sent = eventOfTransaction(this.#database, transaction)
-      .then((done) => done ?? send())
+      .then((done) => {
+        if (done !== undefined) return done;
+        this.#limit('sends', user);
+        return send();
+      })
       .finally(() => this.#inProgress.delete(key));
     this.#inProgress.set(key, sent);
     return sent;
@@ -118,7 +126,8 @@ export class Sending {
   }
 }
 
-function sameJson(a: JsonObject, b: JsonObject): boolean {
+/** Whether two contents are the same, in whatever order their keys are. */
+export function sameJson(a: JsonObject, b: JsonObject): boolean {
   const [left, right] = [canonicalJson(a, 'any'), canonicalJson(b, 'any')];
   return left.ok && right.ok && left.value === right.value;
 }

@@ -25,6 +25,11 @@ export class MembershipHistory {
     return this.#changes.findLast((change) => change.position <= position)?.joined ?? false;
   }
 
+  /** Whether the user became joined in `after` < position <= `upTo`. */
+  joinedWithin(after: number, upTo: number): boolean {
+    return this.#changes.some(({ position, joined }) => joined && position > after && position <= upTo);
+  }
+
   /** Whether the user became joined in `after` < position. */
   joinedSince(after: number): boolean {
     return this.#changes.some((change) => change.position > after && change.joined);

@@ -2,11 +2,14 @@ import type { Clock } from '../../base/time.ts';
 import type { EventId, RoomId } from '../../matrix/ids.ts';
 import { type JsonObject, parseJson } from '../../matrix/json.ts';
 import type { Pdu } from '../../matrix/pdu.ts';
+import { type AccountDataRow, accountDataChanges } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
 import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
-import type { SyncFilter } from '../filter_events.ts';
+import { allowsEvent, allowsRoom, type RoomEventFilter, type SyncFilter } from '../filter_events.ts';
 import { Renderer, withoutRoom } from '../render.ts';
+import { loadEphemeral } from './ephemeral.ts';
+import { shaped } from './event_shape.ts';
 import { MembershipHistory } from './membership.ts';
 import { loadState, type Summary } from './room_state.ts';
 import type { SentRound } from './sent_members.ts';
@@ -25,6 +28,10 @@ export interface SectionRequest {
   readonly fullState: boolean;
   readonly useStateAfter: boolean;
   readonly sent: SentRound;
+  /** Users of whom nothing is told but state. */
+  readonly ignored: ReadonlySet<string>;
+  /** Whether the user is told of no invites (client-server API, "Invite permission"). */
+  readonly blocksInvites: boolean;
 }
 
 /** A stretch of a room's history and what the client knows of its state. */
@@ -61,8 +68,7 @@ export class RoomSections {
   ): Promise<JsonObject | undefined> {
     const { since, now } = request;
     const seen = since ?? -1;
-    if (!request.fullState && Math.max(row.last_event ?? 0, row.last_change ?? 0, row.position) <= seen)
-      return undefined;
+    if (!request.fullState && lastChange(row) <= seen) return undefined;
 
     const history =
       since === undefined || row.position <= since
@@ -81,13 +87,27 @@ export class RoomSections {
       },
       request,
     );
-    if (section.empty && !newly && !request.fullState && since !== undefined) return undefined;
+    const { filter, ignored, requester } = request;
+    const known = newly ? null : (since ?? null);
+    const ephemeral = await loadEphemeral(this.#reader, {
+      room: row.room_id,
+      user: requester.user,
+      filter: filter.ephemeral,
+      ignored,
+      since: known,
+      upTo: now,
+    });
+    const data = await this.#accountData(row.room_id, known, request);
+    const nothing = section.empty && ephemeral.length === 0 && data.length === 0;
+    if (nothing && !newly && !request.fullState && since !== undefined) return undefined;
     if (newly) markLimited(section);
     return {
       ...section.body,
-      ephemeral: { events: [] },
-      account_data: { events: [] },
+      ephemeral: { events: ephemeral },
+      account_data: { events: data },
+      // Events are not judged by push rules yet.
       unread_notifications: { highlight_count: 0, notification_count: 0 },
+      ...(filter.unreadThreadNotifications ? { unread_thread_notifications: {} } : {}),
     };
   }
 
@@ -119,14 +139,17 @@ export class RoomSections {
     const later = row.position > departure;
     if (newly || later) markLimited(section);
     if (later) await this.#appendMembership(section.body, row, request);
-    return { ...section.body, account_data: { events: [] } };
+    const data = await this.#accountData(row.room_id, newly ? null : (since ?? null), request);
+    return { ...section.body, account_data: { events: data } };
   }
 
   async #section(stretch: Stretch, request: SectionRequest): Promise<Section> {
     const { room, upTo } = stretch;
     const { requester, filter, useStateAfter } = request;
     const visibility = new Visibility(this.#reader, requester.user, stretch.joinedUntil);
-    const timeline = await loadTimeline(this.#reader, room, stretch, filter.timeline, visibility);
+    const timeline = await loadTimeline(this.#reader, room, {
+      ...{ range: stretch, filter: filter.timeline, visibility, ignored: request.ignored },
+    });
     const { state, summary } = await loadState(this.#reader, {
       room,
       user: requester.user,
@@ -141,8 +164,9 @@ export class RoomSections {
 
     const renderer = new Renderer({ reader: this.#reader, clock: this.#clock, requester });
     const roomId = room.room_id as RoomId;
-    const events = (await renderer.timelineEvents(roomId, timeline.events, visibility)).map(withoutRoom);
-    const stateEvents = (await renderer.stateRows(roomId, state)).map(withoutRoom);
+    const shown = await renderer.timelineEvents(roomId, timeline.events, visibility);
+    const events = shaped(shown, timeline.events, filter).map(withoutRoom);
+    const stateEvents = shaped(await renderer.stateRows(roomId, state), state, filter).map(withoutRoom);
     return {
       timeline,
       body: {
@@ -156,6 +180,15 @@ export class RoomSections {
       },
       empty: events.length === 0 && stateEvents.length === 0 && summary === undefined && !timeline.limited,
     };
+  }
+
+  /** The user's own data of a room, where it changed after a position; null: all of it. */
+  async #accountData(room: string, since: number | null, request: SectionRequest): Promise<JsonObject[]> {
+    const { requester, now, filter } = request;
+    if (!allowsRoom(filter.roomAccountData, room)) return [];
+    const range = { after: since ?? 0, upTo: now };
+    const rows = await accountDataChanges(this.#reader, requester.user, room, range);
+    return accountDataEvents(rows, requester.user, filter.roomAccountData);
   }
 
   async #neverJoined(row: SyncRoomRow, request: SectionRequest): Promise<JsonObject> {
@@ -181,6 +214,21 @@ export class RoomSections {
       events?.push(...shown);
     }
   }
+}
+
+/** The position of the newest thing that a joined room may have to be told for. */
+const lastChange = (row: SyncRoomRow): number =>
+  Math.max(row.last_event ?? 0, row.last_change ?? 0, row.position, row.last_ephemeral, row.last_data ?? 0);
+
+/** Account data as /sync tells it, as far as a filter lets it through. */
+export function accountDataEvents(
+  rows: readonly AccountDataRow[],
+  user: string,
+  filter: RoomEventFilter,
+): JsonObject[] {
+  return rows
+    .map(({ type, content }) => ({ type, content: JSON.parse(content) as JsonObject }))
+    .filter(({ type, content }) => allowsEvent(filter, { type, sender: user, content }));
 }
 
 /**

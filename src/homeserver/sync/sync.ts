@@ -2,13 +2,19 @@ import type { Clock, Millis } from '../../base/time.ts';
 import { invalidParam } from '../../matrix/error.ts';
 import type { RoomId, UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
+import { accountDataChanges, GLOBAL, ignoredUsers } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
-import { type SyncRoomRow, syncRooms } from '../../storage/sync.ts';
+import type { PresenceState } from '../../storage/presence.ts';
+import { eventById, type SyncRoomRow, syncRooms } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
 import { allowsRoom, parseSyncFilter, type SyncFilter } from '../filter_events.ts';
+import { blocksInvites } from '../invite_permission.ts';
 import type { Notifier } from '../notifier.ts';
+import type { Presence } from '../presence.ts';
+import { PUSH_RULES, pushRulesContent } from '../push_rules.ts';
 import { strippedStateFor } from './invitation.ts';
-import { RoomSections, type SectionRequest } from './room_sections.ts';
+import { loadPresence } from './presence.ts';
+import { accountDataEvents, RoomSections, type SectionRequest } from './room_sections.ts';
 import { SentMembers } from './sent_members.ts';
 import { delivered, formatPoint, parsePoint } from './token.ts';
 
@@ -32,15 +38,32 @@ export interface SyncRequest {
   readonly filter?: string | undefined;
   readonly fullState?: boolean;
   readonly useStateAfter?: boolean;
+  /** What the device is while it syncs; left out: online. */
+  readonly setPresence?: PresenceState | undefined;
+  /** Whether the client knows the predefined push rules, so that they are told only where the user has others. */
+  readonly knowsPushRules?: boolean;
   /** Ends the wait when the client hangs up. */
   readonly signal?: AbortSignal | undefined;
 }
 
-interface Answer {
+const KINDS = ['join', 'invite', 'knock', 'leave'] as const;
+type Kind = (typeof KINDS)[number];
+
+/** What one request is answered from. */
+interface Look {
+  readonly section: SectionRequest;
+  /** All rooms of the user. */
+  readonly rooms: readonly SyncRoomRow[];
+  /** Everything but the rooms. */
+  readonly top: JsonObject;
+  /** Whether that tells anything. */
+  readonly isTopEmpty: boolean;
+}
+
+interface Told {
+  readonly kind: Kind;
+  readonly room: string;
   readonly body: JsonObject;
-  readonly now: number;
-  readonly empty: boolean;
-  readonly joined: readonly RoomId[];
 }
 
 /** Tells clients what is new. Reads only; what it tells was committed before. */
@@ -49,19 +72,29 @@ export class Sync {
   readonly #clock: Clock;
   readonly #notifier: Notifier;
   readonly #filters: FilterSource;
+  readonly #presence: Presence | undefined;
+  readonly #turn: (() => Promise<void>) | undefined;
   readonly #sections: RoomSections;
   readonly #sentMembers = new SentMembers();
 
+  /**
+   * @param of.presence left out: nobody's is told
+   * @param of.turn lets others have their turn between two rooms; left out: all are read at one go
+   */
   constructor(of: {
     readonly reader: Reader;
     readonly clock: Clock;
     readonly notifier: Notifier;
     readonly filters: FilterSource;
+    readonly presence?: Presence;
+    readonly turn?: (() => Promise<void>) | undefined;
   }) {
     this.#reader = of.reader;
     this.#clock = of.clock;
     this.#notifier = of.notifier;
     this.#filters = of.filters;
+    this.#presence = of.presence;
+    this.#turn = of.turn;
     this.#sections = new RoomSections(of.reader, of.clock);
   }
 
@@ -71,31 +104,84 @@ export class Sync {
    */
   async sync(request: SyncRequest): Promise<JsonObject> {
     const { requester, signal } = request;
-    const filter = await this.#filter(requester.user, request.filter);
-    const since = request.since === undefined ? undefined : positionOf(request.since);
+    const { filter, since } = await this.#parsed(request);
     const sent = this.#sentMembers.round(requester, since);
     const timeoutMs = Math.min(Math.max(request.timeoutMs, 0), MAX_TIMEOUT_MS);
     const waits = since !== undefined && request.fullState !== true;
     const end = this.#clock.monotonic() + timeoutMs;
-
-    // Where nothing was to be told up to a position, the next look starts there.
-    for (let from = since; ; ) {
-      const answer = await this.#answer(request, { since: from, filter, sent });
-      const left = end - this.#clock.monotonic();
-      if (!answer.empty || !waits || left <= 0) {
-        sent.answered(answer.now);
-        return answer.body;
+    const synced = this.#presence?.syncing(requester, request.setPresence ?? 'online');
+    try {
+      // Where nothing was to be told up to a position, the next look starts there.
+      for (let from = since; ; ) {
+        const look = await this.#look(request, { since: from, filter, sent });
+        const rooms = emptyRooms();
+        for await (const { kind, room, body } of this.#told(look)) rooms[kind][room] = body;
+        const { now } = look.section;
+        const isEmpty = look.isTopEmpty && KINDS.every((kind) => Object.keys(rooms[kind]).length === 0);
+        const left = end - this.#clock.monotonic();
+        if (!isEmpty || !waits || left <= 0) {
+          sent.answered(now);
+          return { ...look.top, rooms };
+        }
+        const outcome = await this.#notifier.wait({
+          user: requester.user,
+          rooms: joinedRooms(look.rooms),
+          after: now,
+          timeoutMs: left,
+          signal,
+        });
+        if (outcome === 'aborted') return { ...look.top, rooms };
+        from = now;
       }
-      const outcome = await this.#notifier.wait({
-        user: requester.user,
-        rooms: answer.joined,
-        after: answer.now,
-        timeoutMs: left,
-        signal,
-      });
-      if (outcome === 'aborted') return answer.body;
-      from = answer.now;
+    } finally {
+      synced?.();
     }
+  }
+
+  /**
+   * The JSON text of an answer that does not wait, in pieces, each made when it is asked for: so that of a first sync no
+   * more than one room is in memory.
+   * @throws MatrixError as `sync`, before the first piece
+   */
+  async streamed(request: SyncRequest): Promise<AsyncIterable<string>> {
+    const { filter, since } = await this.#parsed(request);
+    const sent = this.#sentMembers.round(request.requester, since);
+    const look = await this.#look(request, { since, filter, sent });
+    return this.#pieces(request, look, () => sent.answered(look.section.now));
+  }
+
+  async *#pieces(request: SyncRequest, look: Look, done: () => void): AsyncGenerator<string> {
+    const synced = this.#presence?.syncing(request.requester, request.setPresence ?? 'online');
+    try {
+      const top = JSON.stringify(look.top);
+      yield `${top.slice(0, -1)},"rooms":{"${KINDS[0]}":{`;
+      let [open]: readonly Kind[] = KINDS;
+      let separator = '';
+      const upTo = (kind: Kind): string => {
+        let text = '';
+        for (; open !== kind; separator = '') {
+          open = KINDS[KINDS.indexOf(open!) + 1];
+          text += `},"${open}":{`;
+        }
+        return text;
+      };
+      for await (const { kind, room, body } of this.#told(look)) {
+        const before = upTo(kind);
+        yield `${before}${separator}${JSON.stringify(room)}:${JSON.stringify(body)}`;
+        separator = ',';
+      }
+      yield `${upTo('leave')}}}}`;
+      done();
+    } finally {
+      synced?.();
+    }
+  }
+
+  async #parsed(
+    request: SyncRequest,
+  ): Promise<{ readonly filter: SyncFilter; readonly since: number | undefined }> {
+    const filter = await this.#filter(request.requester.user, request.filter);
+    return { filter, since: request.since === undefined ? undefined : positionOf(request.since) };
   }
 
   async #filter(user: UserId, given: string | undefined): Promise<SyncFilter> {
@@ -118,71 +204,90 @@ export class Sync {
     return filter;
   }
 
-  async #answer(
-    request: SyncRequest,
-    given: Pick<SectionRequest, 'since' | 'filter' | 'sent'>,
-  ): Promise<Answer> {
+  async #look(request: SyncRequest, given: Pick<SectionRequest, 'since' | 'filter' | 'sent'>): Promise<Look> {
     const { requester } = request;
-    const { now, rooms } = await syncRooms(this.#reader, requester.user);
-    if (given.since !== undefined && given.since > now) throw invalidParam('The token is from the future.');
-    const section: SectionRequest = {
-      requester,
-      now,
-      ...given,
-      fullState: request.fullState ?? false,
-      useStateAfter: request.useStateAfter ?? false,
-    };
-    const told = {
-      join: {} as JsonObject,
-      invite: {} as JsonObject,
-      knock: {} as JsonObject,
-      leave: {} as JsonObject,
-    };
-    const joined: RoomId[] = [];
-    for (const row of rooms) {
-      if (row.membership === 'join') joined.push(row.room_id as RoomId);
-      if (!allowsRoom(given.filter, row.room_id)) continue;
-      const place = await this.#room(row, section);
-      if (place !== undefined) told[place.kind][row.room_id] = place.body;
-    }
+    const { user } = requester;
+    const { since, filter } = given;
+    const { now, rooms } = await syncRooms(this.#reader, user);
+    if (since !== undefined && since > now) throw invalidParam('The token is from the future.');
+    const ignored = await ignoredUsers(this.#reader, user);
+    const range = { after: since ?? 0, upTo: now };
+    const data = await accountDataChanges(this.#reader, user, GLOBAL, range);
+    if (since === undefined && request.knowsPushRules !== true)
+      data.unshift({ type: PUSH_RULES, content: JSON.stringify(pushRulesContent(user)) });
+    const accountData = accountDataEvents(data, user, filter.accountData);
+    const presence =
+      this.#presence === undefined
+        ? []
+        : await loadPresence(this.#reader, this.#presence, rooms, { user, since, now, filter, ignored });
     return {
-      body: {
+      section: {
+        requester,
+        now,
+        ...given,
+        fullState: request.fullState ?? false,
+        useStateAfter: request.useStateAfter ?? false,
+        ignored,
+        blocksInvites: await blocksInvites(this.#reader, user),
+      },
+      rooms,
+      top: {
         next_batch: formatPoint(delivered(now)),
-        rooms: told,
-        account_data: { events: [] },
-        presence: { events: [] },
+        account_data: { events: accountData },
+        presence: { events: presence },
         to_device: { events: [] },
         device_lists: { changed: [], left: [] },
         device_one_time_keys_count: {},
       },
-      now,
-      empty: Object.values(told).every((part) => Object.keys(part).length === 0),
-      joined,
+      isTopEmpty: accountData.length === 0 && presence.length === 0,
     };
   }
 
-  async #room(
-    row: SyncRoomRow,
-    request: SectionRequest,
-  ): Promise<{ kind: 'join' | 'invite' | 'knock' | 'leave'; body: JsonObject } | undefined> {
-    const { since, fullState, filter } = request;
+  /** What is told of rooms, in the order of `KINDS`. */
+  async *#told({ rooms, section }: Look): AsyncGenerator<Told> {
+    for (const kind of KINDS) {
+      for (const row of rooms) {
+        if (kindOf(row) !== kind || !allowsRoom(section.filter, row.room_id)) continue;
+        const body = await this.#room(row, section);
+        if (body === undefined) continue;
+        yield { kind, room: row.room_id, body };
+        await this.#turn?.();
+      }
+    }
+  }
+
+  async #room(row: SyncRoomRow, request: SectionRequest): Promise<JsonObject | undefined> {
+    const { since, fullState, filter, ignored } = request;
     const changed = since !== undefined && row.position > since;
     const everything = since === undefined || fullState;
-    if (row.membership === 'join') {
-      if (!hasRoom(row)) return undefined;
-      const body = await this.#sections.joined(row, request);
-      return body === undefined ? undefined : { kind: 'join', body };
-    }
+    if (row.membership === 'join') return hasRoom(row) ? this.#sections.joined(row, request) : undefined;
     if (row.membership === 'invite' || row.membership === 'knock') {
       if (!changed && !everything) return undefined;
+      if (row.membership === 'invite' && request.blocksInvites) return undefined;
+      if (row.membership === 'invite' && ignored.size > 0 && ignored.has(await this.#inviter(row)))
+        return undefined;
       const events = await strippedStateFor(this.#reader, row, request.requester.user);
-      return { kind: row.membership, body: { [`${row.membership}_state`]: { events } } };
+      return { [`${row.membership}_state`]: { events } };
     }
     // That a room was left is told even where it was forgotten at once: other devices would show it for ever.
     if (!changed && !(everything && filter.includeLeave && row.forgotten === 0)) return undefined;
-    return { kind: 'leave', body: await this.#sections.left(row, request) };
+    return this.#sections.left(row, request);
+  }
+
+  /** Who sent an invite. */
+  async #inviter(row: SyncRoomRow): Promise<string> {
+    const json = row.event_json ?? (await eventById(this.#reader, row.event_id))?.json;
+    return json === undefined ? '' : String((JSON.parse(json) as JsonObject).sender);
   }
 }
+
+const kindOf = ({ membership }: SyncRoomRow): Kind =>
+  membership === 'join' || membership === 'invite' || membership === 'knock' ? membership : 'leave';
+
+const emptyRooms = (): Record<Kind, JsonObject> => ({ join: {}, invite: {}, knock: {}, leave: {} });
+
+const joinedRooms = (rooms: readonly SyncRoomRow[]): RoomId[] =>
+  rooms.flatMap(({ membership, room_id }) => (membership === 'join' ? [room_id as RoomId] : []));
 
 const hasRoom = (row: SyncRoomRow): row is SyncRoomRow & { readonly room: number } => row.room !== null;
 

@@ -21,13 +21,21 @@ export interface Timeline {
   readonly start: number;
 }
 
-/** The newest events with `after` < position <= `upTo` that the filter lets through and the user may see. */
+/** The newest events with `after` < position <= `upTo` that the filter lets through and the user may see, without what those have sent who are ignored. */
 export async function loadTimeline(
   reader: Reader,
   room: { readonly id: number; readonly room_id: string },
-  range: { readonly after: number; readonly upTo: number },
-  filter: RoomEventFilter,
-  visibility: Visibility,
+  {
+    range,
+    filter,
+    visibility,
+    ignored,
+  }: {
+    readonly range: { readonly after: number; readonly upTo: number };
+    readonly filter: RoomEventFilter;
+    readonly visibility: Visibility;
+    readonly ignored: ReadonlySet<string>;
+  },
 ): Promise<Timeline> {
   const limit = Math.min(filter.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
   const newestFirst: EventRow[] = [];
@@ -42,6 +50,8 @@ export async function loadTimeline(
   for (let scanned = 0; scanned < MAX_SCANNED; ) {
     const rows = await deliveredEvents(reader, room.id, 'b', { after: range.after, upTo, limit: BATCH });
     for (const row of rows) {
+      // State of those who are ignored is told (client-server API, "Ignoring Users").
+      if (row.state_key === null && ignored.has(row.sender)) continue;
       const content = contentOf(row.json);
       if (!allowsEvent(filter, { type: row.type, sender: row.sender, content })) continue;
       if (!(await visibility.allows(row))) continue;

@@ -8,7 +8,7 @@ import { Network, openSide, type Side } from '../../federation/sides.ts';
 /** Requests of a client to join through another server, over a socket of its own each. */
 async function clientOf(side: Side, user: UserId, clock: Network['time']['clock']) {
   const app = createApp({ clock, authenticate: async () => ({ user, device: 'D' as DeviceId }) });
-  membershipRoutes(app, { rooms: side.rooms });
+  membershipRoutes(app, side);
   const origin = await app.listen({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => app.close());
   return (room: string, signal?: AbortSignal) =>

@@ -26,7 +26,7 @@ beforeEach(async () => {
   };
   app = createApp({ clock: world.clock, authenticate });
   createRoomRoutes(app, { rooms });
-  membershipRoutes(app, { rooms });
+  membershipRoutes(app, { rooms, directory: a.directory });
   roomStateRoutes(app, { rooms });
   sendRoutes(app, { rooms });
   await app.ready();
@@ -73,7 +73,7 @@ describe('POST /createRoom', () => {
     [{ invite: 'amy' }, 'M_BAD_JSON'],
     [{ initial_state: [{ type: 'x' }] }, 'M_BAD_JSON'],
     [{ room_version: '99' }, 'M_UNSUPPORTED_ROOM_VERSION'],
-    [{ room_alias_name: 'tea' }, 'M_UNKNOWN'],
+    [{ room_alias_name: 'tea:pot' }, 'M_INVALID_PARAM'],
   ])('refuses %j', async (request, errcode) => {
     expect(errorOf(await call('POST', 'createRoom', request))).toEqual([400, errcode]);
   });

@@ -1,11 +1,22 @@
 import { seededRandom } from '../../../src/base/random.ts';
 import { VirtualClock } from '../../../src/base/virtual_clock.ts';
-import type { Outbox, RemoteJoin, RemoteRooms } from '../../../src/homeserver/ports.ts';
+import { Directory } from '../../../src/homeserver/directory.ts';
+import type { Outbox, RemoteDirectory, RemoteJoin, RemoteRooms } from '../../../src/homeserver/ports.ts';
+import { RoomSummaries } from '../../../src/homeserver/room_summaries.ts';
 import type { Received, StateBefore } from '../../../src/homeserver/rooms/federated_rooms.ts';
 import { Rooms } from '../../../src/homeserver/rooms/rooms.ts';
+import { type UserLimit, unlimited } from '../../../src/homeserver/user_limits.ts';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import { parsePdu } from '../../../src/matrix/event_format.ts';
-import type { DeviceId, EventId, KeyId, RoomId, ServerName, UserId } from '../../../src/matrix/ids.ts';
+import {
+  type DeviceId,
+  type EventId,
+  type KeyId,
+  type RoomId,
+  type ServerName,
+  serverOf,
+  type UserId,
+} from '../../../src/matrix/ids.ts';
 import type { JsonObject } from '../../../src/matrix/json.ts';
 import type { Event, Pdu, UnsignedPdu } from '../../../src/matrix/pdu.ts';
 import { roomVersion } from '../../../src/matrix/room_version.ts';
@@ -84,9 +95,11 @@ export class Server {
   readonly database: SqliteDatabase = temporaryDatabase();
   readonly key: SigningKey;
   rooms: Rooms;
+  directory: Directory;
   readonly published: { position: number; rooms: RoomId[]; users: UserId[] }[] = [];
   /** Set to have this server refuse what is asked of it over federation. */
   refuses: MatrixError | undefined;
+  limit: UserLimit = unlimited;
   readonly displayNames = new Map<UserId, string>();
   #txn = 0;
 
@@ -95,6 +108,20 @@ export class Server {
     this.name = name;
     this.key = signingKey('ed25519:1' as KeyId, new Uint8Array(32).fill(seed));
     this.rooms = this.#open();
+    this.directory = this.#openDirectory();
+  }
+
+  #openDirectory(): Directory {
+    const { database, name: serverName, rooms } = this;
+    const summaries = new RoomSummaries({ database, serverName, writer: rooms.writer });
+    const remote: RemoteDirectory = {
+      alias: async (alias) => {
+        const server = this.world.servers.get(serverOf(alias));
+        if (server === undefined) throw new MatrixError(502, 'M_UNKNOWN', 'cannot be reached');
+        return server.directory.local(alias);
+      },
+    };
+    return new Directory({ database, clock: this.world.clock, serverName, rooms, summaries, remote });
   }
 
   #open(): Rooms {
@@ -117,12 +144,16 @@ export class Server {
         },
       },
       localUserExists: async (user) => !user.startsWith('@nobody'),
+      blocksInvites: async (user) => user.startsWith('@hermit'),
+      resolveAlias: (alias) => this.directory.resolve(alias),
+      limit: (act, user) => this.limit(act, user),
     });
   }
 
   /** Starts the service anew over what is stored. */
   restart(): void {
     this.rooms = this.#open();
+    this.directory = this.#openDirectory();
   }
 
   user(localpart: string): UserId {
@@ -237,6 +268,16 @@ export class Server {
         const leave = this.sign(made.event);
         await resident.rooms.sendLeave(overTheWire(leave.pdu));
         return leave;
+      },
+      makeKnock: async ({ room, user, via, content }) => {
+        const resident = peer(via[0]!);
+        const made = await resident.rooms.makeKnock(room, user, ['12']);
+        const event = this.sign({ ...made.event, content: { ...made.event.content, ...content } });
+        return { event, roomVersion: made.roomVersion, via: resident.name };
+      },
+      sendKnock: async ({ event, via }) => {
+        const strippedState = await peer(via).rooms.sendKnock(overTheWire(event.pdu));
+        return JSON.parse(JSON.stringify(strippedState)) as JsonObject[];
       },
       invite: async ({ event, roomVersion: version, strippedState, destination }) =>
         peer(destination).rooms.receiveInvite(

@@ -9,9 +9,10 @@ import { depthOf, type UnsignedPdu } from '../../../src/matrix/pdu.ts';
 import { roomVersion } from '../../../src/matrix/room_version.ts';
 import { signEvent, signingKey } from '../../../src/matrix/signing.ts';
 import { temporaryDatabase } from '../../storage/temporary_database.ts';
+import { Besides } from './besides.ts';
 import type { ClientEvent } from './room_fixture.ts';
 
-const HERE = 'here' as ServerName;
+export const HERE = 'here' as ServerName;
 const THERE = 'there' as ServerName;
 export const CREATOR = '@creator:here' as UserId;
 export const USERS = [CREATOR, '@ann:here', '@ben:here', '@cid:here'] as UserId[];
@@ -27,6 +28,7 @@ export interface Done {
   readonly stateKey: string | undefined;
   readonly membership: string | undefined;
   readonly id: EventId | undefined;
+  readonly sender: UserId;
 }
 
 export interface DrivenRoom {
@@ -60,6 +62,7 @@ export class Driver {
   readonly counts: Record<string, number> = {};
   readonly #random: Random;
   readonly #forks: boolean;
+  readonly besides: Besides;
   sync: Sync;
   #marks = 0;
 
@@ -75,23 +78,33 @@ export class Driver {
       random: this.#random,
       serverName: HERE,
       signingKey: keyOf(1),
-      remote: { join: refuse, imported: async () => undefined, leave: refuse, invite: refuse },
+      remote: {
+        join: refuse,
+        imported: async () => undefined,
+        leave: refuse,
+        makeKnock: refuse,
+        sendKnock: refuse,
+        invite: refuse,
+      },
       outbox: { enqueue: async () => undefined },
       notifier: this.notifier,
       profiles: { get: async () => undefined },
       localUserExists: async () => true,
     });
     this.messages = new Messages({ reader: this.database, clock: this.clock });
+    this.besides = new Besides(this);
     this.sync = this.#newSync();
   }
 
-  restart(): void {
+  async restart(): Promise<void> {
+    await this.besides.restart();
     this.sync = this.#newSync();
   }
 
   #newSync(): Sync {
     const filters = { get: async () => undefined };
-    return new Sync({ reader: this.database, clock: this.clock, notifier: this.notifier, filters });
+    const { presence } = this.besides;
+    return new Sync({ reader: this.database, clock: this.clock, notifier: this.notifier, filters, presence });
   }
 
   pick<T>(from: readonly T[]): T {
@@ -125,59 +138,66 @@ export class Driver {
       () => this.#say(room),
       () => this.#setState(room),
       () => this.#moveMember(room),
+      () => this.besides.act(room),
+      () => this.besides.act(room),
     ];
     if (this.#forks) actions.push(() => this.#zoeActs(room));
     await this.pick(actions)();
+    await this.besides.settled();
   }
 
   tick(): void {
-    this.clock.advanceTo(this.clock.monotonic() + 1_000);
+    const end = this.clock.monotonic() + 1_000;
+    for (let next = this.clock.next(); next !== null && next <= end; next = this.clock.next())
+      this.clock.step();
+    this.clock.advanceTo(end);
   }
 
-  #mark(): string {
+  mark(): string {
     return `mark${++this.#marks}`;
   }
 
-  #count(what: string): void {
+  count(what: string): void {
     this.counts[what] = (this.counts[what] ?? 0) + 1;
   }
 
   #log(room: DrivenRoom, done: Partial<Done> & { mark: string; type: string }): void {
-    room.log.push({ stateKey: undefined, membership: undefined, id: undefined, ...done });
+    room.log.push({ stateKey: undefined, membership: undefined, id: undefined, sender: CREATOR, ...done });
     if (done.id !== undefined) room.known.push(done.id);
   }
 
-  #joined(room: DrivenRoom): UserId[] {
+  joined(room: DrivenRoom): UserId[] {
     return [...room.members].flatMap(([user, membership]) => (membership === 'join' ? [user] : []));
   }
 
   async #say(room: DrivenRoom): Promise<void> {
-    const mark = this.#mark();
-    const sender = this.pick(this.#joined(room).filter((user) => user !== ZOE));
+    const mark = this.mark();
+    const sender = this.pick(this.joined(room).filter((user) => user !== ZOE));
     const from = { ...asker(sender), txnId: mark };
     const id = await this.rooms.sending.send(room.id, 'm.room.message', { mark, body: mark }, from);
-    this.#log(room, { mark, type: 'm.room.message', id });
-    this.#count('messages');
+    this.#log(room, { mark, type: 'm.room.message', id, sender });
+    await this.besides.sent(room, sender);
+    this.count('messages');
   }
 
   async #setState(room: DrivenRoom): Promise<void> {
-    const mark = this.#mark();
-    const sender = this.pick(this.#joined(room).filter((user) => user !== ZOE));
+    const mark = this.mark();
+    const sender = this.pick(this.joined(room).filter((user) => user !== ZOE));
     const [type, stateKey] = this.pick([
       ['m.room.topic', ''],
       ['x.note', 'a'],
       ['x.note', 'b'],
     ] as const);
     const id = await this.rooms.setState(room.id, sender, type, stateKey, { mark });
-    this.#log(room, { mark, type, stateKey, id });
-    this.#count('state');
+    this.#log(room, { mark, type, stateKey, id, sender });
+    this.count('state');
   }
 
   /** Moves one user from what they are in a room to something that they can become. */
   async #moveMember(room: DrivenRoom): Promise<void> {
     const { memberships } = this.rooms;
     const user = this.pick(USERS.filter((each) => each !== CREATOR));
-    const mark = this.#mark();
+    const mark = this.mark();
     const was = room.members.get(user) ?? 'leave';
     const becomes = {
       join: ['leave', 'kick', 'ban'],
@@ -195,12 +215,12 @@ export class Driver {
     const membership = step === 'kick' || step === 'unban' ? 'leave' : step;
     room.members.set(user, membership);
     this.#log(room, { mark, type: 'm.room.member', stateKey: user, membership });
-    this.#count(step);
+    this.count(step);
   }
 
   async #zoeJoins(room: DrivenRoom): Promise<void> {
     const { event } = await this.rooms.makeJoin(room.id, ZOE, ['12']);
-    const mark = this.#mark();
+    const mark = this.mark();
     const join = signEvent({ ...event, content: { ...event.content, mark } }, V12, THERE, keyOf(2));
     await this.rooms.sendJoin(join);
     room.members.set(ZOE, 'join');
@@ -210,7 +230,7 @@ export class Driver {
 
   /** Zoe's server has heard nothing since some event, and builds on that one. */
   async #zoeActs(room: DrivenRoom): Promise<void> {
-    const mark = this.#mark();
+    const mark = this.mark();
     const prev = (await this.rooms.event(this.pick(room.known.slice(-6)), THERE))!;
     const power = room.made.find((event) => event.type === 'm.room.power_levels')!;
     const place = this.pick([undefined, ['m.room.topic', ''], ['x.note', 'a']] as const);
@@ -228,31 +248,36 @@ export class Driver {
     const event = signEvent(unsigned, V12, THERE, keyOf(2));
     const received = await this.rooms.receive(event);
     if (received.kind !== 'accepted') throw new Error(`Zoe's event is ${JSON.stringify(received)}`);
-    this.#log(room, { mark, type: unsigned.type, stateKey: place?.[1], id: event.id });
-    this.#count('remote');
+    this.#log(room, { mark, type: unsigned.type, stateKey: place?.[1], id: event.id, sender: ZOE });
+    this.count('remote');
   }
 
   /**
    * What a user may see of what was done, by marks: in a `shared` room everything up to their last leave, once they
    * have joined; in a `joined` room what was done while they were there, their own coming and going with it. Their
    * membership events while they are not there are not part of it.
+   * @param wanted what of it a filter lets through, and of whom
    */
-  visible(room: DrivenRoom, user: UserId): string[] {
+  visible(room: DrivenRoom, user: UserId, wanted: (done: Done) => boolean = () => true): string[] {
     let joined = user === CREATOR;
     let ever = joined;
-    const seen: { mark: string; while: boolean }[] = [];
+    const seen: { mark: string; while: boolean; wanted: boolean }[] = [];
     let upToDeparture = 0;
     for (const done of room.log) {
       const own = done.type === 'm.room.member' && done.stateKey === user;
       const before = joined;
       if (own) joined = done.membership === 'join';
       ever ||= joined;
-      if (!own || before || joined) seen.push({ mark: done.mark, while: before || joined });
+      if (!own || before || joined) {
+        seen.push({ mark: done.mark, while: before || joined, wanted: wanted(done) });
+      }
       if (own && before && !joined) upToDeparture = seen.length;
     }
     const within = joined ? seen : seen.slice(0, upToDeparture);
     if (!ever) return [];
-    return within.filter((each) => room.visibility === 'shared' || each.while).map(({ mark }) => mark);
+    return within
+      .filter((each) => each.wanted && (room.visibility === 'shared' || each.while))
+      .map(({ mark }) => mark);
   }
 
   /** The state of a room by the log: the mark at each place. Only where nothing was concurrent. */

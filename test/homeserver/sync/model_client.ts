@@ -2,7 +2,7 @@ import type { Random } from '../../../src/base/random.ts';
 import { parseRoomEventFilter } from '../../../src/homeserver/filter_events.ts';
 import type { RoomId, UserId } from '../../../src/matrix/ids.ts';
 import { asker, type Driver, markOf, placeOf } from './driver.ts';
-import type { ClientEvent, Page, Section, SyncBody } from './room_fixture.ts';
+import type { ClientEvent, Page, Plain, Section, SyncBody } from './room_fixture.ts';
 
 export interface ModelRoom {
   membership: string;
@@ -12,6 +12,22 @@ export interface ModelRoom {
   readonly timeline: ClientEvent[];
   readonly seen: Set<string>;
   state: Map<string, ClientEvent>;
+  /** By user, type and thread: the event. */
+  receipts: Map<string, string>;
+  typing: string[];
+  /** By type, as JSON text. */
+  data: Map<string, string>;
+}
+
+/** The content of m.receipt. */
+type Receipts = Record<string, Record<string, Record<string, { thread_id?: string }>>>;
+
+export interface ModelOptions {
+  readonly user: UserId;
+  readonly lazy: boolean;
+  readonly stateAfter: boolean;
+  readonly notTypes?: readonly string[];
+  readonly wantsTyping?: boolean;
 }
 
 /**
@@ -22,28 +38,37 @@ export class ModelClient {
   readonly user: UserId;
   readonly lazy: boolean;
   readonly stateAfter: boolean;
+  /** What of a timeline it does not want, and whether it wants to know who types. */
+  readonly notTypes: readonly string[];
+  readonly wantsTyping: boolean;
+  readonly data = new Map<string, string>();
+  readonly presence = new Map<string, string>();
   readonly rooms = new Map<string, ModelRoom>();
-  readonly counts = { gaps: 0, pages: 0, syncs: 0 };
+  readonly counts = { gaps: 0, pages: 0, syncs: 0, ephemeral: 0 };
   readonly #driver: Driver;
   readonly #random: Random;
   since: string | undefined;
 
-  constructor(driver: Driver, random: Random, of: { user: UserId; lazy: boolean; stateAfter: boolean }) {
+  constructor(driver: Driver, random: Random, of: ModelOptions) {
     this.#driver = driver;
     this.#random = random;
     this.user = of.user;
     this.lazy = of.lazy;
     this.stateAfter = of.stateAfter;
+    this.notTypes = of.notTypes ?? [];
+    this.wantsTyping = of.wantsTyping ?? true;
   }
 
   /** Asks, without applying the answer. */
   async ask(timeoutMs = 0): Promise<SyncBody> {
-    const timeline = { limit: 1 + this.#random.integer(4) };
+    const timeline = { limit: 1 + this.#random.integer(4), not_types: this.notTypes };
+    const ephemeral = this.wantsTyping ? {} : { not_types: ['m.typing'] };
     const body = await this.#driver.sync.sync({
       requester: asker(this.user),
       since: this.since,
       timeoutMs,
-      filter: JSON.stringify({ room: { timeline, state: { lazy_load_members: this.lazy } } }),
+      filter: JSON.stringify({ room: { timeline, ephemeral, state: { lazy_load_members: this.lazy } } }),
+      setPresence: 'offline',
       useStateAfter: this.stateAfter,
     });
     return JSON.parse(JSON.stringify(body)) as SyncBody;
@@ -51,6 +76,10 @@ export class ModelClient {
 
   async apply(body: SyncBody): Promise<void> {
     this.counts.syncs++;
+    if (this.since === undefined) this.data.clear();
+    this.#applyData(this.data, body.account_data.events);
+    for (const { sender, content } of body.presence.events)
+      this.presence.set(sender, String(content.presence));
     for (const [room, section] of Object.entries(body.rooms.join))
       await this.#applyRoom(room, section, 'join');
     for (const [room, section] of Object.entries(body.rooms.leave))
@@ -72,6 +101,9 @@ export class ModelClient {
       timeline: [],
       seen: new Set(),
       state: new Map(),
+      receipts: new Map(),
+      typing: [],
+      data: new Map(),
     };
     this.rooms.set(id, room);
     return room;
@@ -96,7 +128,14 @@ export class ModelClient {
       room.seen.add(event.event_id);
       room.timeline.push(event);
     }
-    if (!wasJoined) room.state = new Map();
+    if (!wasJoined) {
+      room.state = new Map();
+      room.receipts = new Map();
+      room.typing = [];
+      room.data = new Map();
+    }
+    this.#applyData(room.data, section.account_data.events);
+    this.#applyEphemeral(room, section.ephemeral?.events ?? []);
     const changes = this.stateAfter
       ? section.state_after!.events
       : [...section.state!.events, ...section.timeline.events];
@@ -107,11 +146,40 @@ export class ModelClient {
     if (becomes === 'join' || section.timeline.limited) room.invitedSince = false;
   }
 
+  #applyData(data: Map<string, string>, events: readonly Plain[]): void {
+    for (const { type, content } of events) {
+      const text = JSON.stringify(content);
+      if (data.get(type) === text && type !== 'm.tag')
+        throw new Error(`${this.user} was told ${type} ${text} twice`);
+      data.set(type, text);
+    }
+  }
+
+  #applyEphemeral(room: ModelRoom, events: readonly Plain[]): void {
+    for (const { type, content } of events) {
+      this.counts.ephemeral++;
+      if (type === 'm.typing') {
+        room.typing = content.user_ids as string[];
+        continue;
+      }
+      for (const [event, types] of Object.entries(content as Receipts)) {
+        for (const [receipt, users] of Object.entries(types)) {
+          for (const [user, { thread_id: thread = '' }] of Object.entries(users)) {
+            const key = `${user} ${receipt} ${thread}`;
+            if (room.receipts.get(key) === event)
+              throw new Error(`${this.user} was told the receipt ${key} at ${event} twice`);
+            room.receipts.set(key, event);
+          }
+        }
+      }
+    }
+  }
+
   /** Pages back from where a timeline starts: to the last sync, or to something that it knows. */
   async #closeGap(id: RoomId, room: ModelRoom, section: Section, wasJoined: boolean): Promise<ClientEvent[]> {
     this.counts.gaps++;
     const missed: ClientEvent[] = [];
-    const filter = parseRoomEventFilter({});
+    const filter = parseRoomEventFilter({ not_types: [...this.notTypes] });
     if (!filter.ok) throw new Error(filter.problem);
     for (let from: string | undefined = section.timeline.prev_batch; from !== undefined; ) {
       this.counts.pages++;

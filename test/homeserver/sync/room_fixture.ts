@@ -22,6 +22,8 @@ export const phone = (user: UserId): { user: UserId; device: DeviceId } => ({
 /** What a test looks at in an answer of /sync. */
 export interface SyncBody {
   next_batch: string;
+  account_data: { events: Plain[] };
+  presence: { events: (Plain & { sender: string })[] };
   rooms: {
     join: Record<string, Section>;
     leave: Record<string, Section>;
@@ -35,6 +37,14 @@ export interface Section {
   state?: { events: ClientEvent[] };
   state_after?: { events: ClientEvent[] };
   summary?: JsonObject;
+  ephemeral?: { events: Plain[] };
+  account_data: { events: Plain[] };
+}
+
+/** What is told besides the events of rooms. */
+export interface Plain {
+  type: string;
+  content: JsonObject;
 }
 
 export interface ClientEvent {

@@ -1,0 +1,85 @@
+import type { Presence } from '../../homeserver/presence.ts';
+import type { Receipts } from '../../homeserver/receipts.ts';
+import { isServerAllowed } from '../../homeserver/server_acls.ts';
+import type { Typing } from '../../homeserver/typing.ts';
+import type { RoomId, ServerName } from '../../matrix/ids.ts';
+import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
+import type { Reader } from '../../storage/database.ts';
+import type { Log } from '../log.ts';
+import { PRESENCE, presenceIn } from './presence.ts';
+import { RECEIPT, receiptsIn } from './receipts.ts';
+import { TYPING, typingIn } from './typing.ts';
+
+// Ours.
+/** What one transaction may tell, each user's receipt or presence counted: what is beyond it is left out. */
+const MAX_TOLD = 500;
+
+interface IncomingEdusOptions {
+  readonly database: Reader;
+  readonly typing: Pick<Typing, 'received'>;
+  readonly receipts: Pick<Receipts, 'received'>;
+  readonly presence: Pick<Presence, 'received'>;
+  readonly log: Log;
+}
+
+/**
+ * What other servers tell besides events (server-server API, "EDUs"). A server speaks for its own users alone, and in rooms
+ * whose access control list lets it; that its users are in the room is for the services to see. An EDU that is malformed, or of a type that is not known, is left out by itself.
+ * Done twice, one changes nothing.
+ */
+export class IncomingEdus {
+  /** Single receipts, typing notifications and presences that went to the services; EDUs of which nothing did. */
+  readonly counters = { told: 0, ignored: 0 };
+  readonly #options: IncomingEdusOptions;
+
+  constructor(options: IncomingEdusOptions) {
+    this.#options = options;
+  }
+
+  /** Takes the EDUs of one transaction, in their order. It never fails. */
+  async take(origin: ServerName, edus: readonly JsonValue[]): Promise<void> {
+    let left = MAX_TOLD;
+    const allowed = new Map<RoomId, boolean>();
+    const mayTell = async (room: RoomId): Promise<boolean> => {
+      const may = allowed.get(room) ?? (await isServerAllowed(this.#options.database, room, origin));
+      allowed.set(room, may);
+      return may;
+    };
+    for (const edu of edus) {
+      const type = isJsonObject(edu) ? own(edu, 'edu_type') : undefined;
+      const content = isJsonObject(edu) ? own(edu, 'content') : undefined;
+      const before = this.counters.told;
+      try {
+        for (const tell of isJsonObject(content) ? this.#tasks(origin, type, content) : []) {
+          if (left-- <= 0) return;
+          if (tell.room !== undefined && !(await mayTell(tell.room))) continue;
+          await tell.run();
+          this.counters.told++;
+        }
+      } catch (error) {
+        // Our own mistake, or a database that fails. Events of the same transaction must not be kept from coming.
+        this.#options.log.warn({ origin, error: String(error) }, 'an EDU could not be processed');
+      }
+      if (this.counters.told === before) this.counters.ignored++;
+    }
+  }
+
+  *#tasks(
+    origin: ServerName,
+    type: JsonValue | undefined,
+    content: JsonObject,
+  ): Generator<{ readonly room?: RoomId; readonly run: () => Promise<void> }> {
+    const { typing, receipts, presence } = this.#options;
+    if (type === TYPING) {
+      const change = typingIn(origin, content);
+      if (change === undefined) return;
+      const { room, user, isTyping } = change;
+      yield { room, run: () => typing.received(room, user, isTyping) };
+    } else if (type === RECEIPT) {
+      for (const { room, receipt } of receiptsIn(origin, content))
+        yield { room, run: () => receipts.received(room, receipt) };
+    } else if (type === PRESENCE) {
+      for (const one of presenceIn(origin, content)) yield { run: () => presence.received(one) };
+    }
+  }
+}
