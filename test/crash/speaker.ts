@@ -13,7 +13,7 @@ const USERS: Readonly<Record<Name, string>> = { alpha: 'alice', bravo: 'bob' };
 /** For a message of each side to get to the other after a start. */
 const HEAL_MS: Millis = 180_000;
 const LOOK_AGAIN_MS: Millis = 50;
-const BETWEEN_MESSAGES_MS: Millis = 40;
+const BETWEEN_MESSAGES_MS: Millis = 15;
 const PAGE = 100;
 /** Text that goes in several blocks, however it is compressed. */
 const LONG_TEXT = base64(seededRandom(7).bytes(4_000));
