@@ -26,7 +26,7 @@ export interface CrashReport {
   /** Messages that a server has more than once. */
   readonly twice: readonly string[];
   readonly ledger: RecordLedger;
-  /** Handshake messages and hints since the first kill. */
+  /** Handshakes begun, and hints, since the first kill. */
   readonly handshakes: number;
   /** From a start until both sides have heard from each other. */
   readonly slowestHealMs: Millis;
@@ -59,7 +59,7 @@ export async function pipeCrashes(options: {
     // A talk that fails is found by the end of this; until then it must not be an unhandled rejection.
     for (const talk of talks) talk.catch(() => undefined);
     let slowestHealMs = await healed(alpha, bravo);
-    const { handshake, hints } = proxy.ledger.counts;
+    const { openings, hints } = proxy.ledger.counts;
     for (let run = 1; run <= runs; run++) {
       const victim = random.integer(2) === 0 ? alpha : bravo;
       await sleep(systemClock, random.integer(LONGEST_RUN_MS));
@@ -79,7 +79,7 @@ export async function pipeCrashes(options: {
       acknowledged: alpha.acknowledged.length + bravo.acknowledged.length,
       ...{ lost, twice },
       ledger: proxy.ledger,
-      handshakes: counts.handshake + counts.hints - handshake - hints,
+      handshakes: counts.openings + counts.hints - openings - hints,
       slowestHealMs,
     };
   } finally {

@@ -16,8 +16,8 @@ interface Numbered {
 interface Direction {
   highest: number;
   records: Map<number, Uint8Array>;
-  /** Messages of handshakes that had been seen when its session was taken for a new one. */
-  handshakes: number;
+  /** Messages behind which a session may begin that had been seen when its session was taken for a new one. */
+  sessions: number;
   /** Under which records were sealed, in hexadecimal. */
   readonly salts: Set<string>;
   /** Its sender goes on from an older disk: numbers may come again under a salt that was not there before. */
@@ -33,7 +33,11 @@ interface Direction {
  */
 export class RecordLedger {
   readonly #directions = new Map<string, Direction>();
-  readonly counts = { records: 0, salted: 0, handshake: 0, hints: 0 };
+  /**
+   * Of `handshake`, `openings` are first messages, and behind those in `sessions` a session may begin. An XX2 that answers what
+   * somebody sends again is neither.
+   */
+  readonly counts = { records: 0, salted: 0, handshake: 0, openings: 0, sessions: 0, hints: 0 };
   /** What was against the rules. */
   readonly problems: string[] = [];
 
@@ -47,12 +51,14 @@ export class RecordLedger {
     const record = decoded.value;
     if (record.kind === 'hint') this.counts.hints++;
     else if (record.kind !== 'data' && record.kind !== 'control') this.counts.handshake++;
+    if (record.kind === 'XX1' || record.kind === 'IK1') this.counts.openings++;
+    if (record.kind === 'XX3' || record.kind === 'IK1' || record.kind === 'IK2') this.counts.sessions++;
     if (record.kind !== 'data' && record.kind !== 'control') return;
     this.counts.records++;
     const { salt, truncated, numberLength } = record.clear;
     if (salt !== undefined) this.counts.salted++;
     const direction = this.#direction(sender, record.destination);
-    if (salt === undefined && truncated < MAX_GAP && direction.handshakes < this.counts.handshake) {
+    if (salt === undefined && truncated < MAX_GAP && direction.sessions < this.counts.sessions) {
       const { highest, records: known } = direction;
       this.#begin(direction);
       direction.before = { highest, records: known, since: [] };
@@ -102,7 +108,7 @@ export class RecordLedger {
   #begin(direction: Direction): void {
     direction.highest = -1;
     direction.records = new Map();
-    direction.handshakes = this.counts.handshake;
+    direction.sessions = this.counts.sessions;
     direction.wentBack = false;
     direction.before = undefined;
   }
@@ -110,7 +116,7 @@ export class RecordLedger {
   #direction(sender: string, destination: ConnectionId): Direction {
     const name = `${sender} ${destination}`;
     const direction = this.#directions.get(name) ?? {
-      ...{ highest: -1, records: new Map(), handshakes: this.counts.handshake },
+      ...{ highest: -1, records: new Map(), sessions: this.counts.sessions },
       ...{ salts: new Set<string>(), wentBack: false, before: undefined },
     };
     this.#directions.set(name, direction);
