@@ -25,7 +25,14 @@ describe('the ledger of records', () => {
     ledger.see('alpha', record(769, 2));
     ledger.see('bravo', record(0, 3));
     expect(ledger.problems).toEqual([]);
-    expect(ledger.counts).toEqual({ records: 604, salted: 2, handshake: 0, openings: 0, sessions: 0, hints: 0 });
+    expect(ledger.counts).toEqual({
+      records: 604,
+      salted: 2,
+      handshake: 0,
+      openings: 0,
+      sessions: 0,
+      hints: 0,
+    });
   });
 
   it('finds a number that comes twice, under another salt too', () => {
