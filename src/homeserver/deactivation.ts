@@ -47,6 +47,7 @@ export interface DeactivationOptions {
   readonly pipes?: DevicePipes | undefined;
   /** Leaves a room, or turns down an invite. @throws MatrixError M_FORBIDDEN where there is nothing to leave */
   readonly leave: (user: UserId, room: RoomId) => Promise<void>;
+  readonly log: { warn(fields: object, message: string): void };
 }
 
 /** The end of accounts (client-server API, "Account deactivation"). */
@@ -90,9 +91,12 @@ export class Deactivation {
   #wake(): void {
     this.#isAskedFor = true;
     if (this.#isStopped || this.#running !== undefined) return;
-    this.#running = this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running = this.#run()
+      // The disk's failure: what is on it is looked at again.
+      .catch((error: unknown) => this.#warn(error, 'who is to leave their rooms could not be read'))
+      .finally(() => {
+        this.#running = undefined;
+      });
   }
 
   async #run(): Promise<void> {
@@ -122,11 +126,16 @@ export class Deactivation {
         try {
           await leave(user, room);
         } catch (error) {
-          if (!(error instanceof MatrixError)) throw error;
-          if (error.errcode !== 'M_FORBIDDEN') isOut = false;
+          if (error instanceof MatrixError && error.errcode === 'M_FORBIDDEN') continue;
+          isOut = false;
+          if (!(error instanceof MatrixError)) this.#warn(error, 'a deactivated user could not leave a room');
         }
       }
     if (isOut) await database.transaction((tx) => removeDeparture(tx, user));
     return isOut;
+  }
+
+  #warn(error: unknown, what: string): void {
+    this.#options.log.warn({ error: String(error) }, what);
   }
 }

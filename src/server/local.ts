@@ -98,7 +98,7 @@ export function createLocal(
     accounts,
     devices: new Devices({ database, pipes }),
     deactivation: new Deactivation({
-      ...{ database, clock, pipes },
+      ...{ database, clock, pipes, log: options.log },
       leave: (user, room) => rooms.memberships.leave(user, room),
     }),
     moderation: new Moderation({ database, serverName }),

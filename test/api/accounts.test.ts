@@ -35,7 +35,12 @@ async function server(options: AccountServiceOptions = {}, publicBaseUrl: string
   registerRoutes(app, { accounts });
   loginRoutes(app, { accounts });
   logoutRoutes(app, { accounts });
-  const deactivation = new Deactivation({ database, clock, leave: async () => undefined });
+  const deactivation = new Deactivation({
+    log: { warn: () => {} },
+    database,
+    clock,
+    leave: async () => undefined,
+  });
   accountRoutes(app, { accounts, deactivation });
   deviceRoutes(app, { accounts, devices: new Devices({ database }) });
   const remoteProfiles = { profile: async () => ({}) };

@@ -47,7 +47,9 @@ function departing(database: SqliteDatabase, clock: VirtualClock) {
       tx.run("UPDATE memberships SET membership = 'leave' WHERE room = ?", room),
     );
   };
-  return { left, refusals, deactivation: new Deactivation({ database, clock, leave }) };
+  const warnings: string[] = [];
+  const log = { warn: (_fields: object, message: string) => warnings.push(message) };
+  return { left, refusals, warnings, deactivation: new Deactivation({ database, clock, leave, log }) };
 }
 
 const rest = async (): Promise<void> => {
@@ -134,6 +136,21 @@ describe('a deactivated account', () => {
     expect(await listDepartures(database)).toEqual([]);
     await deactivation.stop();
     expect(clock.next()).toBeNull();
+  });
+
+  test('is out of them in the end, whatever goes wrong, and the server does not end of it', async () => {
+    const { deactivation, database, clock, session, left, refusals, warnings } = await world();
+    refusals.set(ROOMS[0]!, new Error('the disk is full'));
+    deactivation.start();
+    await deactivation.deactivate(session, false);
+    await rest();
+    // The others are left all the same.
+    expect(left).toEqual(ROOMS.slice(0, 3));
+    expect(warnings).toEqual(['a deactivated user could not leave a room']);
+    refusals.clear();
+    await wait(clock, 5);
+    expect(await listDepartures(database)).toEqual([]);
+    await deactivation.stop();
   });
 
   test('goes on leaving after a restart', async () => {
