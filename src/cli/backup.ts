@@ -40,7 +40,10 @@ export function backupCommand(): Command {
 
 async function backup(file: string, { config, json }: Options): Promise<void> {
   await withServerData(config, async ({ serverName, path, sealing, database }) => {
-    const kept = await database.get<{ sessions: number }>('SELECT count(*) AS sessions FROM pipe_sessions');
+    const kept = (await database.get<{ sessions: number; keys: number }>(
+      `SELECT (SELECT count(*) FROM pipe_sessions) AS sessions,
+         (SELECT count(*) FROM one_time_keys WHERE key IS NOT NULL) AS keys`,
+    ))!;
     const { rows } = backupDatabase(path, file, showProgress);
     const sealed = sealing !== IN_CLEAR;
     const target = resolve(file);
@@ -50,7 +53,7 @@ async function backup(file: string, { config, json }: Options): Promise<void> {
       return printJson({
         ...{ file: target, name: serverName, bytes, sealed },
         tables: Object.fromEntries(rows),
-        left_out: { pipe_sessions: kept?.sessions ?? 0 },
+        left_out: { pipe_sessions: kept.sessions, one_time_keys: kept.keys },
       });
     }
     const count = (table: string): number => rows.get(table) ?? 0;
@@ -68,7 +71,10 @@ async function backup(file: string, { config, json }: Options): Promise<void> {
             ? 'sealed: keep the seal key as well, and elsewhere'
             : 'IN CLEAR: whoever has this file can be this server',
         ],
-        ['left out', `${kept?.sessions ?? 0} sessions of pipes; configuration, certificates and seal key`],
+        [
+          'left out',
+          `${kept.sessions} sessions of pipes, ${kept.keys} one-time keys; configuration, certificates and seal key`,
+        ],
       ]),
     );
   });

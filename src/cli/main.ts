@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   token: async () => (await import('./token.ts')).tokenCommand(),
   doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
   room: async () => (await import('./room.ts')).roomCommand(),
+  media: async () => (await import('./media.ts')).mediaCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
   backup: async () => (await import('./backup.ts')).backupCommand(),
   coap: async () => (await import('./coap/command.ts')).coapCommand(),
@@ -35,6 +36,7 @@ Examples:
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare
   ravine room                           the rooms, their state, graphs and history
+  ravine media                          users' files, and copies of other servers'
   ravine backup copy.db                 a copy of the data, while the server runs
   ravine coap discover coap://localhost what a CoAP server has
   ravine decode --file some.pcapng      what is in each datagram

@@ -3,7 +3,10 @@ import { base64url } from '../base/bytes.ts';
 import { systemRandom } from '../base/random.ts';
 import { systemClock } from '../base/time.ts';
 import { Work } from '../base/work.ts';
+import { DurableEdus } from '../federation/edus/durable.ts';
 import { deactivateAccount } from '../homeserver/deactivation.ts';
+import { deleteAllDevices } from '../homeserver/device_data.ts';
+import { DeviceLists } from '../homeserver/keys/device_lists.ts';
 import { hashNew, Passwords } from '../homeserver/passwords.ts';
 import { existingUserId, newUserId } from '../homeserver/usernames.ts';
 import type { UserId } from '../matrix/ids.ts';
@@ -16,7 +19,6 @@ import {
   setPasswordHash,
 } from '../storage/accounts.ts';
 import type { Transaction } from '../storage/database.ts';
-import { deleteAllDevices } from '../storage/devices.ts';
 import { deleteShortTokens } from '../storage/short_tokens.ts';
 import { dataCommandsWithJson, type ServerData, withServerData } from './data.ts';
 import { jsonTime, printJson, textFields, textTable, textTime } from './output.ts';
@@ -154,7 +156,7 @@ async function setPassword(
       await active(tx, user);
       await setPasswordHash(tx, user, hash);
       await deleteShortTokens(tx, user);
-      if (!keeps) await deleteAllDevices(tx, user);
+      if (!keeps) await deleteAllDevices(tx, user, deviceLists(data));
     });
     done(options, { user_id: user, devices_logged_out: !keeps, ...generated }, [
       ['new password of', user],
@@ -184,16 +186,23 @@ const flag =
 
 async function deactivate(name: string, options: Options & { readonly erase?: true }): Promise<void> {
   const { erase = false } = options;
-  await withAccount(name, options, async ({ database }, user) => {
-    await database.transaction(async (tx) => {
+  await withAccount(name, options, async (data, user) => {
+    await data.database.transaction(async (tx) => {
       await active(tx, user);
-      await deactivateAccount(tx, user, { erase, now: systemClock.wall() });
+      await deactivateAccount(tx, user, { erase, now: systemClock.wall(), lists: deviceLists(data) });
     });
     if (options.json) return printJson({ user_id: user, deactivated: true, erased: erase });
     console.log(`${user} is deactivated for ever${erase ? ', and what it wrote is erased' : ''}.`);
     console.log('A server that runs leaves its rooms within a minute or so.');
   });
 }
+
+/** Notes what clients and other servers are to be told of; the server that runs tells it. */
+const deviceLists = ({ serverName }: ServerData): DeviceLists => {
+  const wakesNobody = (): void => undefined;
+  const outbox = { serverName, clock: systemClock, urgent: wakesNobody, later: wakesNobody };
+  return new DeviceLists({ outbox: new DurableEdus(outbox) });
+};
 
 /** Opens the data for something about an account of this server. @throws where there is no such account */
 const withAccount = (

@@ -1,13 +1,15 @@
 import type { FastifyInstance } from 'fastify';
 import { inject, type Response } from 'light-my-request';
+import { ANSWER_LIMIT } from '../api/answer_limit.ts';
 import type { BodyCodec } from '../api/bodies.ts';
 import { CALLER } from '../api/caller.ts';
 import { LEDGER_ENTRY } from '../api/once.ts';
 import { assert } from '../base/assert.ts';
-import { fromUtf8 } from '../base/bytes.ts';
+import { fromUtf8, utf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { BodyForms } from '../exchange/body_forms.ts';
 import { CORE_PATH, coreResponse } from '../exchange/core_links.ts';
+import { MAX_UNPACKED_BYTES } from '../exchange/pipe_codec.ts';
 import type { Body, Caller, ExchangeRequest } from '../exchange/request.ts';
 import { type ExchangeResponse, errorResponse, HEADERS } from '../exchange/response.ts';
 import { isSecret } from '../exchange/secret_routes.ts';
@@ -37,6 +39,11 @@ const READABLE: ExchangeResponse = {
 };
 
 const NO_FORM = new MatrixError(400, 'M_NOT_JSON', 'The form of the body is not known here');
+
+/** A file that is answered: beside it stand its type, its name and what packs it. */
+const MAX_FILE_BYTES = MAX_UNPACKED_BYTES - 16 * 1024;
+/** Where files come in: what is JSON there is no JSON to us. */
+const UPLOAD_PATH = /^\/_matrix\/media\/v3\/upload(?:\/|$)/;
 
 const CBOR = 'application/cbor';
 const JSON_TYPE = 'application/json';
@@ -118,6 +125,10 @@ async function restore(
   request: ExchangeRequest,
   forms: BodyForms | undefined,
 ): Promise<Result<ExchangeRequest, ExchangeResponse>> {
+  if (request.body?.kind === 'json' && UPLOAD_PATH.test(request.path)) {
+    const bytes = utf8(JSON.stringify(request.body.value));
+    return ok({ ...request, body: { kind: 'bytes', contentType: JSON_TYPE, bytes } });
+  }
   if (request.body?.kind !== 'compact') return ok(request);
   if (forms === undefined) return bad(errorResponse(NO_FORM));
   const json = await forms.restoreRequest(caller, request, request.body.reader);
@@ -156,6 +167,7 @@ function dispatch(
     raw.url = query === '' ? path : `${path}?${query}`;
     if (caller.kind !== 'plain') raw[CALLER] = caller;
     if (entry !== undefined) raw[LEDGER_ENTRY] = entry;
+    raw[ANSWER_LIMIT] = MAX_FILE_BYTES;
     app.routing(raw, response);
   }, options);
 }
@@ -177,6 +189,9 @@ function toExchange(response: Response, cbor: BodyCodec): ExchangeResponse {
   const status = response.statusCode;
   if (bytes.length === 0) return { status, headers };
   const contentType = String(response.headers['content-type'] ?? 'application/octet-stream');
+  // A file is what it is, whatever its type.
+  if (headers['content-disposition'] !== undefined)
+    return { status, headers, body: { kind: 'bytes', contentType, bytes } };
   return { status, headers, body: toBody(contentType, bytes, cbor) };
 }
 

@@ -4,7 +4,14 @@ import type { ExchangeResponse } from '../exchange/response.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import type { JsonValue } from '../matrix/json.ts';
 import { type FederationForms, shortPath } from './forms/federation_forms.ts';
-import { type FederationCall, FederationError, type FederationTransport, remoteError } from './transport.ts';
+import {
+  type DownloadTransport,
+  type FederationCall,
+  type FederationDownload,
+  FederationError,
+  type FederationTransport,
+  remoteError,
+} from './transport.ts';
 import type { PipeAddress } from './transports.ts';
 
 /** The part of an ExchangeSocket that carries requests. */
@@ -55,7 +62,7 @@ const ORDINARY_TIMEOUT_MS: Millis = 60_000;
 const LEAST_RATE = 10;
 
 /** Carries federation through a Noise pipe. Who speaks is proved by the pipe: nothing is signed. */
-export class PipeTransport implements FederationTransport {
+export class PipeTransport implements FederationTransport, DownloadTransport {
   readonly #links: ReadonlyMap<string, PipeLink>;
   readonly #addresses: ReadonlyMap<ServerName, PipeAddress>;
   readonly #forms: FederationForms | undefined;
@@ -87,13 +94,11 @@ export class PipeTransport implements FederationTransport {
   }
 
   async request(destination: ServerName, call: FederationCall): ReturnType<FederationTransport['request']> {
-    const at = this.#addresses.get(destination);
-    const link = at && this.#links.get(at.link);
-    if (link === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
+    const { link, address } = this.#wayTo(destination);
     const { method, query = '' } = call;
     const send = async (body: Body | undefined): Promise<Answer> => {
       const request: ExchangeRequest = { method, path: shortPath(call, body), query, ...(body && { body }) };
-      const answer = await this.#exchange(destination, at!.address, link, request, call);
+      const answer = await this.#exchange(destination, address, link, request, call);
       return { status: answer.status, value: this.#valueOf(destination, request, answer.body) };
     };
     const json: Body | undefined = call.body === undefined ? undefined : { kind: 'json', value: call.body };
@@ -105,6 +110,25 @@ export class PipeTransport implements FederationTransport {
     if (value === undefined)
       throw new FederationError('bad_answer', `${destination} did not answer with JSON`);
     return { status, body: value };
+  }
+
+  /** All of it is there when the promise settles: it has come over blocks. */
+  async download(destination: ServerName, call: FederationCall): Promise<FederationDownload> {
+    const { link, address } = this.#wayTo(destination);
+    const { method, path, query = '' } = call;
+    const request: ExchangeRequest = { method, path, query };
+    const { status, body } = await this.#exchange(destination, address, link, request, call);
+    if (status < 200 || status > 299) throw remoteError(status, jsonOf(body) ?? null);
+    if (body?.kind !== 'bytes')
+      throw new FederationError('bad_answer', `${destination} did not answer with a file`);
+    return { contentType: body.contentType, content: whole(body.bytes) };
+  }
+
+  #wayTo(destination: ServerName): { readonly link: PipeLink; readonly address: string } {
+    const at = this.#addresses.get(destination);
+    const link = at && this.#links.get(at.link);
+    if (link === undefined) throw new FederationError('unreachable', `no pipe leads to ${destination}`);
+    return { link, address: at!.address };
   }
 
   /** The JSON of an answer, which may be in a short form; undefined where it is none. */
@@ -137,4 +161,8 @@ export class PipeTransport implements FederationTransport {
       );
     }
   }
+}
+
+async function* whole(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
 }

@@ -54,7 +54,7 @@ interface ReceiverOptions {
   /** Keeps events whose signatures follow; left out: none are taken. */
   readonly deferred?: DeferredSignatures;
   /** Takes EDUs; left out: they are dropped. */
-  readonly edus?: Pick<IncomingEdus, 'take'>;
+  readonly edus?: Pick<IncomingEdus, 'take' | 'takeMessages' | 'takeKeyChanges'>;
   readonly log: Log;
 }
 
@@ -62,7 +62,8 @@ interface ReceiverOptions {
  * Takes transactions from other servers (server-server API, "Transactions"). One is done once, and what it was answered
  * is durable: a repetition gets the same answer, and one that comes while it is under way waits with it. Transactions
  * of one server are done one after another. In a transaction the PDUs of a room are done in their order, and rooms do
- * not wait for each other. What cannot be decided yet goes into the inbox. EDUs come after the PDUs: they may be about them.
+ * not wait for each other. What cannot be decided yet goes into the inbox. EDUs come after the PDUs, which they may be about, but
+ * messages to devices before, since PDUs may be encrypted with what they bring.
  */
 export class Receiver {
   /** PDUs by what became of them; `held` went into the inbox, and are counted again when they are decided. */
@@ -144,7 +145,9 @@ export class Receiver {
       return JSON.parse(stored) as JsonObject;
     }
     const { pdus, edus } = partsOf(body);
+    await this.#options.edus?.takeMessages(origin, edus);
     const outcomes = await this.#process(origin, pdus);
+    await this.#options.edus?.takeKeyChanges(origin, edus);
     await this.#options.edus?.take(origin, edus);
     const results = resultsOf(outcomes);
     const received = clock.wall();

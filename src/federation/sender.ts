@@ -11,6 +11,7 @@ import {
   beginTransaction,
   destination as destinationOf,
   forgetDestination,
+  forgetFailures,
   type OutgoingTransaction,
   postponeDestination,
 } from '../storage/destinations.ts';
@@ -51,7 +52,8 @@ import { type FederationTransport, path } from './transport.ts';
 // Which events are sent alone is not written down: after a restart the destination's answer tells it again.
 //
 // What is no event (edus/outbox.ts) goes with the events of a new transaction, or by itself. A transaction without events is
-// not written down, and no repetition of another has EDUs: those that have to arrive go again in a later one.
+// not written down, and no repetition of another has EDUs: those that have to arrive go again in a later one. Messages to
+// devices that wait go before events that are repeated, which may need their keys.
 
 // The specification's.
 const MAX_PDUS = 50;
@@ -95,7 +97,7 @@ interface Composed {
 export class Sender {
   /**
    * Since the start: transactions answered with 200, attempts that failed, PDUs that a destination refused in such an
-   * answer, PDUs that were set aside because a transaction of each alone was refused.
+   * answer, PDUs, messages to devices and device updates that were set aside because a transaction of each alone was refused.
    */
   readonly counters = { delivered: 0, failed: 0, refused: 0, setAside: 0 };
   readonly #options: SenderOptions;
@@ -181,7 +183,11 @@ export class Sender {
       const { failures, retryAt, transaction } = await destinationOf(tx, destination);
       if (transaction !== undefined) {
         const pdus = await queuedPdus(tx, destination, { limit: MAX_PDUS, last: transaction.last });
-        if (pdus.length > 0) return { transaction, pdus, failures, besides: undefined };
+        if (pdus.length > 0) {
+          const ahead = await edus?.ahead(tx, destination);
+          if (ahead === undefined) return { transaction, pdus, failures, besides: undefined };
+          return { transaction: { id, created: clock.wall(), last: 0 }, pdus: [], failures, besides: ahead };
+        }
       }
       const queued = await queuedPdus(tx, destination, { limit: MAX_PDUS });
       const until = this.#suspicions.get(destination)?.until ?? 0;
@@ -194,8 +200,8 @@ export class Sender {
       const besides = this.#suspicions.has(destination)
         ? undefined
         : await edus?.next(tx, destination, { events: last !== undefined, isBehind: isQueue || isAway });
-      if (last === undefined)
-        return besides && { transaction: { id, created, last: 0 }, pdus, failures, besides };
+      if (last === undefined || besides?.durable?.isCut)
+        return besides && { transaction: { id, created, last: 0 }, pdus: [], failures, besides };
       await beginTransaction(tx, destination, { id, created, last });
       return { transaction: { id, created, last }, pdus, failures, besides };
     });
@@ -210,13 +216,18 @@ export class Sender {
     const { database, edus } = this.#options;
     const { transaction, pdus, besides } = composed;
     const isOfEvents = pdus.length > 0;
-    const givingWay = !isOfEvents && edus?.givesWay(destination) ? new AbortController() : undefined;
+    const givesWay = besides !== undefined && !isOfEvents && edus?.givesWay(destination, besides);
+    const givingWay = givesWay ? new AbortController() : undefined;
     if (givingWay !== undefined) this.#givingWay.set(destination, givingWay);
     if (isOfEvents) edus?.eventsGo(destination);
     try {
       const answer = await this.#put(
         destination,
-        { ...transaction, edus: besides?.edus, priority: isOfEvents ? 1 : 3 },
+        {
+          ...transaction,
+          edus: besides?.edus,
+          priority: isOfEvents ? 1 : besides?.durable?.toDevice.length ? 2 : 3,
+        },
         pdus.map(({ json }) => parseJson(json)),
         givingWay === undefined ? signal : AbortSignal.any([signal, givingWay.signal]),
       );
@@ -239,11 +250,12 @@ export class Sender {
     if (suspicion !== undefined && isOfEvents && transaction.last >= suspicion.until)
       this.#suspicions.delete(destination);
     this.counters.delivered++;
-    if (!isOfEvents && composed.failures === 0 && besides?.receipts.length === 0) return undefined;
+    const isKept = isOfEvents || besides?.durable !== undefined || besides?.receipts.length !== 0;
+    if (!isKept && composed.failures === 0) return undefined;
     await database.transaction(async (tx) => {
       await dequeuePdus(tx, destination, pdus);
       if (besides !== undefined) await edus?.delivered(tx, besides);
-      await forgetDestination(tx, destination);
+      await (isOfEvents ? forgetDestination : forgetFailures)(tx, destination);
     });
     return undefined;
   }
@@ -258,9 +270,12 @@ export class Sender {
     const { database, edus, log } = this.#options;
     if (!(await this.#takesAnything(destination, signal))) return false;
     this.counters.failed++;
-    await database.transaction(async (tx) => edus?.delivered(tx, besides));
+    if (edus?.refused(destination, besides) !== true) return true;
+    await database.transaction(async (tx) => edus.delivered(tx, besides));
+    if (besides.durable !== undefined) this.counters.setAside++;
     const answer = { destination, status, errcode: errcode.slice(0, MAX_LOGGED_ERROR) };
-    log.info({ ...answer, edus: besides.edus.length }, 'a server refused what was told besides events');
+    const level = besides.durable === undefined ? 'info' : 'warn';
+    log[level]({ ...answer, edus: besides.edus.length }, 'a server refused what was told besides events');
     return true;
   }
 
@@ -387,7 +402,10 @@ interface SenderOptions {
   readonly random: Random;
   readonly transport: FederationTransport;
   /** What goes besides events; left out: nothing. */
-  readonly edus?: Pick<EduOutbox, 'destinations' | 'next' | 'taken' | 'delivered' | 'givesWay' | 'eventsGo'>;
+  readonly edus?: Pick<
+    EduOutbox,
+    'destinations' | 'next' | 'ahead' | 'taken' | 'delivered' | 'refused' | 'givesWay' | 'eventsGo'
+  >;
   readonly log: Log;
 }
 

@@ -33,6 +33,23 @@ export interface FederationTransport {
   ): Promise<{ readonly status: number; readonly body: JsonValue }>;
 }
 
+/** A file that another server gives. */
+export interface FederationDownload {
+  /** The media type of the answer, with its parameters. */
+  readonly contentType: string;
+  /** To be read, or given up, soon: a connection hangs on it. Throws FederationError. */
+  readonly content: AsyncIterable<Uint8Array>;
+}
+
+/** Carries files, as they come. */
+export interface DownloadTransport {
+  /**
+   * @param call `timeoutMs` is for the whole file
+   * @throws FederationError, MatrixError: as `request`
+   */
+  download(destination: ServerName, call: FederationCall): Promise<FederationDownload>;
+}
+
 type FederationProblem =
   /** No connection, or it broke. */
   | 'unreachable'

@@ -1,6 +1,12 @@
 import { bad, ok, type Result } from '../base/result.ts';
 import type { ServerName } from '../matrix/ids.ts';
-import { type FederationCall, FederationError, type FederationTransport } from './transport.ts';
+import {
+  type DownloadTransport,
+  type FederationCall,
+  type FederationDownload,
+  FederationError,
+  type FederationTransport,
+} from './transport.ts';
 
 /** What the configuration says of one other server. */
 export interface PeerEntry {
@@ -77,13 +83,15 @@ export function pipeAddresses(peers: readonly PeerEntry[]): ReadonlyMap<ServerNa
   );
 }
 
+type Transport = FederationTransport & Partial<DownloadTransport>;
+
 /** Chooses the transport for each server: the pipe where a peer entry says so, HTTPS elsewhere. */
-export class Transports implements FederationTransport {
+export class Transports implements FederationTransport, DownloadTransport {
   /** Requests begun, by transport. */
   readonly counters: Record<TransportKind, number> = { https: 0, pipe: 0 };
   readonly #own: ServerName;
   readonly #inPipe: ReadonlySet<ServerName>;
-  readonly #transports: Readonly<Partial<Record<TransportKind, FederationTransport>>>;
+  readonly #transports: Readonly<Partial<Record<TransportKind, Transport>>>;
 
   constructor({
     serverName,
@@ -94,8 +102,8 @@ export class Transports implements FederationTransport {
     readonly serverName: ServerName;
     readonly peers: readonly PeerEntry[];
     /** Without it, only servers behind a pipe can be reached. */
-    readonly https?: FederationTransport;
-    readonly pipe?: FederationTransport;
+    readonly https?: Transport;
+    readonly pipe?: Transport;
   }) {
     this.#own = serverName;
     this.#inPipe = new Set(pipeAddresses(peers).keys());
@@ -112,12 +120,25 @@ export class Transports implements FederationTransport {
     call: FederationCall,
     kind: TransportKind = this.kindFor(destination),
   ): ReturnType<FederationTransport['request']> {
+    return this.#transport(destination, kind).request(destination, call);
+  }
+
+  async download(destination: ServerName, call: FederationCall): Promise<FederationDownload> {
+    const kind = this.kindFor(destination);
+    const transport = this.#transport(destination, kind);
+    if (transport.download === undefined)
+      throw new FederationError('unreachable', `no files come over ${kind} from ${destination}`);
+    return transport.download(destination, call);
+  }
+
+  /** Counts what is begun. */
+  #transport(destination: ServerName, kind: TransportKind): Transport {
     if (destination === this.#own)
       throw new FederationError('refused', 'a server does not federate with itself');
     const transport = this.#transports[kind];
     if (transport === undefined)
       throw new FederationError('unreachable', `no ${kind} transport for ${destination}`);
     this.counters[kind]++;
-    return transport.request(destination, call);
+    return transport;
   }
 }

@@ -14,6 +14,7 @@ import {
   shortTokenOwner,
 } from '../storage/short_tokens.ts';
 import { type AuthData, InteractiveAuth } from './interactive_auth.ts';
+import type { DeviceLists } from './keys/device_lists.ts';
 import { type Done, notNoted } from './once.ts';
 import { hashNew, type PasswordCost, Passwords } from './passwords.ts';
 import type { DevicePipes } from './ports.ts';
@@ -51,6 +52,7 @@ export interface AccountsOptions {
   /** Of hashing a password; tests and simulations take a cheap one. */
   readonly passwordCost?: PasswordCost | undefined;
   readonly pipes?: DevicePipes | undefined;
+  readonly lists?: DeviceLists | undefined;
 }
 
 /** Users of this server, and how they prove to be it. */

@@ -11,6 +11,8 @@ export const SPEC_VERSIONS: readonly string[] = ['v1.1'];
 export const UNSTABLE_FEATURES: Readonly<Record<string, boolean>> = {
   // Profiles with any field (MSC4133, in v1.16).
   'uk.tcpip.msc4133.stable': true,
+  // Media behind a token (MSC3916, in v1.11): without this clients ask for them in the old way.
+  'org.matrix.msc3916.stable': true,
 };
 
 /**

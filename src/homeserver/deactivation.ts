@@ -2,14 +2,16 @@ import type { Cancel, Clock, Millis } from '../base/time.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { RoomId, UserId } from '../matrix/ids.ts';
 import { addDeparture, listDepartures, markDeactivated, removeDeparture } from '../storage/accounts.ts';
+import { dropCrossSigning } from '../storage/cross_signing.ts';
 import type { Database, Transaction } from '../storage/database.ts';
-import { deleteAllDevices } from '../storage/devices.ts';
 import { type Membership, roomsOf } from '../storage/memberships.ts';
 import { deleteShortTokens } from '../storage/short_tokens.ts';
 import { streamPosition } from '../storage/sync.ts';
 import { deleteProfile, deleteSettings } from '../storage/user_data.ts';
 import type { Requester } from './accounts.ts';
+import { deleteAllDevices } from './device_data.ts';
 import { endingPipes } from './device_logout.ts';
+import { DeviceLists } from './keys/device_lists.ts';
 import { type Done, notNoted } from './once.ts';
 import type { DevicePipes } from './ports.ts';
 
@@ -30,11 +32,12 @@ const PRESENT: readonly Membership[] = ['join', 'invite', 'knock'];
 export async function deactivateAccount(
   tx: Transaction,
   user: UserId,
-  { erase, now }: { readonly erase: boolean; readonly now: Millis },
+  { erase, now, lists }: { readonly erase: boolean; readonly now: Millis; readonly lists: DeviceLists },
 ): Promise<void> {
   tx.erasesSecrets();
   await markDeactivated(tx, user, now, erase ? await streamPosition(tx) : null);
-  await deleteAllDevices(tx, user);
+  await deleteAllDevices(tx, user, lists);
+  if (await dropCrossSigning(tx, user)) await lists.signingKeysChanged(tx, user);
   await deleteShortTokens(tx, user);
   await deleteSettings(tx, user);
   if (erase) await deleteProfile(tx, user);
@@ -45,6 +48,7 @@ export interface DeactivationOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly pipes?: DevicePipes | undefined;
+  readonly lists?: DeviceLists | undefined;
   /** Leaves a room, or turns down an invite. @throws MatrixError M_FORBIDDEN where there is nothing to leave */
   readonly leave: (user: UserId, room: RoomId) => Promise<void>;
   readonly log: { warn(fields: object, message: string): void };
@@ -72,10 +76,10 @@ export class Deactivation {
 
   /** Deactivates the account of the requester; the rooms are left after that, in the background. */
   async deactivate(requester: Requester, erase: boolean, done: Done<void> = notNoted): Promise<void> {
-    const { database, clock, pipes } = this.#options;
+    const { database, clock, pipes, lists = new DeviceLists() } = this.#options;
     await database.transaction(async (tx) => {
       await endingPipes(tx, pipes, requester, () =>
-        deactivateAccount(tx, requester.user, { erase, now: clock.wall() }),
+        deactivateAccount(tx, requester.user, { erase, now: clock.wall(), lists }),
       );
       await done(tx);
     });

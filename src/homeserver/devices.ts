@@ -3,9 +3,12 @@ import { notFound } from '../matrix/error.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
 import { deviceKeys } from '../storage/device_keys.ts';
-import { type DeviceRow, deleteDevice, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+import { type DeviceRow, findDevice, listDevices, renameDevice } from '../storage/devices.ts';
+import { identityKeys } from '../storage/end_to_end_keys.ts';
 import type { Requester } from './accounts.ts';
+import { deleteDevices } from './device_data.ts';
 import { endingPipes } from './device_logout.ts';
+import { DeviceLists } from './keys/device_lists.ts';
 import { type Done, notNoted } from './once.ts';
 import type { DevicePipes } from './ports.ts';
 
@@ -21,13 +24,20 @@ export interface Device {
 export class Devices {
   readonly #database: Database;
   readonly #pipes: DevicePipes | undefined;
+  readonly #lists: DeviceLists;
 
   constructor({
     database,
     pipes,
-  }: { readonly database: Database; readonly pipes?: DevicePipes | undefined }) {
+    lists = new DeviceLists(),
+  }: {
+    readonly database: Database;
+    readonly pipes?: DevicePipes | undefined;
+    readonly lists?: DeviceLists | undefined;
+  }) {
     this.#database = database;
     this.#pipes = pipes;
+    this.#lists = lists;
   }
 
   async list(user: UserId): Promise<readonly Device[]> {
@@ -51,7 +61,12 @@ export class Devices {
     done: Done<void> = notNoted,
   ): Promise<void> {
     await this.#database.transaction(async (tx) => {
-      if (!(await renameDevice(tx, user, device, displayName))) throw unknownDevice();
+      const before = await findDevice(tx, user, device);
+      if (before === undefined) throw unknownDevice();
+      await renameDevice(tx, user, device, displayName);
+      // Others get to see the name with the keys.
+      if (before.displayName !== displayName && (await identityKeys(tx, user, device)) !== undefined)
+        await this.#lists.devicesChanged(tx, user, [device]);
       await done(tx);
     });
   }
@@ -63,9 +78,9 @@ export class Devices {
     done: Done<void> = notNoted,
   ): Promise<void> {
     await this.#database.transaction(async (tx) => {
-      await endingPipes(tx, this.#pipes, requester, async () => {
-        for (const device of devices) await deleteDevice(tx, requester.user, device);
-      });
+      await endingPipes(tx, this.#pipes, requester, () =>
+        deleteDevices(tx, requester.user, [...new Set(devices)], this.#lists),
+      );
       await done(tx);
     });
   }

@@ -1,6 +1,6 @@
 import type { Result } from '../base/result.ts';
 import type { Millis } from '../base/time.ts';
-import type { EventId, RoomAlias, RoomId, ServerName, UserId } from '../matrix/ids.ts';
+import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import type { Event, Pdu } from '../matrix/pdu.ts';
 import type { Transaction } from '../storage/database.ts';
@@ -162,4 +162,61 @@ export interface EphemeralOutbox {
   receipt(tx: Transaction, room: RoomId, receipt: ReceiptToTell): Promise<void>;
   /** @param rooms those that the user is joined to: whose servers are to be told */
   presence(presence: PresenceToTell, rooms: readonly RoomId[]): void;
+}
+
+/** A user's public keys as their server tells them, JSON; unchecked where they come from another server. */
+export interface UserKeys {
+  /** Without devices that have no keys. */
+  readonly devices: ReadonlyMap<DeviceId, JsonObject>;
+  readonly master?: JsonObject | undefined;
+  readonly selfSigning?: JsonObject | undefined;
+}
+
+/** Which one-time keys are wanted: by user and device the algorithm. */
+export type WantedKeys = ReadonlyMap<UserId, ReadonlyMap<DeviceId, string>>;
+/** One-time keys by user and device: of each device an object from `algorithm:id` to the key. */
+export type ClaimedKeys = ReadonlyMap<UserId, ReadonlyMap<DeviceId, JsonObject>>;
+
+/** Keys of other servers' users (server-server API, "End-to-End Encryption"). */
+export interface RemoteKeys {
+  /** What is kept here of those users' keys and is current; who is not in it has to be asked for. */
+  copies(users: readonly UserId[]): Promise<ReadonlyMap<UserId, UserKeys>>;
+  /**
+   * Asks one server with one request. Users with whom somebody here shares a room may be fetched so that a copy is kept.
+   * @param wanted users of that server, and which of their devices; an empty list: all
+   * @throws MatrixError as the server answered, or M_UNKNOWN 502/504 where it did not within `timeoutMs`
+   */
+  query(
+    server: ServerName,
+    wanted: ReadonlyMap<UserId, readonly DeviceId[]>,
+    timeoutMs: Millis,
+  ): Promise<ReadonlyMap<UserId, UserKeys>>;
+  /** Asks one server with one request. @throws MatrixError as `query` */
+  claim(server: ServerName, wanted: WantedKeys, timeoutMs: Millis): Promise<ClaimedKeys>;
+}
+
+/** Tells other servers of changes of local users' keys, durably: inside the transaction that makes them. */
+export interface DeviceListOutbox {
+  /**
+   * A device with keys is new, has other keys or another name, or is gone: what holds is read when it is told.
+   * @param streamId the position in the stream of this change, which no other change has
+   */
+  enqueueDeviceUpdate(tx: Transaction, user: UserId, device: DeviceId, streamId: number): Promise<void>;
+  /** The user's master or self-signing key is another, or has another signature that others may see. */
+  enqueueSigningKeys(tx: Transaction, user: UserId): Promise<void>;
+}
+
+/** Messages to devices that are for another server, as one of its EDUs tells them (server-server API, "m.direct_to_device"). */
+export interface ToDeviceToTell {
+  readonly sender: UserId;
+  readonly type: string;
+  /** What the EDUs' ids begin with; no two messages have the same. */
+  readonly messageId: string;
+  /** By user and device, or `*`. */
+  readonly messages: ReadonlyMap<UserId, ReadonlyMap<string, JsonObject>>;
+}
+
+/** Sends messages to devices to other servers, durably: inside the transaction that takes them. */
+export interface ToDeviceOutbox {
+  enqueueToDevice(tx: Transaction, destination: ServerName, message: ToDeviceToTell): Promise<void>;
 }

@@ -12,6 +12,7 @@ import {
   type TokenPair,
 } from '../storage/access_tokens.ts';
 import { type AccountRow, findAccount } from '../storage/accounts.ts';
+import { isCrossSigningKey } from '../storage/cross_signing.ts';
 import type { Database, Transaction } from '../storage/database.ts';
 import {
   bindDeviceKey,
@@ -20,16 +21,11 @@ import {
   seeDeviceKey,
   unbindDevice,
 } from '../storage/device_keys.ts';
-import {
-  addDevice,
-  deleteAllDevices,
-  deleteDevice,
-  findDevice,
-  listDevices,
-  seeDevice,
-} from '../storage/devices.ts';
+import { addDevice, findDevice, listDevices, seeDevice } from '../storage/devices.ts';
 import type { Requester } from './accounts.ts';
+import { deleteAllDevices, deleteDevices } from './device_data.ts';
 import { endingPipes } from './device_logout.ts';
+import { DeviceLists } from './keys/device_lists.ts';
 import { type Done, notNoted } from './once.ts';
 import type { DevicePipes } from './ports.ts';
 import { hashOf, newToken } from './secrets.ts';
@@ -92,6 +88,7 @@ export interface SessionsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly pipes?: DevicePipes | undefined;
+  readonly lists?: DeviceLists | undefined;
 }
 
 /** The sessions of this server's users: their devices, and the tokens or keys that prove them. */
@@ -100,12 +97,14 @@ export class Sessions {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #pipes: DevicePipes | undefined;
+  readonly #lists: DeviceLists;
 
-  constructor({ database, clock, random, pipes }: SessionsOptions) {
+  constructor({ database, clock, random, pipes, lists = new DeviceLists() }: SessionsOptions) {
     this.#database = database;
     this.#clock = clock;
     this.#random = random;
     this.#pipes = pipes;
+    this.#lists = lists;
   }
 
   /** Whose access token it is. @throws MatrixError M_UNKNOWN_TOKEN where it has expired */
@@ -161,6 +160,9 @@ export class Sessions {
     if (known === undefined && (await listDevices(tx, user)).length >= MAX_DEVICES) {
       throw forbidden('The account has too many devices; log some of them out first.');
     }
+    // Client-server API, "Cross-signing": keys are told from devices by their names.
+    if (known === undefined && (await isCrossSigningKey(tx, user, device)))
+      throw forbidden('The device id is the public key of a cross-signing key.');
     const name = shortened(displayName ?? null, MAX_DEVICE_NAME_LENGTH);
     await addDevice(tx, user, { device, displayName: name }, now);
     if (origin !== undefined) {
@@ -202,7 +204,7 @@ export class Sessions {
   async logout(requester: Requester, done: Done<void> = notNoted): Promise<void> {
     const { user, device } = requester;
     await this.#database.transaction(async (tx) => {
-      await endingPipes(tx, this.#pipes, requester, () => deleteDevice(tx, user, device));
+      await endingPipes(tx, this.#pipes, requester, () => deleteDevices(tx, user, [device], this.#lists));
       await done(tx);
     });
   }
@@ -217,7 +219,9 @@ export class Sessions {
 
   /** Deletes all devices of the user but `except`, as part of a transaction. */
   logoutOthers(tx: Transaction, requester: Requester, except: DeviceId | undefined): Promise<void> {
-    return endingPipes(tx, this.#pipes, requester, () => deleteAllDevices(tx, requester.user, except));
+    return endingPipes(tx, this.#pipes, requester, () =>
+      deleteAllDevices(tx, requester.user, this.#lists, except),
+    );
   }
 
   #newPair(refreshes: boolean): {

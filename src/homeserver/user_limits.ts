@@ -2,8 +2,8 @@ import type { Clock, Millis } from '../base/time.ts';
 import type { UserId } from '../matrix/ids.ts';
 import { RateLimit } from './rate_limit.ts';
 
-/** What users are held to a rate in: events and state, joins and knocks, invites, new rooms, reports. */
-export type LimitedAct = 'sends' | 'joins' | 'invites' | 'creates' | 'reports';
+/** What users are held to a rate in: events and state, joins and knocks, invites, new rooms, reports, files, previews. */
+export type LimitedAct = 'sends' | 'joins' | 'invites' | 'creates' | 'reports' | 'uploads' | 'previews';
 
 /** How often a user may do something, as the configuration has it. */
 export interface UserRate {
@@ -22,6 +22,8 @@ export const USER_RATES: UserRates = {
   invites: { burst: 100, interval_ms: 1_000 },
   creates: { burst: 50, interval_ms: 10_000 },
   reports: { burst: 10, interval_ms: 60_000 },
+  uploads: { burst: 100, interval_ms: 1_000 },
+  previews: { burst: 50, interval_ms: 2_000 },
 };
 
 /** Where a service asks whether a user may go on. */

@@ -69,6 +69,33 @@ export interface Config {
     readonly ephemeral: EphemeralConfig;
   };
   readonly presence: { readonly enabled: boolean };
+  readonly media: {
+    readonly max_upload_bytes: number;
+    readonly max_remote_bytes: number;
+    readonly max_user_bytes: number | null;
+    readonly max_user_files: number | null;
+    readonly max_pending: number;
+    readonly unused_hours: number;
+    readonly thumbnails: {
+      readonly max_source_bytes: number;
+      readonly max_pixels: number;
+      readonly max_memory_mib: number;
+      readonly timeout_ms: number;
+    };
+    readonly retention: {
+      readonly local_days: number | null;
+      readonly remote_days: number | null;
+      readonly preview_days: number | null;
+      readonly remote_bytes: number | null;
+    };
+    readonly url_previews: {
+      readonly enabled: boolean;
+      readonly blocked_hosts: readonly string[];
+      readonly max_page_bytes: number;
+      readonly max_image_bytes: number;
+      readonly timeout_ms: number;
+    };
+  };
   /** How often a user may do something; null: as often as they like. */
   readonly limits: UserRates | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
@@ -121,6 +148,8 @@ type DeepPartial<T> = T extends readonly unknown[]
     ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
     : T;
 
+const MIB = 1024 * 1024;
+
 const DEFAULTS: Config = {
   server_name: 'localhost',
   data: './data',
@@ -158,6 +187,28 @@ const DEFAULTS: Config = {
     ephemeral: { slow_below: 20_000, typing: 'fast', presence: 'fast', receipts: 'idle' },
   },
   presence: { enabled: false },
+  media: {
+    max_upload_bytes: 50 * MIB,
+    max_remote_bytes: 50 * MIB,
+    max_user_bytes: null,
+    max_user_files: null,
+    max_pending: 20,
+    unused_hours: 24,
+    thumbnails: {
+      max_source_bytes: 20 * MIB,
+      max_pixels: 32_000_000,
+      max_memory_mib: 320,
+      timeout_ms: 10_000,
+    },
+    retention: { local_days: null, remote_days: 90, preview_days: 30, remote_bytes: 10 * 1024 * MIB },
+    url_previews: {
+      enabled: false,
+      blocked_hosts: [],
+      max_page_bytes: MIB,
+      max_image_bytes: 10 * MIB,
+      timeout_ms: 10_000,
+    },
+  },
   limits: USER_RATES,
   log: { level: 'info' },
 };

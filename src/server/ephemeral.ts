@@ -5,6 +5,7 @@ import type { Clock } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
 import type { Layers } from '../exchange/layers.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
+import type { Web } from '../homeserver/media/ports.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import type { Link } from '../link/link.ts';
 import type { KeyLog } from '../pipe/key_log.ts';
@@ -31,6 +32,7 @@ export interface EphemeralOptions {
   readonly links?: readonly ServerLink[];
   /** Whether other servers may be reached over HTTPS. */
   readonly https?: boolean;
+  readonly web?: Web | undefined;
   readonly certificateAuthorities?: readonly string[];
   readonly observer?: (observation: ExchangeObservation) => void;
   readonly keyLog?: KeyLog;
@@ -52,6 +54,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     link,
     links,
     https = false,
+    web,
     certificateAuthorities,
     observer,
     keyLog,
@@ -76,6 +79,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     link,
     links,
     https,
+    web,
     version: VERSION,
     log: createLogger('silent'),
     passwordCost: PASSWORD_COST,

@@ -10,6 +10,7 @@ import { keyRoutes } from '../api/federation/key.ts';
 import { openIdUserRoutes } from '../api/federation/openid.ts';
 import { queryRoutes } from '../api/federation/queries.ts';
 import { signatureRoutes, transactionRoutes } from '../api/federation/transactions.ts';
+import { userKeyRoutes } from '../api/federation/user_keys.ts';
 import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
 import { ClientForms } from '../api/forms/client_forms.ts';
 import type { Random } from '../base/random.ts';
@@ -37,8 +38,10 @@ import { OwedSignatures } from '../federation/owed_signatures.ts';
 import { fingerprint, Peers } from '../federation/peers.ts';
 import { PipeTransport } from '../federation/pipe_transport.ts';
 import { Receiver } from '../federation/receiver.ts';
+import { RemoteDeviceLists } from '../federation/remote_device_lists.ts';
 import { FederationRemoteDirectory } from '../federation/remote_directory.ts';
 import { RemoteEvents } from '../federation/remote_events.ts';
+import { FederationRemoteKeys } from '../federation/remote_keys.ts';
 import { FederationRemoteRooms } from '../federation/remote_rooms.ts';
 import { Sender } from '../federation/sender.ts';
 import {
@@ -50,12 +53,15 @@ import {
 } from '../federation/transports.ts';
 import { RequestAuthenticator } from '../federation/x_matrix.ts';
 import type { Accounts } from '../homeserver/accounts.ts';
+import type { DeviceLists } from '../homeserver/keys/device_lists.ts';
 import { Ledger } from '../homeserver/ledger.ts';
+import type { Web } from '../homeserver/media/ports.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
 import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
 import type { RoomWriter } from '../homeserver/rooms/room_writer.ts';
 import type { Rooms } from '../homeserver/rooms/rooms.ts';
 import { SharedSecret } from '../homeserver/shared_secret.ts';
+import type { ToDevice } from '../homeserver/to_device.ts';
 import { type Link, sustainedRate } from '../link/link.ts';
 import { type KeyId, parseServerName, type ServerName, type UserId } from '../matrix/ids.ts';
 import { type SigningKey, signingKey } from '../matrix/signing.ts';
@@ -74,6 +80,7 @@ import { DevicePipesOfLinks } from './device_pipes.ts';
 import { type OwnIdentity, ownIdentity } from './identity.ts';
 import { storedFits } from './link_fits.ts';
 import { createLocal } from './local.ts';
+import { createMedia, type MediaServices } from './media.ts';
 import { type Models, modelsFor } from './models.ts';
 import { pipeNetwork } from './pipe_network.ts';
 
@@ -92,6 +99,8 @@ export interface HomeserverOptions {
   readonly links?: readonly ServerLink[] | undefined;
   /** Whether other servers may be reached over HTTPS; a simulation has no such network. */
   readonly https: boolean;
+  /** Where pages are previewed and files of other servers may be; left out: the internet, where `https` is. */
+  readonly web?: Web | undefined;
   /** PEM certificates trusted besides the system's. */
   readonly certificateAuthorities?: readonly string[];
   readonly publicBaseUrl?: string | null;
@@ -131,6 +140,8 @@ export interface HomeserverCounters {
   readonly ledger: Ledger['counters'];
   readonly forms: FederationForms['counters'];
   readonly signatures: OwedSignatures['counters'] & DeferredSignatures['counters'];
+  readonly toDevice: ToDevice['counters'];
+  readonly deviceLists: RemoteDeviceLists['counters'];
   readonly exchange: ExchangeCounters | undefined;
   /** Of all links by their names, the one of `exchange` included. */
   readonly links: Readonly<Record<string, ExchangeCounters>>;
@@ -148,6 +159,8 @@ export interface Homeserver {
   readonly accounts: Accounts;
   /** The one way in which rooms are written, for what works on them beside all requests. */
   readonly roomWriter: RoomWriter;
+  /** Takes old media away, once it is started. */
+  readonly mediaKeeper: MediaServices['keeper'];
   counters(): HomeserverCounters;
   /** Lets requests end, stops sending and closes what this opened. */
   stop(): Promise<void>;
@@ -179,8 +192,10 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     validity,
     () => local.rooms.writer,
     () => deferred,
+    () => local.deviceLists,
   );
   const local = createLocal(options, serverName, key, federation);
+  const media = createMedia(options, serverName, federation.transports);
   const deferred = new DeferredSignatures({
     ...{ serverName, database, clock, log, checker: federation.keys, transport: federation.transports },
     provisional: new ProvisionalEvents({
@@ -201,7 +216,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     remote: federation.remoteEvents,
     joining: (room) => federation.remoteRooms.joining(room),
     deferred,
-    edus: new IncomingEdus({ ...local, database, log }),
+    edus: new IncomingEdus({ ...local, ...federation, database, log }),
   });
   const app = createApp({
     clock,
@@ -222,8 +237,11 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     receiver.peerSpoke(server);
     federation.owed.peerSpoke(server);
     deferred.peerSpoke(server);
+    federation.remoteKeys.peerSpoke(server);
+    federation.remoteDeviceLists.peerSpoke(server);
   });
   addClientRoutes(app, local);
+  media.addRoutes(app);
   wellKnownRoutes(app, {
     publicBaseUrl: options.publicBaseUrl ?? config.http.public_base_url,
     ...config.http.well_known,
@@ -243,6 +261,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
   queryRoutes(app, { serverName, profiles: local.profiles, directory: local.directory });
+  userKeyRoutes(app, { serverName, database, clock, localKeys: local.localKeys });
   await app.ready();
   const ledger = new Ledger({ database, clock });
   for (const [link, { socket }] of federation.links)
@@ -253,11 +272,13 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       { ledger, link },
       bodyForms(federation.forms, new ClientForms({ reader: database, clock })),
     );
+  await media.start();
   await local.typing.start();
   await local.presence.start();
   await local.profiles.start();
   await federation.sender.start();
   await receiver.start();
+  await federation.remoteDeviceLists.start();
   await federation.owed.start();
   await deferred.start();
   local.deactivation.start();
@@ -268,6 +289,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     app,
     accounts: local.accounts,
     roomWriter: local.rooms.writer,
+    mediaKeeper: media.keeper,
     counters: () => ({
       federation: { ...federation.transports.counters },
       rooms: local.rooms.counters,
@@ -276,6 +298,8 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       ledger: { ...ledger.counters },
       forms: { ...federation.forms.counters },
       signatures: { ...federation.owed.counters, ...deferred.counters },
+      toDevice: { ...local.toDevice.counters },
+      deviceLists: { ...federation.remoteDeviceLists.counters },
       exchange: federation.links.get(UDP_LINK)?.socket.counters,
       links: Object.fromEntries([...federation.links].map(([name, { socket }]) => [name, socket.counters])),
       unboundDevices: federation.devicePipes.unbound,
@@ -286,9 +310,12 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       await federation.sender.stop();
       await federation.edus.stop();
       await federation.owed.stop();
+      await federation.remoteKeys.stop();
+      await federation.remoteDeviceLists.stop();
       await local.deactivation.stop();
       const decided = deferred.stop();
       const received = receiver.stop();
+      await media.stop();
       await app.close();
       await Promise.all([local.typing.stop(), local.presence.stop(), local.profiles.stop()]);
       // Ends fetches under way, which the receiver waits for.
@@ -309,6 +336,7 @@ function createFederation(
   validity: Clock,
   stores: () => RoomStores,
   deferred: () => DeferredSignatures,
+  lists: () => DeviceLists,
 ) {
   const { config, clock, random, work, database, sealing, log } = options;
   const peers = config.federation.peers.map(peerEntry);
@@ -405,8 +433,16 @@ function createFederation(
       return link === undefined ? null : sustainedRate(link.profile);
     }),
     nudge: (destination) => sender.nudge(destination),
+    wake: (destination) => sender.wake([destination]),
   });
   const sender: Sender = new Sender({ ...common, transport: transports, edus });
+  const remoteDeviceLists = new RemoteDeviceLists({
+    ...{ ...common, transport: transports },
+    lists: { changed: (tx, user) => lists().changed(tx, user) },
+  });
+  const remoteKeys = new FederationRemoteKeys({
+    ...{ ...common, transport: transports, copies: remoteDeviceLists },
+  });
   const owed = new OwedSignatures({ ...common, transport: transports, isAgreed: mayDefer });
   return {
     views,
@@ -423,6 +459,10 @@ function createFederation(
     remoteDirectory: new FederationRemoteDirectory({ transport: transports }),
     sender,
     edus,
+    deviceListOutbox: edus.durable,
+    toDeviceOutbox: edus.durable,
+    remoteKeys,
+    remoteDeviceLists,
   };
 }
 

@@ -9,12 +9,23 @@ import { Devices } from '../homeserver/devices.ts';
 import { Directory } from '../homeserver/directory.ts';
 import { Filters } from '../homeserver/filters.ts';
 import { blocksInvites } from '../homeserver/invite_permission.ts';
+import { CrossSigning } from '../homeserver/keys/cross_signing.ts';
+import { DeviceLists } from '../homeserver/keys/device_lists.ts';
+import { Keys } from '../homeserver/keys/keys.ts';
+import { LocalKeys } from '../homeserver/keys/local_keys.ts';
 import { Messages } from '../homeserver/messages.ts';
 import { Moderation } from '../homeserver/moderation.ts';
 import { Notifier } from '../homeserver/notifier.ts';
 import { OpenId } from '../homeserver/openid.ts';
 import { Peeks } from '../homeserver/peeks.ts';
-import type { EphemeralOutbox, RemoteDirectory, RemoteProfiles } from '../homeserver/ports.ts';
+import type {
+  DeviceListOutbox,
+  EphemeralOutbox,
+  RemoteDirectory,
+  RemoteKeys,
+  RemoteProfiles,
+  ToDeviceOutbox,
+} from '../homeserver/ports.ts';
 import { Presence } from '../homeserver/presence.ts';
 import { Profiles } from '../homeserver/profiles.ts';
 import { Receipts } from '../homeserver/receipts.ts';
@@ -22,6 +33,7 @@ import { Reports } from '../homeserver/reports.ts';
 import { RoomSummaries } from '../homeserver/room_summaries.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
+import { ToDevice } from '../homeserver/to_device.ts';
 import { Typing } from '../homeserver/typing.ts';
 import { unlimited, userLimits } from '../homeserver/user_limits.ts';
 import type { ServerName } from '../matrix/ids.ts';
@@ -36,6 +48,9 @@ interface FederationPorts {
   readonly remoteDirectory: RemoteDirectory & RemoteProfiles;
   readonly sender: Sender;
   readonly edus: EphemeralOutbox;
+  readonly remoteKeys?: RemoteKeys;
+  readonly deviceListOutbox?: DeviceListOutbox;
+  readonly toDeviceOutbox: ToDeviceOutbox;
 }
 
 export type LocalServices = ReturnType<typeof createLocal>;
@@ -45,17 +60,27 @@ export function createLocal(
   options: HomeserverOptions,
   serverName: ServerName,
   signing: SigningKey,
-  { devicePipes: pipes, remoteRooms, remoteDirectory, sender, edus }: FederationPorts,
+  {
+    devicePipes: pipes,
+    remoteRooms,
+    remoteDirectory,
+    remoteKeys,
+    deviceListOutbox,
+    toDeviceOutbox,
+    sender,
+    edus,
+  }: FederationPorts,
 ) {
   const { config, clock, random, work, database, passwordCost } = options;
   const { mode, terms } = config.registration;
+  const notifier = new Notifier({ clock });
+  const lists = new DeviceLists({ notifier, outbox: deviceListOutbox });
   const accounts = new Accounts({
-    ...{ database, clock, random, work, serverName, passwordCost, pipes },
+    ...{ database, clock, random, work, serverName, passwordCost, pipes, lists },
     registration: { mode, terms },
   });
   const profiles = new Profiles({ database, clock });
   const filters = new Filters({ database });
-  const notifier = new Notifier({ clock });
   const limit = config.limits === null ? unlimited : userLimits(clock, config.limits);
   const rooms = new Rooms({
     database,
@@ -86,7 +111,14 @@ export function createLocal(
     ...{ ...ephemeral, serverName, enabled: config.presence.enabled },
     localUserExists: (user) => accounts.localUserExists(user),
   });
-  const sync = new Sync({ reader: database, clock, notifier, filters, presence, turn: options.turn });
+  const toDevice = new ToDevice({
+    ...{ database, clock, random, notifier, serverName, outbox: toDeviceOutbox, log: options.log },
+  });
+  const sync = new Sync({
+    ...{ reader: database, clock, notifier, filters, presence, toDevice, turn: options.turn },
+  });
+  const localKeys = new LocalKeys({ database, lists, notifier });
+  const keys = new Keys({ ...{ reader: database, clock, serverName }, local: localKeys, remote: remoteKeys });
   const messages = new Messages({ reader: database, clock });
   const peeks = new Peeks({ reader: database, notifier, messages, directory, queries: rooms.queries });
   const reports = new Reports({
@@ -96,9 +128,13 @@ export function createLocal(
   return {
     serverName,
     accounts,
-    devices: new Devices({ database, pipes }),
+    devices: new Devices({ database, pipes, lists }),
+    deviceLists: lists,
+    localKeys,
+    keys,
+    crossSigning: new CrossSigning({ database, keys, lists }),
     deactivation: new Deactivation({
-      ...{ database, clock, pipes, log: options.log },
+      ...{ database, clock, pipes, lists, log: options.log },
       leave: (user, room) => rooms.memberships.leave(user, room),
     }),
     moderation: new Moderation({ database, serverName }),
@@ -109,6 +145,7 @@ export function createLocal(
     receipts,
     typing,
     presence,
+    toDevice,
     filters,
     rooms,
     directory,

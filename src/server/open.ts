@@ -111,6 +111,8 @@ export async function openServer(
       ...{ database, writer: homeserver.roomWriter, clock: systemClock, turn: nextTurn, log },
     });
     purging.start();
+    homeserver.mediaKeeper.start();
+    opened.push({ close: () => homeserver.mediaKeeper.stop() });
     opened.push({ close: () => purging.stop() });
     const webSocket = links?.webSocket;
     const certificates = new Certificates({ clock: systemClock, log });

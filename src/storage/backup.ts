@@ -3,8 +3,11 @@ import { dirname } from 'node:path';
 import Connection from 'better-sqlite3';
 import { checkSchema } from './migrate.ts';
 
-/** What a copy is made without: whoever has the keys of a session can speak as this server. */
-const LEFT_OUT: readonly string[] = ['pipe_sessions'];
+/**
+ * What a copy is made without: whoever has the keys of a session can speak as this server; and a one-time key that is given
+ * away after the copy would be given away again by who goes on from it. Their devices upload others.
+ */
+const LEFT_OUT: readonly string[] = ['pipe_sessions', 'one_time_keys'];
 
 /**
  * By how much the delivery stream of a copy is ahead: a server that goes on from it gives no position again that clients have in
@@ -97,6 +100,8 @@ function copyDatabase(
     for (const sql of schemaOf(from, "type = 'table'")) to.exec(sql);
     const rows = copyRows(from, to, tables, progress);
     to.exec(`UPDATE stream SET position = position + ${POSITIONS_AHEAD}`);
+    // What clients have heard of keys since the copy is not so any more: they ask again.
+    to.exec('UPDATE device_lists SET position = (SELECT position FROM stream)');
     for (const sql of schemaOf(from, "type <> 'table'")) to.exec(sql);
     to.exec('COMMIT');
     return { rows, leftOut: LEFT_OUT };

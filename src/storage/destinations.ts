@@ -70,6 +70,11 @@ export async function forgetDestination(tx: Transaction, server: ServerName): Pr
   await tx.run('DELETE FROM destinations WHERE server_name = ?', server);
 }
 
+/** The destination has answered something else than the transaction under way, which is to be delivered still. */
+export async function forgetFailures(tx: Transaction, server: ServerName): Promise<void> {
+  await tx.run('UPDATE destinations SET failures = 0, retry_at = 0 WHERE server_name = ?', server);
+}
+
 /** Records a failed attempt. */
 export async function postponeDestination(
   tx: Transaction,

@@ -75,15 +75,6 @@ export async function deleteDevice(tx: Transaction, user: UserId, device: Device
   await tx.run('DELETE FROM devices WHERE user_id = ? AND device_id = ?', user, device);
 }
 
-/** Deletes all devices of a user, with their access tokens and keys; `except` stays. */
-export async function deleteAllDevices(tx: Transaction, user: UserId, except?: DeviceId): Promise<void> {
-  await tx.run(
-    'DELETE FROM devices WHERE user_id = ? AND device_id IS DISTINCT FROM ?',
-    user,
-    except ?? null,
-  );
-}
-
 /** Notes that a device has called. Answers nothing: a device that is gone is not noted. */
 export async function seeDevice(
   tx: Transaction,

@@ -48,12 +48,14 @@ it('the routes that do without the ledger have ids of their own, only read, or g
   expect(Object.fromEntries(reasons)).toEqual({
     'PUT /_matrix/client/v3/rooms/:roomId/send/:eventType/:txnId': 'the transaction id',
     'PUT /_matrix/client/v3/rooms/:roomId/redact/:eventId/:txnId': 'the transaction id',
+    'PUT /_matrix/client/v3/sendToDevice/:eventType/:txnId': 'the transaction id',
     'PUT /_matrix/client/v3/rooms/:roomId/typing/:userId': 'it says who types now, and ends by itself',
     'PUT /_matrix/client/v3/presence/:userId/status': 'it says what somebody is now, and ends by itself',
     'POST /_matrix/client/v3/rooms/:roomId/read_markers': 'a marker that is there already stays',
     'POST /_matrix/client/v3/rooms/:roomId/receipt/:receiptType/:eventId':
       'a marker that is there already stays',
     'POST /_matrix/client/v3/publicRooms': 'it changes nothing',
+    'POST /_matrix/client/v3/keys/query': 'it changes nothing',
     'POST /_matrix/client/v1/login/get_token': 'each token is good by itself',
     'POST /_matrix/client/v3/user/:userId/openid/request_token': 'each token is good by itself',
     'POST /_matrix/client/v3/refresh': 'the old token stays valid until a new one has been used',
@@ -73,6 +75,7 @@ it('the routes that do without the ledger have ids of their own, only read, or g
     ),
     'POST /_matrix/federation/v1/get_missing_events/:roomId': 'it only reads',
     'POST /_matrix/key/v2/query': 'it changes nothing',
+    'POST /_matrix/federation/v1/user/keys/query': 'who asks is noted once',
     'PUT /_matrix/federation/v2/send_join/:roomId/:eventId': 'the event id',
     'PUT /_matrix/federation/v1/send_knock/:roomId/:eventId': 'the event id',
     'PUT /_matrix/federation/v2/send_leave/:roomId/:eventId': 'the event id',

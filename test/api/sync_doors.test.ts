@@ -22,8 +22,8 @@ eachDoor('a first sync tells rooms and data, a later one what has changed', asyn
   expect(Object.keys(first.body).sort()).toEqual([
     ...[
       'account_data',
-      'device_lists',
       'device_one_time_keys_count',
+      'device_unused_fallback_key_types',
       'next_batch',
       'presence',
       'rooms',

@@ -55,7 +55,7 @@ describe('ravine backup', () => {
       ['server', 'here.test'],
       ['in it', expect.stringMatching(/^0 accounts, 0 rooms, 0 events, 0 to be sent; \d+ rows in all$/)],
       ['own keys', 'IN CLEAR: whoever has this file can be this server'],
-      ['left out', '1 sessions of pipes; configuration, certificates and seal key'],
+      ['left out', '1 sessions of pipes, 0 one-time keys; configuration, certificates and seal key'],
       [''],
     ]);
     expect(statSync(target).mode & 0o777).toBe(0o600);
@@ -77,7 +77,7 @@ describe('ravine backup', () => {
     expect(JSON.parse(stdout)).toMatchObject({
       ...{ file: target, name: 'here.test', sealed: true },
       tables: { own_keys: 2, pipe_sessions: 0 },
-      left_out: { pipe_sessions: 1 },
+      left_out: { pipe_sessions: 1, one_time_keys: 0 },
     });
     expect(isSecretIn(folder, secret)).toBe(false);
     writeFileSync(join(folder, 'copy.json'), JSON.stringify({ server_name: 'here.test', data: './data' }));

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../src/matrix/json.ts';
 import { readConfig } from '../../src/server/config.ts';
 import { openServer, type RunningServer } from '../../src/server/open.ts';
+import { DeviceOwner } from '../homeserver/keys/key_owner.ts';
 import { type Ran, ravine, ravineTold } from './run.ts';
 
 /* A server that runs in this process, and the commands beside it, each in a process of its own. */
@@ -63,9 +64,11 @@ async function post(
 const logIn = (name: string, password: string) =>
   post('login', { type: 'm.login.password', identifier: { type: 'm.id.user', user: name }, password });
 
-async function whoami(access: unknown) {
+const whoami = (access: unknown) => get('account/whoami', access);
+
+async function get(path: string, access: unknown): Promise<JsonObject & { readonly status: number }> {
   const answer = await server.homeserver.app.inject({
-    url: '/_matrix/client/v3/account/whoami',
+    url: `/_matrix/client/v3/${path}`,
     headers: { authorization: `Bearer ${String(access)}` },
   });
   return { status: answer.statusCode, ...answer.json<JsonObject>() };
@@ -94,17 +97,23 @@ describe('ravine user', { timeout: 60_000 }, () => {
   test('makes a password, prints it, and gives the account another one', async () => {
     const { password, admin } = await json(user('add', 'bob', '--generate', '--admin', '--json'));
     expect(admin).toBe(true);
-    const { access_token: access } = await logIn('bob', String(password));
+    const { access_token: access, device_id: device } = await logIn('bob', String(password));
     expect(await whoami(access)).toMatchObject({ status: 200, user_id: '@bob:here.test' });
+    const device_keys = new DeviceOwner({ id: '@bob:here.test', device: String(device) }, 1).identityKeys();
+    expect(await post('keys/upload', { device_keys }, String(access))).toMatchObject({ status: 200 });
+    const before = (await get('sync', access)).next_batch;
 
     const kept = await json(user('password', '@bob:here.test', '--generate', '--keep-devices', '--json'));
     expect(await whoami(access)).toMatchObject({ status: 200 });
     expect(await logIn('bob', String(password))).toMatchObject({ status: 403 });
     expect(await logIn('bob', String(kept.password))).toMatchObject({ status: 200 });
 
-    await json(user('password', 'bob', '--generate', '--json'));
+    const last = await json(user('password', 'bob', '--generate', '--json'));
     expect(await whoami(access)).toMatchObject({ status: 401, errcode: 'M_UNKNOWN_TOKEN' });
     expect(await listed('bob')).toMatchObject({ standing: 'active', admin: true, devices: 0 });
+    const { access_token: again } = await logIn('bob', String(last.password));
+    const changes = await get(`keys/changes?from=${String(before)}&to=${String(before)}`, again);
+    expect(changes).toMatchObject({ changed: ['@bob:here.test'] });
     await user('admin', 'bob', '--revoke');
     expect(await listed('bob')).toMatchObject({ admin: false });
   });

@@ -21,10 +21,12 @@ const POLL_MS: Millis = 500;
 const REDACT_EACH = 7;
 /** Clients that send messages at once. */
 const VOICES = 6;
+/** One-time keys that are uploaded at once, and claimed one by one. */
+const KEYS_AT_ONCE = 4;
 /** Tokens that are looked at again after a restart. */
 const RECENT = 3;
 
-const NAMES = ['sally', 'toby', 'rita', 'karl', 'jane', 'paul', 'lena', 'fred', 'fay'] as const;
+const NAMES = ['sally', 'toby', 'rita', 'karl', 'jane', 'paul', 'lena', 'fred', 'fay', 'kim'] as const;
 
 type Json = Readonly<Record<string, unknown>>;
 interface RoomEvent {
@@ -90,7 +92,7 @@ export class ClientLoad {
     const users: User[] = [];
     // Passwords are hashed one after another, and few may wait for it.
     for (const name of NAMES) users.push(await this.#user(name));
-    const [sally, toby, rita, karl, jane, paul, lena, fred, fay] = users;
+    const [sally, toby, rita, karl, jane, paul, lena, fred, fay, kim] = users;
     const room = await this.#room(toby!);
     for (const user of [sally!, rita!, karl!, fay!])
       await this.#must('POST', `/join/${part(room)}`, user, {});
@@ -109,6 +111,7 @@ export class ClientLoad {
       this.#registrations(),
       this.#rooms(fred!),
       this.#followed(fay!, room, messages.sent),
+      this.#oneTimeKeys(kim!, sally!),
     );
     for (const trade of this.#trades) {
       const loop = this.#loop(trade);
@@ -214,6 +217,42 @@ export class ClientLoad {
       from = json.end === undefined ? '' : `&from=${part(String(json.end))}`;
     } while (from !== '');
     return events;
+  }
+
+  /** One-time keys that one user uploads and another claims: each is given away once. */
+  #oneTimeKeys(owner: User, other: User): Trade {
+    const given: string[] = [];
+    let uploaded = 0;
+    let device: string | undefined;
+    const claimOne = async (): Promise<void> => {
+      const body = { one_time_keys: { [owner.id]: { [device!]: 'x' } } };
+      const { one_time_keys: keys } = await this.#must('POST', '/keys/claim', other, body);
+      const claimed = (keys as Record<string, Record<string, Json>>)[owner.id]?.[device!];
+      // There is none left where answers have been lost.
+      if (claimed !== undefined) given.push(...Object.keys(claimed));
+    };
+    return {
+      name: 'one-time keys',
+      act: async () => {
+        device ??= String((await this.#must('GET', '/account/whoami', owner)).device_id);
+        const names = Array.from({ length: KEYS_AT_ONCE }, (_, i) => `x:${uploaded + i}`);
+        const body = { one_time_keys: Object.fromEntries(names.map((name) => [name, `key ${name}`])) };
+        uploaded += KEYS_AT_ONCE;
+        await this.#must('POST', '/keys/upload', owner, body);
+        for (let i = 0; i < KEYS_AT_ONCE; i++) await claimOne();
+      },
+      check: async () => {
+        const { json } = await this.#look('/sync', owner.token);
+        const left = Number((json.device_one_time_keys_count as Json).x ?? 0);
+        const twice = given.filter((name, i) => given.indexOf(name) !== i);
+        return [
+          ...twice.map((name) => `one-time keys: ${name} was given away twice`),
+          ...(left <= uploaded - given.length
+            ? []
+            : [`one-time keys: ${left} are left of ${uploaded}, and ${given.length} were given away`]),
+        ];
+      },
+    };
   }
 
   /** A value that grows by one with each act: what is there is what was answered last, or what is under way. */

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { FederationCall } from '../../src/federation/transport.ts';
-import type { RoomId, UserId } from '../../src/matrix/ids.ts';
+import type { DeviceId, RoomId, UserId } from '../../src/matrix/ids.ts';
+import { addDevice } from '../../src/storage/devices.ts';
 import { A, B, testKey } from '../federation/fixtures.ts';
 import { ALICE, type Ask, BOB, jsonOf, OnceWorld } from './once_world.ts';
 
@@ -56,6 +57,15 @@ async function invited(world: OnceWorld): Promise<RoomId> {
   const room = await world.remoteRoom();
   await world.within(world.b.rooms.memberships.invite(BOB, room, ALICE));
   return room;
+}
+
+/** An upload of keys that no other one has. */
+async function uploadedKeys(world: OnceWorld): Promise<Ask> {
+  const device = { device: 'PHONE' as DeviceId, displayName: null };
+  await world.disk.transaction((tx) => addDevice(tx, ALICE, device, 0));
+  const { number } = world.newMessage();
+  const keys = { [`x:${number}a`]: 'key a', [`x:${number}b`]: 'key b' };
+  return { method: 'POST', path: 'keys/upload', body: { one_time_keys: keys } };
 }
 
 const HERE: Case[] = [
@@ -176,6 +186,15 @@ const HERE: Case[] = [
       path: `user/${ALICE}/filter`,
       body: { event_fields: [`${world.newMessage().number}`] },
     }),
+  ],
+  ['keys of a device', (world) => uploadedKeys(world)],
+  [
+    'a claim of a key',
+    async (world) => {
+      expect((await world.ask(await uploadedKeys(world))).status).toBe(200);
+      const body = { one_time_keys: { [ALICE]: { PHONE: 'x' } } };
+      return { method: 'POST', path: 'keys/claim', body, user: AMY };
+    },
   ],
   [
     'a name, also in the rooms',
@@ -301,6 +320,33 @@ describe('a copy that comes after the effect has been undone does not bring back
   it.each([...HERE, ...ELSEWHERE].filter(([, , undo]) => undo !== undefined))('%s', (_, prepare, undo) =>
     undoInBetween(prepare, undo!),
   );
+});
+
+describe('a one-time key', () => {
+  it('is given to one claim, which gets it again, wherever the server is killed', async () => {
+    for (let i = 0; i < 8; i++) expect((await world.ask(await uploadedKeys(world))).status).toBe(200);
+    const body = { one_time_keys: { [ALICE]: { PHONE: 'x' } } };
+    const claim: Ask = { method: 'POST', path: 'keys/claim', body, user: AMY };
+    const given: string[] = [];
+    world.process.database.dieAt(undefined);
+    given.push(JSON.stringify(jsonOf(await world.ask(claim)).one_time_keys));
+    const { transactions } = world.process.database;
+    expect(transactions).toBeGreaterThan(1);
+    for (let transaction = 0; transaction < transactions; transaction++)
+      for (const when of ['before', 'after'] as const) {
+        const message = world.newMessage();
+        expect(await world.askAndKill(claim, message, { transaction, when })).toBe(true);
+        // Somebody else is quicker than the repetition.
+        given.push(JSON.stringify(jsonOf(await world.ask(claim)).one_time_keys));
+        const again = jsonOf(await world.ask(claim, message)).one_time_keys;
+        await world.start();
+        expect(jsonOf(await world.ask(claim, message)).one_time_keys).toEqual(again);
+        given.push(JSON.stringify(again));
+      }
+    expect(given).not.toContain('{}');
+    expect(new Set(given).size).toBe(given.length);
+    expect((await world.effects())['key given away']).toBe(given.length);
+  });
 });
 
 describe('a request over a pipe', () => {

@@ -2,6 +2,7 @@ import { createApp } from '../../src/api/app.ts';
 import { createRoomRoutes } from '../../src/api/client/create_room.ts';
 import { directoryRoutes } from '../../src/api/client/directory.ts';
 import { filterRoutes } from '../../src/api/client/filter.ts';
+import { keyRoutes } from '../../src/api/client/keys.ts';
 import { membershipRoutes } from '../../src/api/client/membership.ts';
 import { profileRoutes } from '../../src/api/client/profile.ts';
 import { reportRoutes } from '../../src/api/client/report.ts';
@@ -17,10 +18,15 @@ import type { RequestHandler } from '../../src/exchange/serving.ts';
 import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { Filters } from '../../src/homeserver/filters.ts';
+import { DeviceLists } from '../../src/homeserver/keys/device_lists.ts';
+import { Keys } from '../../src/homeserver/keys/keys.ts';
+import { LocalKeys } from '../../src/homeserver/keys/local_keys.ts';
 import { Ledger } from '../../src/homeserver/ledger.ts';
 import { Messages } from '../../src/homeserver/messages.ts';
+import { Notifier } from '../../src/homeserver/notifier.ts';
 import { Profiles } from '../../src/homeserver/profiles.ts';
 import { Reports } from '../../src/homeserver/reports.ts';
+import { Sync } from '../../src/homeserver/sync/sync.ts';
 import { unlimited } from '../../src/homeserver/user_limits.ts';
 import type { DeviceId, RoomId, UserId } from '../../src/matrix/ids.ts';
 import type { JsonObject } from '../../src/matrix/json.ts';
@@ -116,7 +122,15 @@ export class OnceWorld {
     });
     const remoteProfiles = new FederationRemoteDirectory({ transport: transports });
     profileRoutes(app, { profiles, remoteProfiles, serverName: A });
-    filterRoutes(app, { filters: new Filters({ database }) });
+    const filters = new Filters({ database });
+    filterRoutes(app, { filters });
+    const notifier = new Notifier({ clock });
+    const localKeys = new LocalKeys({ database, lists: new DeviceLists({ notifier }), notifier });
+    keyRoutes(app, {
+      localKeys,
+      keys: new Keys({ reader: database, clock, serverName: A, local: localKeys }),
+      sync: new Sync({ reader: database, clock, notifier, filters }),
+    });
     let handle: RequestHandler | undefined;
     const source = {
       onRequest(given: RequestHandler): void {
@@ -194,6 +208,8 @@ export class OnceWorld {
     }
     for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports'])
       for (const _ of await this.disk.all(`SELECT * FROM ${table}`)) count(table);
+    const keys = await this.disk.all<{ given: number }>('SELECT key IS NULL AS given FROM one_time_keys');
+    for (const { given } of keys) count(`key ${given === 1 ? 'given away' : 'left'}`);
     const users = await this.disk.all<{ displayname: string | null }>('SELECT displayname FROM users');
     for (const { displayname } of users) count(`profile ${displayname}`);
     return counts;

@@ -4,6 +4,7 @@ import type { Clock } from '../../src/base/time.ts';
 import type { CompactReader } from '../../src/compact/value_reader.ts';
 import { sha256 } from '../../src/crypto/sha256.ts';
 import { KnownRooms } from '../../src/device/known_rooms.ts';
+import type { Body } from '../../src/exchange/request.ts';
 import type { ExchangeResponse } from '../../src/exchange/response.ts';
 import { ExchangeSocket } from '../../src/exchange/socket.ts';
 import type { ExchangeObservation, ExchangeOptions } from '../../src/exchange/socket_options.ts';
@@ -81,6 +82,7 @@ export class DeviceClient {
     body: JsonValue | undefined,
     authorization: string | undefined,
     timeoutMs: number,
+    file?: Extract<Body, { kind: 'bytes' }>,
   ): Promise<ExchangeResponse> {
     const { server, address } = this.#options;
     const { path, query } = target;
@@ -91,6 +93,7 @@ export class DeviceClient {
         ...{ method, path, query },
         ...(authorization !== undefined && { authorization }),
         ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
+        ...(file && { body: file }),
       },
       { timeoutMs, priority: 1 },
     );

@@ -416,15 +416,15 @@ describe('over a slow link', () => {
       ['unknown', null],
     ]);
     const policyOf = eduPolicies(config, (server) => rates.get(server) ?? null);
-    const slow = { typing: false, presence: true, receipts: 'idle' };
-    const fast = { typing: true, presence: true, receipts: 'soon' };
+    const slow = { typing: false, presence: true, receipts: 'idle', isSlow: true };
+    const fast = { typing: true, presence: true, receipts: 'soon', isSlow: false };
     expect(['slow', 'fast', 'unknown'].map((name) => policyOf(name as ServerName))).toEqual([
       slow,
       fast,
       fast,
     ]);
     const never = eduPolicies({ ...config, typing: 'never', receipts: 'fast' }, () => 100);
-    expect(never(B)).toEqual({ typing: false, presence: true, receipts: 'never' });
+    expect(never(B)).toEqual({ typing: false, presence: true, receipts: 'never', isSlow: true });
   });
 });
 

@@ -4,7 +4,8 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import { VirtualClock } from '../../src/base/virtual_clock.ts';
 import { Work } from '../../src/base/work.ts';
-import { HttpsTransport, type Internet } from '../../src/federation/https_transport.ts';
+import { HttpsTransport } from '../../src/federation/https_transport.ts';
+import type { Internet } from '../../src/federation/internet.ts';
 import type { FederationCall } from '../../src/federation/transport.ts';
 import { RequestAuthenticator } from '../../src/federation/x_matrix.ts';
 import type { MatrixError } from '../../src/matrix/error.ts';
@@ -373,4 +374,55 @@ it('takes no answer that is too large', async () => {
   }));
   const { transport } = transportTo({ [B]: `https://127.0.0.1:${port}` });
   await expect(transport.request(B, call())).rejects.toMatchObject({ problem: 'bad_answer' });
+});
+
+describe('a file over HTTPS', () => {
+  const get: FederationCall = { method: 'GET', path: '/file', timeoutMs: 1_000, priority: 5 };
+  const read = async (content: AsyncIterable<Uint8Array>): Promise<number> => {
+    let length = 0;
+    for await (const part of content) length += part.length;
+    return length;
+  };
+
+  it('comes as it is sent, and is counted as work until it has come', async () => {
+    const body = 'x'.repeat(3_000_000);
+    const { port } = await serve('b.example', () => ({
+      status: 200,
+      headers: { 'content-type': 'a/b; c=d' },
+      body,
+    }));
+    const { transport, work } = transportTo({ [B]: `https://127.0.0.1:${port}` });
+    const { contentType, content } = await transport.download(B, get);
+    expect(contentType).toBe('a/b; c=d');
+    expect(await read(content)).toBe(3_000_000);
+    expect(work.pending).toBe(0);
+  });
+
+  it('is refused as the other server says', async () => {
+    const { port } = await serve('b.example', () => ({
+      status: 404,
+      body: '{"errcode":"M_NOT_FOUND","error":"no"}',
+    }));
+    const { transport } = transportTo({ [B]: `https://127.0.0.1:${port}` });
+    await expect(transport.download(B, get)).rejects.toMatchObject({ status: 404, errcode: 'M_NOT_FOUND' });
+  });
+
+  it('that stops coming is given up when our clock says so, and one that nobody wants any more at once', async () => {
+    const { port, connections } = await serve('b.example', () => ({
+      status: 200,
+      headers: { 'content-length': '1000' },
+      body: 'only this',
+    }));
+    const clock = new VirtualClock();
+    const { transport } = transportTo({ [B]: `https://127.0.0.1:${port}` }, { clock });
+    const { content } = await transport.download(B, get);
+    const failed = expect(read(content)).rejects.toMatchObject({ problem: 'timeout' });
+    clock.step();
+    await failed;
+    const second = await transport.download(B, get);
+    await second.content[Symbol.asyncIterator]().return?.();
+    expect(clock.next()).toBeNull();
+    const sockets = connections as { readonly destroyed: boolean }[];
+    while (sockets.some(({ destroyed }) => !destroyed)) await new Promise((resolve) => setImmediate(resolve));
+  });
 });

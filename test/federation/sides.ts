@@ -7,6 +7,7 @@ import { handshakeRoutes } from '../../src/api/federation/handshakes.ts';
 import { keyRoutes } from '../../src/api/federation/key.ts';
 import { queryRoutes } from '../../src/api/federation/queries.ts';
 import { signatureRoutes, transactionRoutes } from '../../src/api/federation/transactions.ts';
+import { userKeyRoutes } from '../../src/api/federation/user_keys.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { type Clock, type Millis, sleep } from '../../src/base/time.ts';
@@ -27,8 +28,10 @@ import { LocalOutbox } from '../../src/federation/local_outbox.ts';
 import { Notary } from '../../src/federation/notary.ts';
 import { OwedSignatures } from '../../src/federation/owed_signatures.ts';
 import { Receiver } from '../../src/federation/receiver.ts';
+import { RemoteDeviceLists } from '../../src/federation/remote_device_lists.ts';
 import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
+import { FederationRemoteKeys } from '../../src/federation/remote_keys.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
 import { Sender } from '../../src/federation/sender.ts';
 import {
@@ -41,11 +44,14 @@ import { Transports } from '../../src/federation/transports.ts';
 import { authorizationHeader, RequestAuthenticator } from '../../src/federation/x_matrix.ts';
 import { AccountData } from '../../src/homeserver/account_data.ts';
 import { Directory } from '../../src/homeserver/directory.ts';
+import { DeviceLists } from '../../src/homeserver/keys/device_lists.ts';
+import { LocalKeys } from '../../src/homeserver/keys/local_keys.ts';
 import { Presence } from '../../src/homeserver/presence.ts';
 import { Receipts } from '../../src/homeserver/receipts.ts';
 import { RoomSummaries } from '../../src/homeserver/room_summaries.ts';
 import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
+import { ToDevice } from '../../src/homeserver/to_device.ts';
 import { Typing } from '../../src/homeserver/typing.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
 import { parseUserId } from '../../src/matrix/ids.ts';
@@ -237,6 +243,8 @@ export async function stopped(side: Side): Promise<void> {
   await side.sender.stop();
   await side.owed.stop();
   await side.deferred.stop();
+  await side.remoteKeys.stop();
+  await side.remoteDeviceLists.stop();
   await side.receiver.stop();
   await side.app.close();
 }
@@ -287,6 +295,7 @@ export async function openServer({
   const edus = new EduOutbox({
     ...{ serverName, database, clock, log, policy },
     nudge: (destination) => sender.nudge(destination),
+    wake: (destination) => sender.wake([destination]),
   });
   const sender: Sender = new Sender({
     ...{ serverName, database, clock, random: seededRandom(seed), transport, log, edus },
@@ -328,7 +337,28 @@ export async function openServer({
   const presence = new Presence({
     ...{ ...services, serverName, enabled: true, localUserExists: async () => true },
   });
-  const incoming = new IncomingEdus({ database, typing, receipts, presence, log });
+  const toDevice = new ToDevice({
+    ...{ ...services, serverName, log, random: seededRandom(seed + 1_000), outbox: edus.durable },
+  });
+  const deviceLists = new DeviceLists({ outbox: edus.durable });
+  const localKeys = new LocalKeys({ ...services, lists: deviceLists });
+  const remoteDeviceLists = new RemoteDeviceLists({
+    ...{
+      serverName,
+      database,
+      clock,
+      random: seededRandom(seed + 2_000),
+      transport,
+      lists: deviceLists,
+      log,
+    },
+  });
+  const remoteKeys = new FederationRemoteKeys({
+    ...{ serverName, database, clock, transport, copies: remoteDeviceLists },
+  });
+  const incoming = new IncomingEdus({
+    ...{ serverName, database, typing, receipts, presence, toDevice, remoteDeviceLists, log },
+  });
   const receiver: Receiver = new Receiver({
     serverName,
     database,
@@ -361,6 +391,8 @@ export async function openServer({
     receiver.peerSpoke(server);
     owed.peerSpoke(server);
     deferred.peerSpoke(server);
+    remoteKeys.peerSpoke(server);
+    remoteDeviceLists.peerSpoke(server);
   });
   keyRoutes(app, { keys, notary: new Notary({ serverName, signingKey, keys, clock }) });
   versionRoutes(app, { name: 'Ravine', version: '0' });
@@ -373,12 +405,14 @@ export async function openServer({
     profiles: { get: async (user) => (user.startsWith('@nobody') ? undefined : { displayname: 'Somebody' }) },
     directory,
   });
+  userKeyRoutes(app, { serverName, database, clock, localKeys });
   await app.ready();
   await typing.start();
   await sender.start();
   await receiver.start();
   await owed.start();
   await deferred.start();
+  await remoteDeviceLists.start();
   let txn = 0;
   const side = {
     serverName,
@@ -392,6 +426,11 @@ export async function openServer({
     receipts,
     presence,
     incoming,
+    toDevice,
+    deviceLists,
+    localKeys,
+    remoteDeviceLists,
+    remoteKeys,
     receiver,
     owed,
     deferred,

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { deactivateAccount } from '../../src/homeserver/deactivation.ts';
 import { withoutErased } from '../../src/homeserver/erasure.ts';
+import { DeviceLists } from '../../src/homeserver/keys/device_lists.ts';
 import type { EventId, RoomId, UserId } from '../../src/matrix/ids.ts';
 import type { Pdu } from '../../src/matrix/pdu.ts';
 import { insertAccount } from '../../src/storage/accounts.ts';
@@ -38,7 +39,7 @@ async function world() {
   await network.settle();
   await a.database.transaction(async (tx) => {
     await insertAccount(tx, { user: alice, passwordHash: null }, 0);
-    await deactivateAccount(tx, alice, { erase: true, now: 1 });
+    await deactivateAccount(tx, alice, { erase: true, lists: new DeviceLists(), now: 1 });
   });
   const late = await join(a, 'late');
   await join(a, 'back');

@@ -13,6 +13,7 @@ const BOUNDARIES: readonly DieAt[] = [
   { boundary: 'after COMMIT room_writer commit', nth: 10 },
   { boundary: 'before COMMIT account_data change' },
   { boundary: 'after COMMIT receipts mark' },
+  { boundary: 'after COMMIT local_keys give' },
   { boundary: 'before COMMIT registration register' },
   { boundary: 'after COMMIT accounts setPassword' },
   { boundary: 'before COMMIT profiles tellRooms' },
@@ -20,7 +21,7 @@ const BOUNDARIES: readonly DieAt[] = [
 /** At each boundary it is killed before as well, to be started with the order to die there. */
 const KILLS = RUNS + 2 * BOUNDARIES.length;
 /** Kinds of things that the clients do. */
-const TRADES = 13;
+const TRADES = 14;
 
 /* 200 and more, at every boundary: node test/crash/main.ts --clients --runs 200 --failpoints */
 it(`loses nothing that clients were answered, and repeats nothing, when a server dies ${KILLS} times under them`, async () => {

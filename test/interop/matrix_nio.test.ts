@@ -2,12 +2,11 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { outputOf } from '../e2e/output.ts';
-import { PythonEnvironment } from './python_environment.ts';
+import { nioEnvironment } from './nio_environment.ts';
 import { TwoServers } from './two_servers.ts';
 
 const HERE = import.meta.dirname;
-const environment = new PythonEnvironment('matrix-nio-0.26.0', join(HERE, 'nio_requirements.txt'));
-const missing = await environment.install();
+const missing = await nioEnvironment.install();
 
 /* What is said is in nio_conversation.py. */
 test.skipIf(missing !== undefined)(
@@ -16,7 +15,7 @@ test.skipIf(missing !== undefined)(
     const servers = await TwoServers.open('pipe');
     onTestFinished(() => servers.close());
     const conversation = join(HERE, 'nio_conversation.py');
-    const child = spawn(environment.python, [
+    const child = spawn(nioEnvironment.python, [
       conversation,
       servers.url('alpha.test'),
       servers.url('bravo.test'),

@@ -78,12 +78,12 @@ type FederationConfig = PartialConfig & {
   readonly listen: NonNullable<NonNullable<PartialConfig['http']>['listen']>;
 };
 
-const portsOf = async (protocol: 'tcp' | 'udp'): Promise<Readonly<Record<Server, number>>> => ({
+export const portsOf = async (protocol: 'tcp' | 'udp'): Promise<Readonly<Record<Server, number>>> => ({
   'alpha.test': await freePort(protocol),
   'bravo.test': await freePort(protocol),
 });
 
-async function pipeConfigs(): Promise<Readonly<Record<Server, FederationConfig>>> {
+export async function pipeConfigs(): Promise<Readonly<Record<Server, FederationConfig>>> {
   const ports = await portsOf('udp');
   const configOf = (name: Server): FederationConfig => {
     const address = `ravine://127.0.0.1:${ports[otherOf(name)]}`;

@@ -41,6 +41,11 @@ async function running(): Promise<Running> {
     // Rows that point to others, in tables whose names come later.
     await tx.run("INSERT INTO users (user_id, created) VALUES ('@a:a.example', 1)");
     await tx.run("INSERT INTO devices (user_id, device_id, created) VALUES ('@a:a.example', 'D', 1)");
+    await tx.run(
+      `INSERT INTO one_time_keys (user_id, device_id, algorithm, key_id, key, hash)
+       VALUES ('@a:a.example', 'D', 'x', '1', '"key"', x'00')`,
+    );
+    await tx.run("INSERT INTO device_lists (user_id, position) VALUES ('@a:a.example', 5)");
     // More than a double holds, as a text that SQLite makes an integer of.
     await tx.run("UPDATE stream SET position = CAST('9007199254740993' AS INTEGER)");
     await tx.run(
@@ -86,21 +91,29 @@ const schemaOf = (path: string): unknown[] => {
   return all;
 };
 
-test('a backup has every row of a database in use but for the sessions, and the same schema', async () => {
+test('a backup has every row of a database in use but for sessions and one-time keys, and the same schema', async () => {
   const { path, target } = await running();
   const report = backupDatabase(path, target);
   const [there, copied] = [contentOf(path), contentOf(target)];
   expect(there.get('pipe_sessions')).toHaveLength(30);
   expect(copied.get('pipe_sessions')).toEqual([]);
   there.set('pipe_sessions', []);
+  // Given away once more, one would be no one-time key.
+  expect(there.get('one_time_keys')).toHaveLength(1);
+  expect(copied.get('one_time_keys')).toEqual([]);
+  there.set('one_time_keys', []);
   // Ahead of every token that a client can have from after the copy.
   expect(there.get('stream')).toEqual(['integer9007199254740993']);
   expect(copied.get('stream')).toEqual(['integer9007200254740993']);
-  there.delete('stream');
-  copied.delete('stream');
+  // So that everybody is told of everybody's keys once more.
+  expect(copied.get('device_lists')![0]).toContain('9007200254740993');
+  for (const table of ['stream', 'device_lists']) {
+    expect(there.delete(table)).toBe(true);
+    copied.delete(table);
+  }
   expect(copied).toEqual(there);
   expect(schemaOf(target)).toEqual(schemaOf(path));
-  expect(report.leftOut).toEqual(['pipe_sessions']);
+  expect(report.leftOut).toEqual(['pipe_sessions', 'one_time_keys']);
   expect(report.rows.get('server_facts')).toBe(3);
   // What the next start does with it.
   migrate(target);

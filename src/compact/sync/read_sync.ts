@@ -15,6 +15,8 @@ import {
   FRESH,
   formatPosition,
   GENERAL,
+  KEYS,
+  keyParts,
   LITERAL,
   MAX_EVENTS,
   MEMBERSHIP,
@@ -94,7 +96,9 @@ class SyncReader {
   }
 
   read(): ReadSync {
-    const head = this.#byte();
+    const first = this.#byte();
+    const keys = first === KEYS ? keyParts(this.#count(Number.MAX_SAFE_INTEGER)) : {};
+    const head = first === KEYS ? this.#byte() : first;
     const isSingle = head >= SINGLE && head < SINGLE_END;
     const { next, top } =
       head < SINGLE_END ? this.#usualHead(isSingle ? head & SINGLE_RISE : head) : this.#generalHead(head);
@@ -108,7 +112,7 @@ class SyncReader {
     }
     const { rooms: kinds = {}, ...others } = top;
     return {
-      body: { next_batch: next, ...others, rooms: { join, ...(kinds as JsonObject) } },
+      body: { next_batch: next, ...others, ...keys, rooms: { join, ...(kinds as JsonObject) } },
       rooms: this.#rooms,
     };
   }

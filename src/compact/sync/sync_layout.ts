@@ -6,6 +6,8 @@ import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
 //              events of this second; SINGLE: the same in the low three bits, and one room follows whose byte would be USUAL and
 //              ONE, with how it is named in bits 3 and 4; DATED: the rise as a varint, and the age of the first event in
 //              seconds as a varint; GENERAL: the position as an item, a time, and everything but joined rooms as a value
+//              KEYS in front of it: what is left of the device's keys, as a varint: twice how many one-time keys of
+//              signed_curve25519 there are, and one more where its fallback key is unused
 //   rooms      to the end
 //
 //   room       1 byte: how it is named, USUAL, ONE, FRESH
@@ -31,6 +33,7 @@ export const SINGLE_RISE = 0x07;
 export const SINGLE_NAME_SHIFT = 3;
 export const GENERAL = 0x80;
 export const DATED = 0x81;
+export const KEYS = 0x82;
 /** Of the room's byte. */
 export const NAME_BITS = 0x03;
 export const NAMED_BY = { nothing: 0, one: 1, two: 2, id: 3 } as const;
@@ -78,6 +81,10 @@ export const usualRest = (since: number): JsonObject => ({
   unread_notifications: { highlight_count: 0, notification_count: 0 },
 });
 
+const COUNTS = 'device_one_time_keys_count';
+const UNUSED = 'device_unused_fallback_key_types';
+const ONE_TIME_KEYS = 'signed_curve25519';
+
 /** Everything but rooms and the position, where there is nothing to tell. */
 export const USUAL_TOP: JsonObject = {
   rooms: { invite: {}, knock: {}, leave: {} },
@@ -85,8 +92,26 @@ export const USUAL_TOP: JsonObject = {
   presence: { events: [] },
   to_device: { events: [] },
   device_lists: { changed: [], left: [] },
-  device_one_time_keys_count: {},
+  device_one_time_keys_count: { [ONE_TIME_KEYS]: 0 },
+  device_unused_fallback_key_types: [],
 };
+
+/** The keys of a device in the parts of an answer that count them; undefined where they are of other algorithms. */
+export function keysIn(body: JsonObject): number | undefined {
+  const [counts, unused] = [own(body, COUNTS), own(body, UNUSED)];
+  if (counts === undefined || !isJsonObject(counts) || !Array.isArray(unused)) return undefined;
+  const count = own(counts, ONE_TIME_KEYS);
+  const isUnused = unused.length === 1 && unused[0] === ONE_TIME_KEYS;
+  if (Object.keys(counts).length !== 1 || typeof count !== 'number' || !Number.isSafeInteger(count * 2 + 1))
+    return undefined;
+  return count >= 0 && (isUnused || unused.length === 0) ? count * 2 + (isUnused ? 1 : 0) : undefined;
+}
+
+/** The inverse. */
+export const keyParts = (keys: number): JsonObject => ({
+  [COUNTS]: { [ONE_TIME_KEYS]: Math.floor(keys / 2) },
+  [UNUSED]: keys % 2 === 1 ? [ONE_TIME_KEYS] : [],
+});
 
 /** The events in a part of a section. */
 export function eventsIn(section: JsonObject, part: string): readonly JsonObject[] {

@@ -15,6 +15,9 @@ import {
   FIELDS,
   FRESH,
   GENERAL,
+  KEYS,
+  keyParts,
+  keysIn,
   LITERAL,
   MEMBERSHIP,
   NAMED_BY,
@@ -66,7 +69,12 @@ export function writeSync(writer: CompactWriter, sync: SyncToTell): void {
   const { body, since } = sync;
   const { next_batch, rooms, ...others } = body;
   const { join = {}, ...kinds } = (rooms ?? {}) as JsonObject;
-  const top: JsonObject = { ...others, rooms: kinds };
+  const keys = keysIn(others) ?? 0;
+  const top: JsonObject = { ...others, rooms: kinds, ...(keys > 0 && keyParts(0)) };
+  if (keys > 0) {
+    writer.byte(KEYS);
+    writer.varint(keys);
+  }
   const position = parsePosition(next_batch as string);
   const rise = position === undefined || since === undefined ? -1 : position - since;
   const sections = Object.entries(join as JsonObject) as [string, JsonObject][];

@@ -1,13 +1,17 @@
 import type { Presence } from '../../homeserver/presence.ts';
 import type { Receipts } from '../../homeserver/receipts.ts';
 import { isServerAllowed } from '../../homeserver/server_acls.ts';
+import type { ToDevice } from '../../homeserver/to_device.ts';
 import type { Typing } from '../../homeserver/typing.ts';
 import type { RoomId, ServerName } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../../matrix/json.ts';
 import type { Reader } from '../../storage/database.ts';
 import type { Log } from '../log.ts';
+import type { RemoteDeviceLists } from '../remote_device_lists.ts';
+import { DEVICE_LIST_UPDATE, type KeyChange, keyChangeIn, SIGNING_KEY_UPDATE } from './device_lists.ts';
 import { PRESENCE, presenceIn } from './presence.ts';
 import { RECEIPT, receiptsIn } from './receipts.ts';
+import { TO_DEVICE, toDeviceIn } from './to_device.ts';
 import { TYPING, typingIn } from './typing.ts';
 
 // Ours.
@@ -15,17 +19,21 @@ import { TYPING, typingIn } from './typing.ts';
 const MAX_TOLD = 500;
 
 interface IncomingEdusOptions {
+  readonly serverName: ServerName;
   readonly database: Reader;
   readonly typing: Pick<Typing, 'received'>;
   readonly receipts: Pick<Receipts, 'received'>;
   readonly presence: Pick<Presence, 'received'>;
+  readonly toDevice: Pick<ToDevice, 'received'>;
+  readonly remoteDeviceLists: Pick<RemoteDeviceLists, 'changed'>;
   readonly log: Log;
 }
 
 /**
  * What other servers tell besides events (server-server API, "EDUs"). A server speaks for its own users alone, and in rooms
  * whose access control list lets it; that its users are in the room is for the services to see. An EDU that is malformed, or of a type that is not known, is left out by itself.
- * Done twice, one changes nothing.
+ * Done twice, one changes nothing. What must not be lost, messages to devices and changes of devices, fails as a whole where it
+ * cannot be stored, so that the transaction comes again.
  */
 export class IncomingEdus {
   /** Single receipts, typing notifications and presences that went to the services; EDUs of which nothing did. */
@@ -36,7 +44,37 @@ export class IncomingEdus {
     this.#options = options;
   }
 
-  /** Takes the EDUs of one transaction, in their order. It never fails. */
+  /**
+   * Takes the messages to devices of one transaction, in their order: before its events, which may need their keys.
+   * @throws where they cannot be stored
+   */
+  async takeMessages(origin: ServerName, edus: readonly JsonValue[]): Promise<void> {
+    const { serverName, toDevice } = this.#options;
+    const messages = edus.flatMap((edu) => {
+      const content = contentOf(edu, TO_DEVICE);
+      return (content && toDeviceIn(origin, serverName, content)) ?? [];
+    });
+    if (messages.length > 0) await toDevice.received(origin, messages);
+  }
+
+  /**
+   * Takes the changes of devices and signing keys of one transaction, in their order: behind its events, which may be what
+   * they come for.
+   * @throws where they cannot be stored
+   */
+  async takeKeyChanges(origin: ServerName, edus: readonly JsonValue[]): Promise<void> {
+    const changes = edus.flatMap((edu): KeyChange[] => {
+      for (const type of [DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE]) {
+        const content = contentOf(edu, type);
+        const change = content && keyChangeIn(origin, type, content);
+        if (change !== undefined) return [change];
+      }
+      return [];
+    });
+    if (changes.length > 0) await this.#options.remoteDeviceLists.changed(changes);
+  }
+
+  /** Takes the other EDUs of one transaction, in their order. It never fails. */
   async take(origin: ServerName, edus: readonly JsonValue[]): Promise<void> {
     let left = MAX_TOLD;
     const allowed = new Map<RoomId, boolean>();
@@ -47,6 +85,7 @@ export class IncomingEdus {
     };
     for (const edu of edus) {
       const type = isJsonObject(edu) ? own(edu, 'edu_type') : undefined;
+      if (DURABLE.has(type)) continue;
       const content = isJsonObject(edu) ? own(edu, 'content') : undefined;
       const before = this.counters.told;
       try {
@@ -82,4 +121,16 @@ export class IncomingEdus {
       for (const one of presenceIn(origin, content)) yield { run: () => presence.received(one) };
     }
   }
+}
+
+const DURABLE: ReadonlySet<JsonValue | undefined> = new Set([
+  TO_DEVICE,
+  DEVICE_LIST_UPDATE,
+  SIGNING_KEY_UPDATE,
+]);
+
+/** The content of an EDU of a type; undefined where it is none. */
+function contentOf(edu: JsonValue, type: string): JsonObject | undefined {
+  const content = isJsonObject(edu) && own(edu, 'edu_type') === type ? own(edu, 'content') : undefined;
+  return isJsonObject(content) ? content : undefined;
 }

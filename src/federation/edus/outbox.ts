@@ -11,6 +11,7 @@ import {
   receiptDestinations,
 } from '../../storage/outbox_receipts.ts';
 import type { Log } from '../log.ts';
+import { type DurableBatch, DurableEdus } from './durable.ts';
 import type { EduPolicy } from './policy.ts';
 import { presenceEdu } from './presence.ts';
 import { receiptEdus } from './receipts.ts';
@@ -27,7 +28,8 @@ import { type TypingChange, typingEdu } from './typing.ts';
 // (homeserver/typing.ts), and ends at other servers by itself.
 //
 // Over a slow link receipts do not ride with events, which they would delay: they wait until none have gone for a while, and
-// one that is under way when an event comes is given up and goes another time.
+// one that is under way when an event comes is given up and goes another time. So it is with device updates, but that those
+// which have waited long go with events. Messages to devices never wait: events that follow them may need their keys.
 
 // The specification's: EDUs of a transaction. Each receipt takes one at most, all presence one.
 const MAX_EDUS = 100;
@@ -68,9 +70,11 @@ export interface EduBatch {
   /** Rows of the receipts among them. */
   readonly receipts: readonly number[];
   readonly shortLived: readonly (readonly [key: string, told: ShortLived])[];
+  /** What must arrive among them; undefined: nothing. */
+  readonly durable: DurableBatch | undefined;
 }
 
-/** When receipts may go over a slow link; monotonic. */
+/** When what is not urgent may go over a slow link; monotonic. */
 interface Idle {
   /** Since when some wait. */
   since: Millis | undefined;
@@ -85,11 +89,15 @@ interface EduOutboxOptions {
   readonly policy: (destination: ServerName) => EduPolicy;
   /** Told that there is something for a destination, unless it has to be waited for. */
   readonly nudge: (destination: ServerName) => void;
+  /** Told that there are messages to devices for a destination: as of events. Left out: as `nudge`. */
+  readonly wake?: (destination: ServerName) => void;
   readonly log: Log;
 }
 
 /** Keeps what other servers are to be told besides events, until the sender takes it. */
 export class EduOutbox implements EphemeralOutbox {
+  /** What must arrive. */
+  readonly durable: DurableEdus;
   readonly #options: EduOutboxOptions;
   readonly #gathered = new Map<string, Gathered>();
   /** By destination and by what it is about, oldest first. */
@@ -104,11 +112,20 @@ export class EduOutbox implements EphemeralOutbox {
 
   constructor(options: EduOutboxOptions) {
     this.#options = options;
+    const { serverName, clock, nudge, wake = nudge } = options;
+    this.durable = new DurableEdus({
+      ...{ serverName, clock, urgent: wake },
+      later: (destination) => {
+        if (this.#isSlow(destination)) this.#look(destination);
+        else nudge(destination);
+      },
+    });
   }
 
-  /** Every destination that a receipt waits for. */
-  destinations(): Promise<readonly ServerName[]> {
-    return receiptDestinations(this.#options.database);
+  /** Every destination that something in the database waits for. */
+  async destinations(): Promise<readonly ServerName[]> {
+    const { database } = this.#options;
+    return [...(await receiptDestinations(database)), ...(await this.durable.destinations(database))];
   }
 
   /** Nothing is gathered or looked at any more when this resolves. */
@@ -146,37 +163,56 @@ export class EduOutbox implements EphemeralOutbox {
   }
 
   /** Whether what goes to a destination by itself is given up when there is an event. */
-  givesWay(destination: ServerName): boolean {
-    return this.#options.policy(destination).receipts === 'idle';
+  givesWay(destination: ServerName, { durable }: EduBatch): boolean {
+    return this.#isSlow(destination) && (durable?.toDevice.length ?? 0) === 0;
   }
 
   /** Events go to the destination. */
   eventsGo(destination: ServerName): void {
-    if (!this.givesWay(destination)) return;
+    if (!this.#isSlow(destination)) return;
     const eventAt = this.#options.clock.monotonic();
     this.#idle.set(destination, { since: this.#idle.get(destination)?.since, eventAt });
   }
 
   /**
-   * What the next transaction tells besides its events; undefined where that is nothing.
+   * What the next transaction tells besides its events; undefined where that is nothing. Nothing is under way.
    * @param with `events`: whether it has any. `isBehind`: the destination is away, or has a queue, so that nothing goes which
    *   would be old when it arrives
    */
   async next(
-    reader: Reader,
+    tx: Transaction,
     destination: ServerName,
     { events, isBehind }: { readonly events: boolean; readonly isBehind: boolean },
   ): Promise<EduBatch | undefined> {
-    const rows = (await this.#mayTellReceipts(reader, destination, events))
-      ? await queuedReceipts(reader, destination, MAX_RECEIPTS)
-      : [];
-    const shortLived = isBehind ? [] : this.#fresh(destination);
-    if (rows.length === 0 && shortLived.length === 0) return undefined;
+    const may = await this.#mayTell(tx, destination, events);
+    const durable = await this.durable.next(tx, destination, {
+      edus: MAX_EDUS,
+      events,
+      updates: may.updates,
+    });
+    if (this.durable.isOneByOne(destination)) return durable && onlyDurable(durable);
+    const left = MAX_EDUS - (durable?.edus.length ?? 0);
+    const rows =
+      may.receipts && left > 0 ? await queuedReceipts(tx, destination, Math.min(MAX_RECEIPTS, left)) : [];
+    const isFull = left - rows.length < MAX_TYPING + 1;
+    const shortLived = isBehind || isFull ? [] : this.#fresh(destination);
+    if (rows.length === 0 && shortLived.length === 0) return durable && onlyDurable(durable);
     const typing = shortLived.flatMap(([, told]) => (told.kind === 'typing' ? [typingEdu(told.change)] : []));
     const present = shortLived.flatMap(([, told]) => (told.kind === 'presence' ? [told.presence] : []));
     const presence = present.length === 0 ? [] : [presenceEdu(present, this.#options.clock.wall())];
     const receipts = rows.map(({ position }) => position);
-    return { edus: [...receiptEdus(rows), ...presence, ...typing], receipts, shortLived };
+    const edus = [...(durable?.edus ?? []), ...receiptEdus(rows), ...presence, ...typing];
+    return { edus, receipts, shortLived, durable };
+  }
+
+  /** Messages to devices that are to arrive before events which go once more; undefined where there are none. */
+  async ahead(tx: Transaction, destination: ServerName): Promise<EduBatch | undefined> {
+    const durable = await this.durable.next(tx, destination, {
+      edus: MAX_EDUS,
+      events: false,
+      updates: false,
+    });
+    return durable && onlyDurable(durable);
   }
 
   /** It is on its way. What is told from memory goes once. */
@@ -187,26 +223,49 @@ export class EduOutbox implements EphemeralOutbox {
   }
 
   /** The destination has answered. */
-  delivered(tx: Transaction, { receipts }: EduBatch): Promise<void> {
-    return dequeueReceipts(tx, receipts);
+  async delivered(tx: Transaction, { receipts, durable }: EduBatch): Promise<void> {
+    await dequeueReceipts(tx, receipts);
+    if (durable !== undefined) await this.durable.delivered(tx, durable);
   }
 
-  async #mayTellReceipts(reader: Reader, destination: ServerName, events: boolean): Promise<boolean> {
+  /**
+   * The destination has refused a transaction of nothing but this, and takes others.
+   * @returns whether it is to be given up; else it goes once more in smaller parts
+   */
+  refused(destination: ServerName, { durable }: EduBatch): boolean {
+    return durable === undefined || this.durable.refused(destination, durable);
+  }
+
+  /** Whether receipts and device updates may go now. */
+  async #mayTell(
+    reader: Reader,
+    destination: ServerName,
+    events: boolean,
+  ): Promise<{ readonly receipts: boolean; readonly updates: boolean }> {
     const { receipts } = this.#options.policy(destination);
-    if (receipts !== 'idle') return receipts === 'soon';
-    if (events) return false;
-    if ((await queuedReceipts(reader, destination, 1)).length === 0) {
+    if (!this.#isSlow(destination)) return { receipts: receipts === 'soon', updates: true };
+    const waitedMs = await this.durable.waitedMs(reader, destination);
+    const isDue = waitedMs !== undefined && waitedMs >= MAX_HELD_BACK_MS;
+    if (events) return { receipts: receipts === 'soon', updates: isDue };
+    if (waitedMs === undefined && (await queuedReceipts(reader, destination, 1)).length === 0) {
       const idle = this.#idle.get(destination);
       if (idle !== undefined) idle.since = undefined;
-      return false;
+      return { receipts: false, updates: false };
     }
-    return this.#look(destination) <= 0;
+    const isQuiet = this.#look(destination) <= 0;
+    return { receipts: receipts === 'soon' || (receipts === 'idle' && isQuiet), updates: isQuiet || isDue };
   }
 
-  /** Has the receipts that wait looked at when they may go. @returns milliseconds until then, 0 or less: now */
+  /** Whether what is not urgent waits until nothing else has to go. */
+  #isSlow(destination: ServerName): boolean {
+    const { receipts, isSlow } = this.#options.policy(destination);
+    return receipts === 'idle' || isSlow === true;
+  }
+
+  /** Has what waits looked at when it may go. @returns milliseconds until then, 0 or less: now */
   #look(destination: ServerName): Millis {
     if (this.#isStopped) return 0;
-    const wait = this.givesWay(destination) ? this.#waitForQuiet(destination) : RECEIPT_DELAY_MS;
+    const wait = this.#isSlow(destination) ? this.#waitForQuiet(destination) : RECEIPT_DELAY_MS;
     if (wait <= 0 || this.#timers.has(destination)) return wait;
     this.#timers.set(
       destination,
@@ -288,6 +347,13 @@ export class EduOutbox implements EphemeralOutbox {
     ];
   }
 }
+
+const onlyDurable = (durable: DurableBatch): EduBatch => ({
+  edus: durable.edus,
+  receipts: [],
+  shortLived: [],
+  durable,
+});
 
 /** Puts a value at the end, in the place of an older one; past the limit the oldest gives way. */
 function setNewest<V>(map: Map<string, V>, key: string, value: V, limit: number): void {

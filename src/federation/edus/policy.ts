@@ -17,6 +17,8 @@ export interface EduPolicy {
   readonly presence: boolean;
   /** `soon`: with the next events, or by themselves after a short time. `idle`: by themselves, when no events have gone for a while. */
   readonly receipts: 'soon' | 'idle' | 'never';
+  /** Whether changes of devices wait until no events have gone for a while. */
+  readonly isSlow?: boolean;
 }
 
 /**
@@ -34,6 +36,7 @@ export function eduPolicies(
       typing: goes(config.typing),
       presence: goes(config.presence),
       receipts: isIdle ? 'idle' : goes(config.receipts) ? 'soon' : 'never',
+      isSlow,
     };
   };
   const [fast, slow] = [policy(false), policy(true)];

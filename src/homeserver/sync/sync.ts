@@ -5,14 +5,17 @@ import type { JsonObject } from '../../matrix/json.ts';
 import { accountDataChanges, GLOBAL, ignoredUsers } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
 import type { PresenceState } from '../../storage/presence.ts';
-import { eventById, type SyncRoomRow, syncRooms } from '../../storage/sync.ts';
+import { eventById, type SyncRoomRow, streamPosition, syncRooms } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
 import { allowsRoom, parseSyncFilter, type SyncFilter } from '../filter_events.ts';
 import { blocksInvites } from '../invite_permission.ts';
+import { type DeviceListChanges, deviceListChanges } from '../keys/device_list_changes.ts';
 import type { Notifier } from '../notifier.ts';
 import type { Presence } from '../presence.ts';
 import { PUSH_RULES, pushRulesContent } from '../push_rules.ts';
+import type { ToDevice } from '../to_device.ts';
 import { strippedStateFor } from './invitation.ts';
+import { loadKeys } from './keys.ts';
 import { loadPresence } from './presence.ts';
 import { accountDataEvents, RoomSections, type SectionRequest } from './room_sections.ts';
 import { SentMembers } from './sent_members.ts';
@@ -66,19 +69,24 @@ interface Told {
   readonly body: JsonObject;
 }
 
-/** Tells clients what is new. Reads only; what it tells was committed before. */
+/**
+ * Tells clients what is new. Reads only, but that a device's inbox is emptied of what its position says that it has; what it
+ * tells was committed before.
+ */
 export class Sync {
   readonly #reader: Reader;
   readonly #clock: Clock;
   readonly #notifier: Notifier;
   readonly #filters: FilterSource;
   readonly #presence: Presence | undefined;
+  readonly #toDevice: Pick<ToDevice, 'events' | 'acknowledge'> | undefined;
   readonly #turn: (() => Promise<void>) | undefined;
   readonly #sections: RoomSections;
   readonly #sentMembers = new SentMembers();
 
   /**
    * @param of.presence left out: nobody's is told
+   * @param of.toDevice left out: no messages to devices are told
    * @param of.turn lets others have their turn between two rooms; left out: all are read at one go
    */
   constructor(of: {
@@ -87,6 +95,7 @@ export class Sync {
     readonly notifier: Notifier;
     readonly filters: FilterSource;
     readonly presence?: Presence;
+    readonly toDevice?: Pick<ToDevice, 'events' | 'acknowledge'>;
     readonly turn?: (() => Promise<void>) | undefined;
   }) {
     this.#reader = of.reader;
@@ -94,6 +103,7 @@ export class Sync {
     this.#notifier = of.notifier;
     this.#filters = of.filters;
     this.#presence = of.presence;
+    this.#toDevice = of.toDevice;
     this.#turn = of.turn;
     this.#sections = new RoomSections(of.reader, of.clock);
   }
@@ -177,11 +187,27 @@ export class Sync {
     }
   }
 
+  /**
+   * Whose keys a user has to ask for again (client-server API, "Tracking the device list for a user").
+   * @param from a `next_batch` @param to a later one: it has to be one, and what happened behind it is told as well
+   * @throws MatrixError M_INVALID_PARAM where a token is not one of ours
+   */
+  async deviceLists({ user }: Requester, from: string, to: string): Promise<DeviceListChanges> {
+    const [after, end] = [positionOf(from), positionOf(to)];
+    const { now, rooms } = await syncRooms(this.#reader, user);
+    if (Math.max(after, end) > now) throw invalidParam('The token is from the future.');
+    return deviceListChanges(this.#reader, rooms, { viewer: user, after, upTo: now });
+  }
+
   async #parsed(
     request: SyncRequest,
   ): Promise<{ readonly filter: SyncFilter; readonly since: number | undefined }> {
     const filter = await this.#filter(request.requester.user, request.filter);
-    return { filter, since: request.since === undefined ? undefined : positionOf(request.since) };
+    if (request.since === undefined) return { filter, since: undefined };
+    const since = positionOf(request.since);
+    if (since > (await streamPosition(this.#reader))) throw invalidParam('The token is from the future.');
+    await this.#toDevice?.acknowledge(request.requester, since);
+    return { filter, since };
   }
 
   async #filter(user: UserId, given: string | undefined): Promise<SyncFilter> {
@@ -209,7 +235,6 @@ export class Sync {
     const { user } = requester;
     const { since, filter } = given;
     const { now, rooms } = await syncRooms(this.#reader, user);
-    if (since !== undefined && since > now) throw invalidParam('The token is from the future.');
     const ignored = await ignoredUsers(this.#reader, user);
     const range = { after: since ?? 0, upTo: now };
     const data = await accountDataChanges(this.#reader, user, GLOBAL, range);
@@ -220,6 +245,8 @@ export class Sync {
       this.#presence === undefined
         ? []
         : await loadPresence(this.#reader, this.#presence, rooms, { user, since, now, filter, ignored });
+    const messages = (await this.#toDevice?.events(this.#reader, requester, range)) ?? [];
+    const keys = await loadKeys(this.#reader, rooms, { requester, since, now });
     return {
       section: {
         requester,
@@ -235,11 +262,10 @@ export class Sync {
         next_batch: formatPoint(delivered(now)),
         account_data: { events: accountData },
         presence: { events: presence },
-        to_device: { events: [] },
-        device_lists: { changed: [], left: [] },
-        device_one_time_keys_count: {},
+        to_device: { events: messages },
+        ...keys.sections,
       },
-      isTopEmpty: accountData.length === 0 && presence.length === 0,
+      isTopEmpty: accountData.length + presence.length + messages.length === 0 && !keys.isNews,
     };
   }
 

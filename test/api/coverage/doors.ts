@@ -10,6 +10,7 @@ import { CoapSocket } from '../../../src/exchange/coap_socket.ts';
 import { ALL_LAYERS, type Layers } from '../../../src/exchange/layers.ts';
 import { plainCodec } from '../../../src/exchange/plain_codec.ts';
 import type { Body } from '../../../src/exchange/request.ts';
+import type { Web } from '../../../src/homeserver/media/ports.ts';
 import { SimulatedNetwork } from '../../../src/link/simulated.ts';
 import type { ServerName } from '../../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../../src/matrix/json.ts';
@@ -61,7 +62,17 @@ export interface Asker {
   ask(method: string, path: string, body?: object | JsonValue): Promise<Answer>;
   /** The same without letting time pass: for what goes on while something else happens. See `Door.until`. */
   begin(method: string, path: string, body?: object | JsonValue): Promise<Answer>;
+  /** As `ask`, with a file. @param headers over HTTP only */
+  send(
+    method: string,
+    path: string,
+    file?: SentFile,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Answer>;
 }
+
+/** A file that is sent in the place of JSON. */
+export type SentFile = Extract<Body, { kind: 'bytes' }>;
 
 /** A user who is logged in on one device, through the door that it was asked for. */
 export interface User extends Asker {
@@ -84,14 +95,20 @@ export interface Door {
   /** Somebody without an account, or with just this access token. */
   stranger(token?: string): Asker;
   /** Another server, away.example: through the pipe as itself, else with signed requests. */
-  peer(): Asker & Pick<Peer, 'sign'>;
+  peer(): Asker & Pick<Peer, 'sign' | 'files'>;
   /** Lets time pass until it settles. */
   until<T>(outcome: Promise<T>): Promise<T>;
   /** Lets so many milliseconds pass. */
   pass(ms: number): Promise<void>;
 }
 
-type Ask = (method: string, path: string, body: JsonValue | undefined) => Promise<Answer>;
+type Ask = (
+  method: string,
+  path: string,
+  body: JsonValue | undefined,
+  file?: SentFile,
+  headers?: Readonly<Record<string, string>>,
+) => Promise<Answer>;
 
 /**
  * Starts a server for one test file, and checks at its end that each operation which the list of served operations
@@ -99,13 +116,19 @@ type Ask = (method: string, path: string, body: JsonValue | undefined) => Promis
  * @param url import.meta.url of the test file
  * @param config besides: open registration, and nothing in the log
  * @param layers of what crosses pipes; without forms, for tests that ask as another server
+ * @param web what the server sees of it
  */
-export function doorsOf(url: string, config: PartialConfig = {}, layers: Layers = ALL_LAYERS) {
+export function doorsOf(
+  url: string,
+  config: PartialConfig = {},
+  layers: Layers = ALL_LAYERS,
+  web: Web | undefined = undefined,
+) {
   const file = url.split('/test/api/').at(-1) ?? basename(url);
   const record = new Successes();
   let world: World;
   beforeAll(async () => {
-    world = await World.start(config, layers, record);
+    world = await World.start(config, layers, record, web);
   });
   afterAll(async () => {
     await world.close();
@@ -162,7 +185,12 @@ class World {
     this.#network = new SimulatedNetwork({ clock: this.time.clock, random: seededRandom(1) });
   }
 
-  static async start(config: PartialConfig, layers: Layers, record: Successes): Promise<World> {
+  static async start(
+    config: PartialConfig,
+    layers: Layers,
+    record: Successes,
+    web: Web | undefined,
+  ): Promise<World> {
     const world = new World(record);
     const { clock, work } = world.time;
     world.#server = await world.until(
@@ -176,6 +204,7 @@ class World {
           federation: { peers: [{ server_name: PEER, address: 'ravine://away', trust: 'tofu' }] },
         },
         layers,
+        web,
         link: world.#network.join('home', FAST),
       }),
     );
@@ -215,6 +244,7 @@ class World {
       peer: () => ({
         ...this.#asker(name, this.#peerWay(name)),
         sign: (template, version) => this.#peer.sign(template, version),
+        files: this.#peer.files,
       }),
       until: (outcome) => this.until(outcome),
       pass: (ms) => this.time.pass(ms),
@@ -273,7 +303,12 @@ class World {
       this.#record.note(door, method, whole, answer.status);
       return answer;
     };
-    return { begin, ask: (...request) => this.until(begin(...request)) };
+    const send: Asker['send'] = async (method, path, file, headers) => {
+      const answer = await this.until(way(method, path, undefined, file, headers));
+      this.#record.note(door, method, path, answer.status);
+      return answer;
+    };
+    return { begin, send, ask: (...request) => this.until(begin(...request)) };
   }
 
   #way(door: DoorName, token?: string): Ask {
@@ -312,26 +347,33 @@ class World {
 
 const httpsWay =
   (https: MemoryHttps, isCbor: boolean, authorization: string | undefined): Ask =>
-  async (method, path, body) => {
+  async (method, path, body, file, besides) => {
     const type = isCbor ? 'application/cbor' : 'application/json';
-    const written = body === undefined ? undefined : isCbor ? encodeJson(body) : utf8(JSON.stringify(body));
+    const json = body === undefined ? undefined : isCbor ? encodeJson(body) : utf8(JSON.stringify(body));
+    const written = file?.bytes ?? json;
     const headers = {
       accept: type,
       ...(authorization !== undefined && { authorization }),
-      ...(written !== undefined && { 'content-type': type, 'content-length': String(written.length) }),
+      ...(written !== undefined && {
+        'content-type': file?.contentType ?? type,
+        'content-length': String(written.length),
+      }),
+      ...besides,
     };
     const { status, headers: answered, bytes } = await https.request(method, path, headers, written);
     const contentType = answered['content-type']?.split(';', 1)[0] ?? '';
+    if (answered['content-disposition'] !== undefined) return { status, headers: answered, body: {}, bytes };
     return { status, headers: answered, ...contentOf(contentType, bytes) };
   };
 
 const coapWay =
   (socket: CoapSocket, authorization: string | undefined): Ask =>
-  async (method, path, body) => {
+  async (method, path, body, file) => {
     const coap = plainCodec.encodeRequest({
       ...{ method, ...targetOf(path) },
       ...(authorization !== undefined && { authorization }),
       ...(body !== undefined && { body: { kind: 'json', value: body } as const }),
+      ...(file && { body: file }),
     });
     if (!coap.ok) throw new Error(coap.problem);
     const response = await socket.request('home', coap.value, { timeoutMs: REQUEST_TIMEOUT_MS });
@@ -343,12 +385,12 @@ const coapWay =
 
 const pipeWay =
   (device: DeviceClient, authorization?: string): Ask =>
-  async (method, path, body) => {
+  async (method, path, body, file) => {
     const {
       status,
       headers,
       body: answered,
-    } = await device.request(method, targetOf(path), body, authorization, REQUEST_TIMEOUT_MS);
+    } = await device.request(method, targetOf(path), body, authorization, REQUEST_TIMEOUT_MS, file);
     return { status, headers, ...bodyOf(answered) };
   };
 

@@ -1,11 +1,12 @@
 import type { Random } from '../../../src/base/random.ts';
 import type { Clock } from '../../../src/base/time.ts';
 import type { ExchangeRequest } from '../../../src/exchange/request.ts';
-import type { ExchangeResponse } from '../../../src/exchange/response.ts';
+import { type ExchangeResponse, errorResponse } from '../../../src/exchange/response.ts';
 import { ExchangeSocket } from '../../../src/exchange/socket.ts';
 import { KEY_PATH, ownKeyDocument } from '../../../src/federation/key_document.ts';
 import { authorizationHeader } from '../../../src/federation/x_matrix.ts';
 import type { Link } from '../../../src/link/link.ts';
+import { notFound } from '../../../src/matrix/error.ts';
 import type { KeyId, ServerName } from '../../../src/matrix/ids.ts';
 import type { JsonObject, JsonValue } from '../../../src/matrix/json.ts';
 import type { UnsignedPdu } from '../../../src/matrix/pdu.ts';
@@ -13,12 +14,16 @@ import { roomVersion } from '../../../src/matrix/room_version.ts';
 import { type SigningKey, signEvent, signingKey } from '../../../src/matrix/signing.ts';
 import { createIdentity } from '../../../src/pipe/identity.ts';
 
+const MEDIA_PATH = '/_matrix/federation/v1/media/';
+
 export const PEER = 'away.example' as ServerName;
 const KEY_ID = 'ed25519:1' as KeyId;
 
 /** Another server, as far as it asks and signs: it has no rooms, and takes whatever it is sent. */
 export class Peer {
   readonly socket: ExchangeSocket;
+  /** What it answers to requests for files, by path without the query. */
+  readonly files = new Map<string, ExchangeResponse>();
   readonly #key: SigningKey;
   readonly #clock: Clock;
 
@@ -56,6 +61,9 @@ export class Peer {
   }
 
   #answer({ path }: ExchangeRequest): ExchangeResponse {
+    const file = this.files.get(path);
+    if (file !== undefined) return file;
+    if (path.startsWith(MEDIA_PATH)) return errorResponse(notFound('There is no such file'));
     const document = path === KEY_PATH ? ownKeyDocument(PEER, this.#key, this.#clock.wall()) : { pdus: {} };
     return { status: 200, headers: {}, body: { kind: 'json', value: document } };
   }

@@ -134,7 +134,10 @@ function answer(
   );
   const { rooms: kinds, ...top } = USUAL_TOP;
   return {
-    body: { ...top, next_batch: `s1_${position}`, rooms: { join, ...(kinds as JsonObject) } },
+    body: {
+      ...{ ...top, ...someKeys(random) },
+      ...{ next_batch: `s1_${position}`, rooms: { join, ...(kinds as JsonObject) } },
+    },
     since: isFirst ? undefined : since,
     rooms: new Map(tellings.map(({ room, before }) => [room.id, { version: VERSION, before }])),
     known: rooms.map(({ id }) => id),
@@ -146,6 +149,15 @@ function answer(
     ),
     now,
   };
+}
+
+/** What is left of a device's keys. */
+function someKeys(random: Random): JsonObject {
+  if (random.fraction() < 0.5) return {};
+  const more = random.fraction() < 0.2 ? { other: random.integer(3) } : {};
+  const counts = random.fraction() < 0.9 ? { signed_curve25519: random.integer(200), ...more } : more;
+  const unused = [[], ['signed_curve25519'], ['signed_curve25519'], ['other']][random.integer(4)]!;
+  return { device_one_time_keys_count: counts, device_unused_fallback_key_types: unused };
 }
 
 function written(sync: SyncToTell): CompactReader {
@@ -233,6 +245,13 @@ describe('answers of /sync in their short form', () => {
     const { bytes } = written(sync);
     expect(bytes[0]).toBe(0x21);
     expect(bytes.length).toBeLessThan(1 + 1 + 2 + 2 + JSON.stringify(pdu.content).length + 30);
+    // What is left of the device's keys takes two bytes more.
+    const body = {
+      ...sync.body,
+      device_one_time_keys_count: { signed_curve25519: 50 },
+      device_unused_fallback_key_types: ['signed_curve25519'],
+    };
+    expect(written({ ...sync, body }).bytes.length).toBe(bytes.length + 2);
   });
 
   test('are not taken for something else by who knows something else', () => {
