@@ -18,6 +18,7 @@ import { profileRoutes } from '../api/client/profile.ts';
 import { pushRuleRoutes } from '../api/client/push_rules.ts';
 import { receiptRoutes } from '../api/client/receipts.ts';
 import { registerRoutes } from '../api/client/register.ts';
+import { relationRoutes } from '../api/client/relations.ts';
 import { reportRoutes } from '../api/client/report.ts';
 import { roomPreviewRoutes } from '../api/client/room_previews.ts';
 import { roomStateRoutes } from '../api/client/room_state.ts';
@@ -54,6 +55,7 @@ export function addClientRoutes(app: FastifyInstance, services: LocalServices): 
   roomStateRoutes(app, services);
   messagesRoutes(app, services);
   eventRoutes(app, services);
+  relationRoutes(app, services);
   syncRoutes(app, services);
   directoryRoutes(app, services);
   roomPreviewRoutes(app, services);

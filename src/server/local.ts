@@ -18,6 +18,7 @@ import type { EphemeralOutbox, RemoteDirectory, RemoteProfiles } from '../homese
 import { Presence } from '../homeserver/presence.ts';
 import { Profiles } from '../homeserver/profiles.ts';
 import { Receipts } from '../homeserver/receipts.ts';
+import { Relations } from '../homeserver/relations.ts';
 import { Reports } from '../homeserver/reports.ts';
 import { RoomSummaries } from '../homeserver/room_summaries.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
@@ -114,6 +115,7 @@ export function createLocal(
     directory,
     summaries,
     reports,
+    relations: new Relations({ reader: database, messages }),
     peeks,
     sync,
     messages,

@@ -3,6 +3,7 @@ import { badJson, forbidden, MatrixError, notFound } from '../../matrix/error.ts
 import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
 import { parseEventId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
+import { relationOf } from '../../matrix/relation.ts';
 import type { Database } from '../../storage/database.ts';
 import { type ClientTransaction, eventOfTransaction } from '../../storage/transactions.ts';
 import { type Done, notNoted } from '../once.ts';
@@ -41,7 +42,10 @@ export class Sending {
     this.#limit = limit;
   }
 
-  /** Sends a message event. @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED */
+  /**
+   * Sends a message event.
+   * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED, M_UNKNOWN where no thread can be there
+   */
   send(room: RoomId, type: string, content: JsonObject, from: SendingDevice): Promise<EventId> {
     const transaction = { ...from, scope: `rooms/${room}/send/${type}` };
     return this.#once(transaction, () =>
@@ -49,6 +53,7 @@ export class Sending {
         room,
         async (draft) => {
           if (type === 'm.room.redaction') await this.#checkRedaction(draft, from.user, content.redacts);
+          await this.#checkThread(draft, content);
           return { type, sender: from.user, content };
         },
         { transaction },
@@ -113,6 +118,15 @@ export class Sending {
       .finally(() => this.#inProgress.delete(key));
     this.#inProgress.set(key, sent);
     return sent;
+  }
+
+  /** Client-server API, "Validation of m.thread relationships": an event that itself relates to another is no root. */
+  async #checkThread(draft: RoomDraft, content: JsonObject): Promise<void> {
+    const relation = relationOf(content);
+    if (relation?.type !== 'm.thread') return;
+    const root = (await this.#writer.events.get(relation.parent))?.event;
+    if (root?.room === draft.room && relationOf(root.pdu.content) !== undefined)
+      throw new MatrixError(400, 'M_UNKNOWN', 'A thread cannot start from an event that relates to another');
   }
 
   /** A server lets through what another may apply (rooms/v12, "Handling redactions"); our users get to do what they may. */
