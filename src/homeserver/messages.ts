@@ -138,7 +138,7 @@ export class Messages {
     if (scan.more) body.end = formatPoint(scan.end);
     const first = scan.events[0];
     if (filter.lazyLoadMembers && first !== undefined) {
-      const members = await this.#sendersOf(scan.events, first.state_after);
+      const members = await this.sendersOf(scan.events, first.state_after);
       body.state = await view.renderer.stateRows(request.room, members);
     }
     return body;
@@ -210,26 +210,15 @@ export class Messages {
     const { filter } = request;
     const { view, row } = await this.visibleEvent(request.requester, request.room, request.event);
     const limit = limitOf(request.limit ?? filter.limit);
-    const before = await this.#scan(view, {
-      dir: 'b',
-      from: pointAt(row, -1),
-      to: BEGINNING,
-      limit: Math.floor(limit / 2),
-      filter,
+    const { before, after, all } = await this.around(view, row, filter, {
+      before: Math.floor(limit / 2),
+      after: Math.ceil(limit / 2),
     });
-    const after = await this.#scan(view, {
-      dir: 'f',
-      from: pointAt(row, 0),
-      to: delivered(view.now),
-      limit: limit - before.events.length,
-      filter,
-    });
-    const all = [...[...before.events].reverse(), row, ...after.events];
     const { state_after } = all.at(-1)!;
     const render = (rows: readonly EventRow[]): Promise<JsonObject[]> => this.bundled(view, rows);
     const state =
       state_after === null ? [] : await stateGroupState(this.#reader, state_after, !filter.lazyLoadMembers);
-    if (filter.lazyLoadMembers) state.push(...(await this.#sendersOf(all, state_after)));
+    if (filter.lazyLoadMembers) state.push(...(await this.sendersOf(all, state_after)));
     return {
       start: formatPoint(before.end),
       end: formatPoint(after.end),
@@ -241,6 +230,26 @@ export class Messages {
         state.filter((each) => passes(filter, view, each)),
       ),
     };
+  }
+
+  /**
+   * What came just before and after an event.
+   * @param most events on each side
+   * @returns `all`: oldest first, with the event itself
+   */
+  async around(
+    view: View,
+    row: EventRow,
+    filter: RoomEventFilter,
+    most: { readonly before: number; readonly after: number },
+  ): Promise<{ readonly before: Scan; readonly after: Scan; readonly all: readonly EventRow[] }> {
+    const before = await this.#scan(view, {
+      ...{ dir: 'b', from: pointAt(row, -1), to: BEGINNING, limit: most.before, filter },
+    });
+    const after = await this.#scan(view, {
+      ...{ dir: 'f', from: pointAt(row, 0), to: delivered(view.now), limit: most.after, filter },
+    });
+    return { before, after, all: [...before.events.toReversed(), row, ...after.events] };
   }
 
   /** @throws MatrixError M_NOT_FOUND where the event is not there or the user may not see it */
@@ -326,7 +335,7 @@ export class Messages {
   }
 
   /** The membership events of those who sent `events`, as a state group has them. */
-  async #sendersOf(events: readonly EventRow[], group: number | null): Promise<EventRow[]> {
+  async sendersOf(events: readonly EventRow[], group: number | null): Promise<EventRow[]> {
     if (group === null) return [];
     const members: EventRow[] = [];
     for (const sender of new Set(events.map((row) => row.sender))) {

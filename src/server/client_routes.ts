@@ -22,12 +22,15 @@ import { relationRoutes } from '../api/client/relations.ts';
 import { reportRoutes } from '../api/client/report.ts';
 import { roomPreviewRoutes } from '../api/client/room_previews.ts';
 import { roomStateRoutes } from '../api/client/room_state.ts';
+import { searchRoutes } from '../api/client/search.ts';
 import { sendRoutes } from '../api/client/send.ts';
 import { syncRoutes } from '../api/client/sync.ts';
 import { thirdPartyIdRoutes } from '../api/client/third_party_ids.ts';
 import { typingRoutes } from '../api/client/typing.ts';
 import { upgradeRoutes } from '../api/client/upgrade.ts';
+import { userDirectoryRoutes } from '../api/client/user_directory.ts';
 import { versionRoutes } from '../api/client/versions.ts';
+import { voipRoutes } from '../api/client/voip.ts';
 import type { LocalServices } from './local.ts';
 
 /** Every route of the client-server API; one line for each file of `api/client/`. */
@@ -56,9 +59,12 @@ export function addClientRoutes(app: FastifyInstance, services: LocalServices): 
   messagesRoutes(app, services);
   eventRoutes(app, services);
   relationRoutes(app, services);
+  searchRoutes(app, services);
   syncRoutes(app, services);
   directoryRoutes(app, services);
+  userDirectoryRoutes(app, services);
   roomPreviewRoutes(app, services);
   upgradeRoutes(app, services);
   reportRoutes(app, services);
+  voipRoutes(app, services);
 }

@@ -7,6 +7,7 @@ import type { EphemeralConfig } from '../federation/edus/policy.ts';
 import { parsePeerAddress, serialLink } from '../federation/transports.ts';
 import type { Policy, RegistrationMode } from '../homeserver/registration.ts';
 import { USER_RATES, type UserRates } from '../homeserver/user_limits.ts';
+import type { VoipConfig } from '../homeserver/voip.ts';
 import { parseCallsign } from '../link/ax25.ts';
 import { lineRate } from '../link/serial.ts';
 import { parseServerName } from '../matrix/ids.ts';
@@ -69,6 +70,7 @@ export interface Config {
     readonly ephemeral: EphemeralConfig;
   };
   readonly presence: { readonly enabled: boolean };
+  readonly voip: VoipConfig;
   /** How often a user may do something; null: as often as they like. */
   readonly limits: UserRates | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
@@ -158,6 +160,7 @@ const DEFAULTS: Config = {
     ephemeral: { slow_below: 20_000, typing: 'fast', presence: 'fast', receipts: 'idle' },
   },
   presence: { enabled: false },
+  voip: { turn_uris: [], turn_secret: null, turn_lifetime_s: 86_400, livekit: null },
   limits: USER_RATES,
   log: { level: 'info' },
 };

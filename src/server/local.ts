@@ -22,9 +22,12 @@ import { Relations } from '../homeserver/relations.ts';
 import { Reports } from '../homeserver/reports.ts';
 import { RoomSummaries } from '../homeserver/room_summaries.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
+import { Search } from '../homeserver/search.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import { Typing } from '../homeserver/typing.ts';
+import { UserDirectory } from '../homeserver/user_directory.ts';
 import { unlimited, userLimits } from '../homeserver/user_limits.ts';
+import { Voip } from '../homeserver/voip.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import type { SigningKey } from '../matrix/signing.ts';
 import type { DevicePipesOfLinks } from './device_pipes.ts';
@@ -115,6 +118,9 @@ export function createLocal(
     directory,
     summaries,
     reports,
+    userDirectory: new UserDirectory({ reader: database, serverName, turn: options.turn }),
+    voip: new Voip(config.voip, clock),
+    search: new Search({ reader: database, messages, queries: rooms.queries }),
     relations: new Relations({ reader: database, messages }),
     peeks,
     sync,

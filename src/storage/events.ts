@@ -6,6 +6,7 @@ import { relationOf } from '../matrix/relation.ts';
 import type { Reader, Transaction } from './database.ts';
 import { dropRelation, putRelation } from './relations.ts';
 import { allIn } from './rows.ts';
+import { indexEvent, unindexEvent } from './search.ts';
 
 /** As events.status; see migrations/0002_rooms.sql. */
 export type EventStatus = 'timeline' | 'outlier' | 'withheld' | 'soft_failed' | 'rejected';
@@ -118,6 +119,7 @@ export async function putEvent(
   await putEdges(tx, inserted.id, event);
   const relation = relationOf(pdu.content);
   if (relation !== undefined) await putRelation(tx, { row: inserted.id, room }, relation);
+  await indexEvent(tx, inserted.id, pdu);
   return inserted.id;
 }
 
@@ -235,6 +237,7 @@ export async function putRedacted(tx: Transaction, redacted: Event, by: EventId)
     redacted.id,
   );
   await dropRelation(tx, redacted.id);
+  await unindexEvent(tx, redacted.id);
 }
 
 /** Shows a redaction that was withheld. */

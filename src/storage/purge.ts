@@ -237,6 +237,7 @@ class Purge {
       'DELETE FROM event_auth WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM redactions WHERE redaction IN (SELECT id FROM leaving)',
       'DELETE FROM event_relations WHERE event IN (SELECT id FROM leaving)',
+      'DELETE FROM event_search WHERE rowid IN (SELECT id FROM leaving)',
     ])
       this.#connection.exec(sql);
   }

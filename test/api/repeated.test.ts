@@ -54,6 +54,8 @@ it('the routes that do without the ledger have ids of their own, only read, or g
     'POST /_matrix/client/v3/rooms/:roomId/receipt/:receiptType/:eventId':
       'a marker that is there already stays',
     'POST /_matrix/client/v3/publicRooms': 'it changes nothing',
+    'POST /_matrix/client/v3/search': 'it only reads',
+    'POST /_matrix/client/v3/user_directory/search': 'it only reads',
     'POST /_matrix/client/v1/login/get_token': 'each token is good by itself',
     'POST /_matrix/client/v3/user/:userId/openid/request_token': 'each token is good by itself',
     'POST /_matrix/client/v3/refresh': 'the old token stays valid until a new one has been used',
