@@ -1,5 +1,6 @@
 import type { JsonObject } from '../matrix/json.ts';
 import { DEFAULT_ROOM_VERSION, supportedRoomVersions } from '../matrix/room_version.ts';
+import { MAX_DELAY_MS, MAX_SCHEDULED } from './delayed_events.ts';
 
 /**
  * Versions of the specification that clients may count on: v1.1, without which no client talks to a server, and each further
@@ -11,6 +12,8 @@ export const SPEC_VERSIONS: readonly string[] = ['v1.1'];
 export const UNSTABLE_FEATURES: Readonly<Record<string, boolean>> = {
   // Profiles with any field (MSC4133, in v1.16).
   'uk.tcpip.msc4133.stable': true,
+  // Events that are sent later.
+  'org.matrix.msc4140': true,
 };
 
 /**
@@ -31,5 +34,6 @@ export function capabilities({ isAdmin }: { readonly isAdmin: boolean }): JsonOb
     'm.set_avatar_url': { enabled: true },
     'm.3pid_changes': { enabled: false },
     'm.get_login_token': { enabled: true },
+    'm.delayed_events': { max_delay_ms: MAX_DELAY_MS, max_scheduled: MAX_SCHEDULED },
   };
 }

@@ -4,6 +4,7 @@ import { accountDataRoutes } from '../api/client/account_data.ts';
 import { adminRoutes } from '../api/client/admin.ts';
 import { capabilityRoutes } from '../api/client/capabilities.ts';
 import { createRoomRoutes } from '../api/client/create_room.ts';
+import { delayedEventRoutes } from '../api/client/delayed_events.ts';
 import { deviceRoutes } from '../api/client/devices.ts';
 import { directoryRoutes } from '../api/client/directory.ts';
 import { eventRoutes } from '../api/client/event.ts';
@@ -55,6 +56,7 @@ export function addClientRoutes(app: FastifyInstance, services: LocalServices): 
   createRoomRoutes(app, services);
   membershipRoutes(app, services);
   sendRoutes(app, services);
+  delayedEventRoutes(app, services);
   roomStateRoutes(app, services);
   messagesRoutes(app, services);
   eventRoutes(app, services);

@@ -261,6 +261,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   await federation.owed.start();
   await deferred.start();
   local.deactivation.start();
+  local.delayedEvents.start();
 
   return {
     serverName,
@@ -287,6 +288,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       await federation.edus.stop();
       await federation.owed.stop();
       await local.deactivation.stop();
+      await local.delayedEvents.stop();
       const decided = deferred.stop();
       const received = receiver.stop();
       await app.close();

@@ -5,6 +5,7 @@ import { AccountData } from '../homeserver/account_data.ts';
 import { Accounts } from '../homeserver/accounts.ts';
 import { carrySettings } from '../homeserver/carried_settings.ts';
 import { Deactivation } from '../homeserver/deactivation.ts';
+import { DelayedEvents } from '../homeserver/delayed_events.ts';
 import { Devices } from '../homeserver/devices.ts';
 import { Directory } from '../homeserver/directory.ts';
 import { Filters } from '../homeserver/filters.ts';
@@ -100,6 +101,9 @@ export function createLocal(
   return {
     serverName,
     accounts,
+    delayedEvents: new DelayedEvents({
+      ...{ database, clock, random, limit, log: options.log, sending: rooms.sending },
+    }),
     devices: new Devices({ database, pipes }),
     deactivation: new Deactivation({
       ...{ database, clock, pipes, log: options.log },

@@ -49,16 +49,30 @@ export class Sending {
   send(room: RoomId, type: string, content: JsonObject, from: SendingDevice): Promise<EventId> {
     const transaction = { ...from, scope: `rooms/${room}/send/${type}` };
     return this.#once(transaction, () =>
-      this.#local.append(
-        room,
-        async (draft) => {
-          if (type === 'm.room.redaction') await this.#checkRedaction(draft, from.user, content.redacts);
-          await this.#checkThread(draft, content);
-          return { type, sender: from.user, content };
-        },
-        { transaction },
-      ),
+      this.#local.append(room, (draft) => this.#message(draft, from.user, type, content), { transaction }),
     );
+  }
+
+  /**
+   * Sends a message event for which there is no transaction of a device.
+   * @param done keeps it from being sent again
+   * @throws MatrixError as `send`
+   */
+  async sendOnce(
+    room: RoomId,
+    sender: UserId,
+    type: string,
+    content: JsonObject,
+    done: Done<EventId>,
+  ): Promise<EventId> {
+    this.#limit('sends', sender);
+    return this.#local.append(room, (draft) => this.#message(draft, sender, type, content), { done });
+  }
+
+  async #message(draft: RoomDraft, sender: UserId, type: string, content: JsonObject): Promise<EventIntent> {
+    if (type === 'm.room.redaction') await this.#checkRedaction(draft, sender, content.redacts);
+    await this.#checkThread(draft, content);
+    return { type, sender, content };
   }
 
   /** Redacts an event. @throws MatrixError M_FORBIDDEN, and M_NOT_FOUND where the event is not known */
