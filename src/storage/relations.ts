@@ -1,4 +1,4 @@
-import type { EventId } from '../matrix/ids.ts';
+import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
 import type { Relation } from '../matrix/relation.ts';
 import type { Reader, Transaction } from './database.ts';
 import { allIn } from './rows.ts';
@@ -37,6 +37,26 @@ export async function putRelation(
 /** A redacted event points at nothing. */
 export async function dropRelation(tx: Transaction, event: EventId): Promise<void> {
   await tx.run('DELETE FROM event_relations WHERE event = (SELECT id FROM events WHERE event_id = ?)', event);
+}
+
+/** Whether somebody has annotated an event with a key, by an event of a type. */
+export async function hasAnnotated(
+  reader: Reader,
+  room: RoomId,
+  annotation: {
+    readonly parent: EventId;
+    readonly sender: UserId;
+    readonly type: string;
+    readonly key: string;
+  },
+): Promise<boolean> {
+  const found = await reader.get(
+    `SELECT 1 AS found FROM event_relations r JOIN events e ON e.id = r.event JOIN rooms o ON o.id = r.room
+     WHERE r.parent = ? AND r.rel_type = 'm.annotation' AND o.room_id = ? AND e.sender = ? AND e.type = ?
+       AND e.status = 'timeline' AND e.json ->> '$.content."m.relates_to".key' = ? LIMIT 1`,
+    ...[annotation.parent, room, annotation.sender, annotation.type, annotation.key],
+  );
+  return found !== undefined;
 }
 
 export interface KinQuery {

@@ -80,6 +80,25 @@ eachDoor(
   },
 );
 
+test('somebody annotates an event once with a key, until that is taken back', async () => {
+  const alice = await door('HTTPS, JSON').user('alice');
+  const bob = await door('HTTPS, JSON').user('bob');
+  const room = await newRoom(alice, { preset: 'public_chat' });
+  await bob.ask('POST', `/rooms/${esc(room)}/join`, {});
+  const id = await send(alice, room, text('hi'));
+  const react = (user: User, key: string) =>
+    user.ask('PUT', `/rooms/${esc(room)}/send/m.reaction/r${txn++}`, {
+      'm.relates_to': { rel_type: 'm.annotation', event_id: id, key },
+    });
+  const first = await react(alice, '👍');
+  expect(first.status).toBe(200);
+  expect(failure(await react(alice, '👍'))).toEqual([400, 'M_DUPLICATE_ANNOTATION']);
+  expect((await react(alice, '👎')).status).toBe(200);
+  expect((await react(bob, '👍')).status).toBe(200);
+  await alice.ask('PUT', `/rooms/${esc(room)}/redact/${esc(String(first.body.event_id))}/r${txn++}`, {});
+  expect((await react(alice, '👍')).status).toBe(200);
+});
+
 eachDoor('the threads of a room are listed, that with the latest event first', async (each) => {
   const alice = await each.user('alice');
   const bob = await each.user('bob');
