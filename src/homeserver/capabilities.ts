@@ -1,5 +1,6 @@
 import type { JsonObject } from '../matrix/json.ts';
 import { DEFAULT_ROOM_VERSION, supportedRoomVersions } from '../matrix/room_version.ts';
+import { MAX_DELAY_MS, MAX_SCHEDULED } from './delayed_events.ts';
 
 /**
  * Versions of the specification that clients may count on: v1.1, without which no client talks to a server, and each further
@@ -13,6 +14,8 @@ export const UNSTABLE_FEATURES: Readonly<Record<string, boolean>> = {
   'uk.tcpip.msc4133.stable': true,
   // Media behind a token (MSC3916, in v1.11): without this clients ask for them in the old way.
   'org.matrix.msc3916.stable': true,
+  // Events that are sent later.
+  'org.matrix.msc4140': true,
 };
 
 /**
@@ -33,5 +36,6 @@ export function capabilities({ isAdmin }: { readonly isAdmin: boolean }): JsonOb
     'm.set_avatar_url': { enabled: true },
     'm.3pid_changes': { enabled: false },
     'm.get_login_token': { enabled: true },
+    'm.delayed_events': { max_delay_ms: MAX_DELAY_MS, max_scheduled: MAX_SCHEDULED },
   };
 }

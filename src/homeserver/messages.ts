@@ -20,6 +20,7 @@ import {
   timelineEvent,
 } from '../storage/sync.ts';
 import type { Requester } from './accounts.ts';
+import { withAggregations } from './aggregations.ts';
 import { allowsEvent, allowsRoom, parseRoomEventFilter, type RoomEventFilter } from './filter_events.ts';
 import { historyVisibilityIn } from './history_visibility.ts';
 import type { RemoteHistory } from './ports.ts';
@@ -80,7 +81,7 @@ export interface TimestampRequest {
 }
 
 /** A room as one user may look into it. */
-interface View {
+export interface View {
   readonly requester: Requester;
   readonly room: RoomRow;
   /** The stream's position when the request came: nothing behind it is looked at. */
@@ -125,19 +126,19 @@ export class Messages {
    */
   async messages(request: MessagesRequest): Promise<JsonObject> {
     const { dir, filter } = request;
-    const view = await this.#view(request.requester, request.room);
+    const view = await this.view(request.requester, request.room);
     if (view?.mayPage !== true) throw forbidden('You are not in the room.');
-    const from = this.#point(request.from, view) ?? (dir === 'b' ? view.latest : BEGINNING);
-    const to = this.#point(request.to, view) ?? (dir === 'b' ? BEGINNING : delivered(view.now));
+    const from = this.point(request.from, view) ?? (dir === 'b' ? view.latest : BEGINNING);
+    const to = this.point(request.to, view) ?? (dir === 'b' ? BEGINNING : delivered(view.now));
     const limit = limitOf(request.limit ?? filter.limit);
     const scan = await this.#scan(view, { dir, from, to, limit, filter });
 
-    const chunk = await view.renderer.timelineEvents(request.room, scan.events, view.visibility);
+    const chunk = await this.bundled(view, scan.events);
     const body: JsonObject = { start: request.from ?? formatPoint(from), chunk };
     if (scan.more) body.end = formatPoint(scan.end);
     const first = scan.events[0];
     if (filter.lazyLoadMembers && first !== undefined) {
-      const members = await this.#sendersOf(scan.events, first.state_after);
+      const members = await this.sendersOf(scan.events, first.state_after);
       body.state = await view.renderer.stateRows(request.room, members);
     }
     return body;
@@ -148,10 +149,10 @@ export class Messages {
    * @throws MatrixError as `messages`
    */
   async peek({ requester, room, from }: PeekRequest): Promise<Peeked> {
-    const view = await this.#view(requester, room);
+    const view = await this.view(requester, room);
     if (view?.mayPage !== true) throw forbidden('You are not in the room.');
     const now = delivered(view.now);
-    const start = this.#point(from, view) ?? now;
+    const start = this.point(from, view) ?? now;
     const scan = await this.#scan(view, {
       dir: 'f',
       from: start,
@@ -169,7 +170,7 @@ export class Messages {
    * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND
    */
   async closest({ requester, room, time, dir }: TimestampRequest): Promise<JsonObject> {
-    const view = await this.#view(requester, room);
+    const view = await this.view(requester, room);
     if (view?.mayPage !== true) throw forbidden('You are not in the room.');
     const here = await this.#closestHere(view, time, dir);
     // Whatever is missing is behind the event that names it: that one is just ahead of the time.
@@ -200,36 +201,24 @@ export class Messages {
 
   /** One event. @throws MatrixError M_NOT_FOUND where it is not there or the user may not see it */
   async event(requester: Requester, room: RoomId, event: EventId): Promise<JsonObject> {
-    const { view, row } = await this.#visibleEvent(requester, room, event);
-    return (await view.renderer.timelineEvents(room, [row], view.visibility))[0]!;
+    const { view, row } = await this.visibleEvent(requester, room, event);
+    return (await this.bundled(view, [row]))[0]!;
   }
 
   /** An event with what came just before and after it. @throws MatrixError M_NOT_FOUND as `event` */
   async context(request: ContextRequest): Promise<JsonObject> {
     const { filter } = request;
-    const { view, row } = await this.#visibleEvent(request.requester, request.room, request.event);
+    const { view, row } = await this.visibleEvent(request.requester, request.room, request.event);
     const limit = limitOf(request.limit ?? filter.limit);
-    const before = await this.#scan(view, {
-      dir: 'b',
-      from: pointAt(row, -1),
-      to: BEGINNING,
-      limit: Math.floor(limit / 2),
-      filter,
+    const { before, after, all } = await this.around(view, row, filter, {
+      before: Math.floor(limit / 2),
+      after: Math.ceil(limit / 2),
     });
-    const after = await this.#scan(view, {
-      dir: 'f',
-      from: pointAt(row, 0),
-      to: delivered(view.now),
-      limit: limit - before.events.length,
-      filter,
-    });
-    const all = [...[...before.events].reverse(), row, ...after.events];
     const { state_after } = all.at(-1)!;
-    const render = (rows: readonly EventRow[]): Promise<JsonObject[]> =>
-      view.renderer.timelineEvents(request.room, rows, view.visibility);
+    const render = (rows: readonly EventRow[]): Promise<JsonObject[]> => this.bundled(view, rows);
     const state =
       state_after === null ? [] : await stateGroupState(this.#reader, state_after, !filter.lazyLoadMembers);
-    if (filter.lazyLoadMembers) state.push(...(await this.#sendersOf(all, state_after)));
+    if (filter.lazyLoadMembers) state.push(...(await this.sendersOf(all, state_after)));
     return {
       start: formatPoint(before.end),
       end: formatPoint(after.end),
@@ -243,20 +232,41 @@ export class Messages {
     };
   }
 
-  async #visibleEvent(
+  /**
+   * What came just before and after an event.
+   * @param most events on each side
+   * @returns `all`: oldest first, with the event itself
+   */
+  async around(
+    view: View,
+    row: EventRow,
+    filter: RoomEventFilter,
+    most: { readonly before: number; readonly after: number },
+  ): Promise<{ readonly before: Scan; readonly after: Scan; readonly all: readonly EventRow[] }> {
+    const before = await this.#scan(view, {
+      ...{ dir: 'b', from: pointAt(row, -1), to: BEGINNING, limit: most.before, filter },
+    });
+    const after = await this.#scan(view, {
+      ...{ dir: 'f', from: pointAt(row, 0), to: delivered(view.now), limit: most.after, filter },
+    });
+    return { before, after, all: [...before.events.toReversed(), row, ...after.events] };
+  }
+
+  /** @throws MatrixError M_NOT_FOUND where the event is not there or the user may not see it */
+  async visibleEvent(
     requester: Requester,
     room: RoomId,
     event: EventId,
   ): Promise<{ readonly view: View; readonly row: EventRow }> {
-    const view = await this.#view(requester, room);
+    const view = await this.view(requester, room);
     const row = view === undefined ? undefined : await timelineEvent(this.#reader, view.room.id, event);
     if (view === undefined || row === undefined || !(await view.visibility.allows(row)))
       throw notFound('There is no such event, or you may not see it.');
     return { view, row };
   }
 
-  /** Undefined where the room is not known here, or the user has forgotten it. */
-  async #view(requester: Requester, roomId: RoomId): Promise<View | undefined> {
+  /** A room as a user may look into it; undefined where it is not known here, or the user has forgotten it. */
+  async view(requester: Requester, roomId: RoomId): Promise<View | undefined> {
     const now = await streamPosition(this.#reader);
     const room = await roomRow(this.#reader, roomId);
     if (room === undefined) return undefined;
@@ -278,12 +288,21 @@ export class Messages {
     };
   }
 
-  #point(token: string | undefined, view: View): Point | undefined {
+  /** Where a token of the client's points to. @throws MatrixError M_INVALID_PARAM where it is none of ours */
+  point(token: string | undefined, view: View): Point | undefined {
     if (token === undefined) return undefined;
     const point = parsePoint(token);
     if (point === undefined || (point.kind === 'delivered' && point.position > view.now))
       throw invalidParam('The token is not one of this server.');
     return point;
+  }
+
+  /** Events as clients get them, with what is known of their children. */
+  bundled(view: View, rows: readonly EventRow[]): Promise<JsonObject[]> {
+    const { visibility, renderer, ignored } = view;
+    const { user } = view.requester;
+    const room = view.room.room_id as RoomId;
+    return withAggregations(this.#reader, { room, user, visibility, renderer, ignored, rows });
   }
 
   /** The first `limit` events between two points that pass the filter and that the user may see. */
@@ -316,7 +335,7 @@ export class Messages {
   }
 
   /** The membership events of those who sent `events`, as a state group has them. */
-  async #sendersOf(events: readonly EventRow[], group: number | null): Promise<EventRow[]> {
+  async sendersOf(events: readonly EventRow[], group: number | null): Promise<EventRow[]> {
     if (group === null) return [];
     const members: EventRow[] = [];
     for (const sender of new Set(events.map((row) => row.sender))) {

@@ -162,7 +162,8 @@ export class Registration {
     expires: number | null;
   }): Promise<string> {
     const { database, clock, random } = this.#options;
-    const token = base64url(random.bytes(REGISTRATION_TOKEN_BYTES));
+    // A command line would take a token with a hyphen in front for an option.
+    const token = base64url(random.bytes(REGISTRATION_TOKEN_BYTES)).replace(/^-/, '_');
     const row = { hash: hashOf(token), usesLeft, expires };
     await database.transaction((tx) => insertRegistrationToken(tx, row, clock.wall()));
     return token;

@@ -5,6 +5,7 @@ import { adminRoutes } from '../api/client/admin.ts';
 import { capabilityRoutes } from '../api/client/capabilities.ts';
 import { createRoomRoutes } from '../api/client/create_room.ts';
 import { crossSigningRoutes } from '../api/client/cross_signing.ts';
+import { delayedEventRoutes } from '../api/client/delayed_events.ts';
 import { deviceRoutes } from '../api/client/devices.ts';
 import { directoryRoutes } from '../api/client/directory.ts';
 import { eventRoutes } from '../api/client/event.ts';
@@ -20,16 +21,20 @@ import { profileRoutes } from '../api/client/profile.ts';
 import { pushRuleRoutes } from '../api/client/push_rules.ts';
 import { receiptRoutes } from '../api/client/receipts.ts';
 import { registerRoutes } from '../api/client/register.ts';
+import { relationRoutes } from '../api/client/relations.ts';
 import { reportRoutes } from '../api/client/report.ts';
 import { roomPreviewRoutes } from '../api/client/room_previews.ts';
 import { roomStateRoutes } from '../api/client/room_state.ts';
+import { searchRoutes } from '../api/client/search.ts';
 import { sendRoutes } from '../api/client/send.ts';
 import { syncRoutes } from '../api/client/sync.ts';
 import { thirdPartyIdRoutes } from '../api/client/third_party_ids.ts';
 import { toDeviceRoutes } from '../api/client/to_device.ts';
 import { typingRoutes } from '../api/client/typing.ts';
 import { upgradeRoutes } from '../api/client/upgrade.ts';
+import { userDirectoryRoutes } from '../api/client/user_directory.ts';
 import { versionRoutes } from '../api/client/versions.ts';
+import { voipRoutes } from '../api/client/voip.ts';
 import type { LocalServices } from './local.ts';
 
 /** Every route of the client-server API; one line for each file of `api/client/`. */
@@ -57,12 +62,17 @@ export function addClientRoutes(app: FastifyInstance, services: LocalServices): 
   createRoomRoutes(app, services);
   membershipRoutes(app, services);
   sendRoutes(app, services);
+  delayedEventRoutes(app, services);
   roomStateRoutes(app, services);
   messagesRoutes(app, services);
   eventRoutes(app, services);
+  relationRoutes(app, services);
+  searchRoutes(app, services);
   syncRoutes(app, services);
   directoryRoutes(app, services);
+  userDirectoryRoutes(app, services);
   roomPreviewRoutes(app, services);
   upgradeRoutes(app, services);
   reportRoutes(app, services);
+  voipRoutes(app, services);
 }

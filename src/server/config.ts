@@ -7,6 +7,7 @@ import type { EphemeralConfig } from '../federation/edus/policy.ts';
 import { parsePeerAddress, serialLink } from '../federation/transports.ts';
 import type { Policy, RegistrationMode } from '../homeserver/registration.ts';
 import { USER_RATES, type UserRates } from '../homeserver/user_limits.ts';
+import type { VoipConfig } from '../homeserver/voip.ts';
 import { parseCallsign } from '../link/ax25.ts';
 import { lineRate } from '../link/serial.ts';
 import { parseServerName } from '../matrix/ids.ts';
@@ -96,6 +97,7 @@ export interface Config {
       readonly timeout_ms: number;
     };
   };
+  readonly voip: VoipConfig;
   /** How often a user may do something; null: as often as they like. */
   readonly limits: UserRates | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
@@ -209,6 +211,7 @@ const DEFAULTS: Config = {
       timeout_ms: 10_000,
     },
   },
+  voip: { turn_uris: [], turn_secret: null, turn_lifetime_s: 86_400, livekit: null },
   limits: USER_RATES,
   log: { level: 'info' },
 };

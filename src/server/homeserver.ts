@@ -282,6 +282,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   await federation.owed.start();
   await deferred.start();
   local.deactivation.start();
+  local.delayedEvents.start();
 
   return {
     serverName,
@@ -313,6 +314,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       await federation.remoteKeys.stop();
       await federation.remoteDeviceLists.stop();
       await local.deactivation.stop();
+      await local.delayedEvents.stop();
       const decided = deferred.stop();
       const received = receiver.stop();
       await media.stop();

@@ -5,6 +5,7 @@ import { AccountData } from '../homeserver/account_data.ts';
 import { Accounts } from '../homeserver/accounts.ts';
 import { carrySettings } from '../homeserver/carried_settings.ts';
 import { Deactivation } from '../homeserver/deactivation.ts';
+import { DelayedEvents } from '../homeserver/delayed_events.ts';
 import { Devices } from '../homeserver/devices.ts';
 import { Directory } from '../homeserver/directory.ts';
 import { Filters } from '../homeserver/filters.ts';
@@ -29,13 +30,17 @@ import type {
 import { Presence } from '../homeserver/presence.ts';
 import { Profiles } from '../homeserver/profiles.ts';
 import { Receipts } from '../homeserver/receipts.ts';
+import { Relations } from '../homeserver/relations.ts';
 import { Reports } from '../homeserver/reports.ts';
 import { RoomSummaries } from '../homeserver/room_summaries.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
+import { Search } from '../homeserver/search.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import { ToDevice } from '../homeserver/to_device.ts';
 import { Typing } from '../homeserver/typing.ts';
+import { UserDirectory } from '../homeserver/user_directory.ts';
 import { unlimited, userLimits } from '../homeserver/user_limits.ts';
+import { Voip } from '../homeserver/voip.ts';
 import type { ServerName } from '../matrix/ids.ts';
 import type { SigningKey } from '../matrix/signing.ts';
 import type { DevicePipesOfLinks } from './device_pipes.ts';
@@ -133,6 +138,9 @@ export function createLocal(
     localKeys,
     keys,
     crossSigning: new CrossSigning({ database, keys, lists }),
+    delayedEvents: new DelayedEvents({
+      ...{ database, clock, random, limit, log: options.log, sending: rooms.sending },
+    }),
     deactivation: new Deactivation({
       ...{ database, clock, pipes, lists, log: options.log },
       leave: (user, room) => rooms.memberships.leave(user, room),
@@ -151,6 +159,10 @@ export function createLocal(
     directory,
     summaries,
     reports,
+    userDirectory: new UserDirectory({ reader: database, serverName, turn: options.turn }),
+    voip: new Voip(config.voip, clock),
+    search: new Search({ reader: database, messages, queries: rooms.queries }),
+    relations: new Relations({ reader: database, messages }),
     peeks,
     sync,
     messages,

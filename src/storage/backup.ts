@@ -33,6 +33,8 @@ interface Table {
   readonly name: string;
   readonly columns: readonly string[];
   readonly isLeftOut: boolean;
+  /** Whether it belongs to a virtual table. */
+  readonly isShadow: boolean;
 }
 
 type Value = string | bigint | number | null | Buffer;
@@ -95,9 +97,18 @@ function copyDatabase(
     to.pragma('synchronous = OFF');
     // Tables come in the order of their names; the whole is checked in the end.
     to.pragma('foreign_keys = OFF');
+    // What an index of words is kept in is copied as it is, which SQLite allows nobody who has not said so.
+    to.unsafeMode();
     const tables = tablesOf(from);
     to.exec('BEGIN');
-    for (const sql of schemaOf(from, "type = 'table'")) to.exec(sql);
+    // An index of words makes the tables that it is kept in itself.
+    const made = tables.filter(({ isShadow }) => isShadow).map(({ name }) => name);
+    for (const sql of schemaOf(
+      from,
+      `type = 'table' AND name NOT IN (${made.map((name) => `'${name}'`).join()})`,
+    ))
+      to.exec(sql);
+    for (const name of made) to.exec(`DELETE FROM "${name}"`);
     const rows = copyRows(from, to, tables, progress);
     to.exec(`UPDATE stream SET position = position + ${POSITIONS_AHEAD}`);
     // What clients have heard of keys since the copy is not so any more: they ask again.
@@ -122,12 +133,12 @@ const schemaOf = (connection: Connection.Database, condition: string): string[] 
 
 function tablesOf(connection: Connection.Database): Table[] {
   const all = connection
-    .prepare<[], { name: string; wr: bigint }>(
-      `SELECT name, wr FROM pragma_table_list
-       WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name`,
+    .prepare<[], { name: string; type: string; wr: bigint }>(
+      `SELECT name, type, wr FROM pragma_table_list
+       WHERE schema = 'main' AND type IN ('table', 'shadow') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name`,
     )
     .all();
-  return all.map(({ name, wr }) => {
+  return all.map(({ name, type, wr }) => {
     const columns = connection
       .prepare<[string], string>('SELECT name FROM pragma_table_info(?)')
       .pluck()
@@ -136,6 +147,7 @@ function tablesOf(connection: Connection.Database): Table[] {
       name,
       columns: [...(wr === 0n ? ['rowid'] : []), ...columns].map((column) => `"${column}"`),
       isLeftOut: LEFT_OUT.includes(name),
+      isShadow: type === 'shadow',
     };
   });
 }

@@ -2,8 +2,11 @@ import { assert } from '../base/assert.ts';
 import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
 import { parseJson } from '../matrix/json.ts';
 import { authEvents, depthOf, type Event, type Pdu, prevEvents } from '../matrix/pdu.ts';
+import { relationOf } from '../matrix/relation.ts';
 import type { Reader, Transaction } from './database.ts';
+import { dropRelation, putRelation } from './relations.ts';
 import { allIn } from './rows.ts';
+import { indexEvent, unindexEvent } from './search.ts';
 
 /** As events.status; see migrations/0002_rooms.sql. */
 export type EventStatus = 'timeline' | 'outlier' | 'withheld' | 'soft_failed' | 'rejected';
@@ -114,6 +117,9 @@ export async function putEvent(
     return known.id;
   }
   await putEdges(tx, inserted.id, event);
+  const relation = relationOf(pdu.content);
+  if (relation !== undefined) await putRelation(tx, { row: inserted.id, room }, relation);
+  await indexEvent(tx, inserted.id, pdu);
   return inserted.id;
 }
 
@@ -230,6 +236,8 @@ export async function putRedacted(tx: Transaction, redacted: Event, by: EventId)
     by,
     redacted.id,
   );
+  await dropRelation(tx, redacted.id);
+  await unindexEvent(tx, redacted.id);
 }
 
 /** Shows a redaction that was withheld. */

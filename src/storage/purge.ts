@@ -236,6 +236,8 @@ class Purge {
       'DELETE FROM unknown_prev WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM event_auth WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM redactions WHERE redaction IN (SELECT id FROM leaving)',
+      'DELETE FROM event_relations WHERE event IN (SELECT id FROM leaving)',
+      'DELETE FROM event_search WHERE rowid IN (SELECT id FROM leaving)',
     ])
       this.#connection.exec(sql);
   }

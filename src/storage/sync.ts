@@ -25,7 +25,7 @@ export interface EventRow {
   readonly provisional?: 'provisional' | 'rejected' | 'quarantined' | null;
 }
 
-const EVENT_COLUMNS =
+export const EVENT_COLUMNS =
   'e.id, e.event_id, e.type, e.state_key, e.sender, e.depth, e.json, e.state_before, e.state_after, e.position, e.redacted_by';
 
 /** A user's membership in one room, with what tells whether a sync has to look into the room. */
@@ -186,6 +186,15 @@ export async function roomOfEvent(reader: Reader, eventId: string): Promise<stri
 /** One stored event. */
 export function eventByRow(reader: Reader, row: number): Promise<EventRow | undefined> {
   return reader.get<EventRow>(`SELECT ${EVENT_COLUMNS} FROM events e WHERE e.id = ?`, row);
+}
+
+/** Stored events, in no particular order. */
+export function eventsByRow(reader: Reader, rows: readonly number[]): Promise<EventRow[]> {
+  return allIn<EventRow>(
+    reader,
+    rows,
+    (list) => `SELECT ${EVENT_COLUMNS} FROM events e WHERE e.id IN (${list})`,
+  );
 }
 
 export function eventById(reader: Reader, eventId: string): Promise<EventRow | undefined> {

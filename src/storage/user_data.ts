@@ -7,6 +7,7 @@ export async function deleteSettings(tx: Transaction, user: UserId): Promise<voi
   await tx.run('DELETE FROM account_data WHERE user_id = ?', user);
   await tx.run("DELETE FROM receipts WHERE user_id = ? AND type = 'm.read.private'", user);
   await tx.run('DELETE FROM presence WHERE user_id = ?', user);
+  await tx.run('DELETE FROM delayed_events WHERE user_id = ?', user);
 }
 
 /** Deletes what a user shows of themselves. */

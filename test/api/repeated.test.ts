@@ -39,6 +39,8 @@ it('every route that may change something says what keeps a repetition from doin
   expect(routes.filter(({ config }) => config?.repeated === undefined).map(nameOf)).toEqual([]);
 });
 
+const ENDED = 'what has ended so has, and a time that starts anew may do so twice';
+
 it('the routes that do without the ledger have ids of their own, only read, or give what is good by itself', async () => {
   const harmless = (await unsafeRoutes()).filter(({ config }) => config?.repeated !== 'ledger');
   const reasons = harmless.map((route) => {
@@ -56,6 +58,10 @@ it('the routes that do without the ledger have ids of their own, only read, or g
       'a marker that is there already stays',
     'POST /_matrix/client/v3/publicRooms': 'it changes nothing',
     'POST /_matrix/client/v3/keys/query': 'it changes nothing',
+    'POST /_matrix/client/v3/search': 'it only reads',
+    'POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/:delayId': ENDED,
+    'POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/:delayId/:action': ENDED,
+    'POST /_matrix/client/v3/user_directory/search': 'it only reads',
     'POST /_matrix/client/v1/login/get_token': 'each token is good by itself',
     'POST /_matrix/client/v3/user/:userId/openid/request_token': 'each token is good by itself',
     'POST /_matrix/client/v3/refresh': 'the old token stays valid until a new one has been used',

@@ -48,6 +48,7 @@ async function running(): Promise<Running> {
     await tx.run("INSERT INTO device_lists (user_id, position) VALUES ('@a:a.example', 5)");
     // More than a double holds, as a text that SQLite makes an integer of.
     await tx.run("UPDATE stream SET position = CAST('9007199254740993' AS INTEGER)");
+    await tx.run("INSERT INTO event_search (rowid, body) VALUES (7, 'the ferry leaves')");
     await tx.run(
       'INSERT INTO own_keys VALUES (?, ?, ?, ?)',
       ...['signing', 'ed25519:1', random.bytes(32), 5],
@@ -150,6 +151,15 @@ test('a backup overwrites nothing, and leaves nothing where it fails', async () 
   };
   expect(() => backupDatabase(path, third, fail)).toThrow('the disk is full');
   expect(readdirSync(dirname(third))).toEqual([]);
+});
+
+test('what is found by its words is found in the copy', async () => {
+  const { path, target } = await running();
+  backupDatabase(path, target);
+  const copy = new Connection(target, { readonly: true });
+  const found = copy.prepare("SELECT rowid FROM event_search WHERE event_search MATCH 'ferry'").pluck().all();
+  copy.close();
+  expect(found).toEqual([7]);
 });
 
 test('a backup is of one instant: what is written while it is made is not in it, and nobody waits for it', async () => {

@@ -1,10 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { DelayedEvents } from '../../homeserver/delayed_events.ts';
 import type { Rooms } from '../../homeserver/rooms/rooms.ts';
 import { parsePoint } from '../../homeserver/sync/token.ts';
 import { invalidParam } from '../../matrix/error.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import { roomParameter } from '../parameters.ts';
-import { oneOf, type Query, text } from './query.ts';
+import { DELAY } from './delayed_events.ts';
+import { natural, oneOf, type Query, text } from './query.ts';
 
 interface StatePath {
   readonly roomId: string;
@@ -16,7 +18,10 @@ const STATE = '/_matrix/client/v3/rooms/:roomId/state';
 const MEMBERSHIPS = ['join', 'invite', 'knock', 'leave', 'ban'] as const;
 
 /** Client-server API, "Getting events for a room" and "Sending events to a room": state and members. */
-export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly rooms: Rooms }): void {
+export function roomStateRoutes(
+  app: FastifyInstance,
+  { rooms, delayedEvents }: { readonly rooms: Rooms; readonly delayedEvents?: DelayedEvents },
+): void {
   const { queries } = rooms;
 
   app.get<{ Params: { roomId: string } }>(STATE, { config: { auth: 'device' } }, ({ requester, params }) =>
@@ -28,12 +33,20 @@ export function roomStateRoutes(app: FastifyInstance, { rooms }: { readonly room
     app.get<{ Params: StatePath; Querystring: Query }>(path, { config: { auth: 'device' } }, (request) =>
       stateEvent(rooms, request),
     );
-    app.put<{ Params: StatePath; Body: JsonObject }>(
+    app.put<{ Params: StatePath; Querystring: Query; Body: JsonObject }>(
       path,
       { config: { auth: 'device', repeated: 'ledger' }, schema: { body: { type: 'object' } } },
-      async ({ requester, params, body, once }) => {
+      async ({ requester, params, query, body, once }) => {
         const { eventType, stateKey = '' } = params;
         const room = roomParameter(params.roomId);
+        const delayMs = natural(query, DELAY);
+        if (delayMs !== undefined && delayedEvents !== undefined) {
+          const intent = { room, type: eventType, stateKey, content: body };
+          return once.answer<string>(
+            (done) => delayedEvents.schedule(requester.user, intent, { delayMs }, done),
+            (id) => ({ delay_id: id }),
+          );
+        }
         return { event_id: await rooms.setState(room, requester.user, eventType, stateKey, body, once) };
       },
     );

@@ -2,8 +2,10 @@ import { canonicalJson } from '../../matrix/canonical_json.ts';
 import { badJson, forbidden, MatrixError, notFound } from '../../matrix/error.ts';
 import type { DeviceId, EventId, RoomId, UserId } from '../../matrix/ids.ts';
 import { parseEventId } from '../../matrix/ids.ts';
-import type { JsonObject } from '../../matrix/json.ts';
+import { type JsonObject, own } from '../../matrix/json.ts';
+import { relationOf } from '../../matrix/relation.ts';
 import type { Database } from '../../storage/database.ts';
+import { hasAnnotated } from '../../storage/relations.ts';
 import { type ClientTransaction, eventOfTransaction } from '../../storage/transactions.ts';
 import { type Done, notNoted } from '../once.ts';
 import type { UserLimit } from '../user_limits.ts';
@@ -41,19 +43,39 @@ export class Sending {
     this.#limit = limit;
   }
 
-  /** Sends a message event. @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED */
+  /**
+   * Sends a message event.
+   * @throws MatrixError M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_LIMIT_EXCEEDED, M_UNKNOWN where no thread can be there,
+   * M_DUPLICATE_ANNOTATION
+   */
   send(room: RoomId, type: string, content: JsonObject, from: SendingDevice): Promise<EventId> {
     const transaction = { ...from, scope: `rooms/${room}/send/${type}` };
     return this.#once(transaction, () =>
-      this.#local.append(
-        room,
-        async (draft) => {
-          if (type === 'm.room.redaction') await this.#checkRedaction(draft, from.user, content.redacts);
-          return { type, sender: from.user, content };
-        },
-        { transaction },
-      ),
+      this.#local.append(room, (draft) => this.#message(draft, from.user, type, content), { transaction }),
     );
+  }
+
+  /**
+   * Sends a message event for which there is no transaction of a device.
+   * @param done keeps it from being sent again
+   * @throws MatrixError as `send`
+   */
+  async sendOnce(
+    room: RoomId,
+    sender: UserId,
+    type: string,
+    content: JsonObject,
+    done: Done<EventId>,
+  ): Promise<EventId> {
+    this.#limit('sends', sender);
+    return this.#local.append(room, (draft) => this.#message(draft, sender, type, content), { done });
+  }
+
+  async #message(draft: RoomDraft, sender: UserId, type: string, content: JsonObject): Promise<EventIntent> {
+    if (type === 'm.room.redaction') await this.#checkRedaction(draft, sender, content.redacts);
+    await this.#checkThread(draft, content);
+    await this.#checkAnnotation(draft, sender, type, content);
+    return { type, sender, content };
   }
 
   /** Redacts an event. @throws MatrixError M_FORBIDDEN, and M_NOT_FOUND where the event is not known */
@@ -113,6 +135,25 @@ export class Sending {
       .finally(() => this.#inProgress.delete(key));
     this.#inProgress.set(key, sent);
     return sent;
+  }
+
+  /** Client-server API, "Validation of m.thread relationships": an event that itself relates to another is no root. */
+  async #checkThread(draft: RoomDraft, content: JsonObject): Promise<void> {
+    const relation = relationOf(content);
+    if (relation?.type !== 'm.thread') return;
+    const root = (await this.#writer.events.get(relation.parent))?.event;
+    if (root?.room === draft.room && relationOf(root.pdu.content) !== undefined)
+      throw new MatrixError(400, 'M_UNKNOWN', 'A thread cannot start from an event that relates to another');
+  }
+
+  /** Client-server API, "Avoiding duplicate annotations". */
+  async #checkAnnotation(draft: RoomDraft, sender: UserId, type: string, content: JsonObject): Promise<void> {
+    const relation = relationOf(content);
+    if (relation?.type !== 'm.annotation') return;
+    const key = own(content['m.relates_to'] as JsonObject, 'key');
+    if (typeof key !== 'string') return;
+    if (await hasAnnotated(this.#database, draft.room, { parent: relation.parent, sender, type, key }))
+      throw new MatrixError(400, 'M_DUPLICATE_ANNOTATION', 'You have annotated that event so already');
   }
 
   /** A server lets through what another may apply (rooms/v12, "Handling redactions"); our users get to do what they may. */

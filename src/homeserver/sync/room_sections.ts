@@ -6,6 +6,7 @@ import { type AccountDataRow, accountDataChanges } from '../../storage/account_d
 import type { Reader } from '../../storage/database.ts';
 import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
+import { withAggregations } from '../aggregations.ts';
 import { allowsEvent, allowsRoom, type RoomEventFilter, type SyncFilter } from '../filter_events.ts';
 import { Renderer, withoutRoom } from '../render.ts';
 import { loadEphemeral } from './ephemeral.ts';
@@ -164,7 +165,13 @@ export class RoomSections {
 
     const renderer = new Renderer({ reader: this.#reader, clock: this.#clock, requester });
     const roomId = room.room_id as RoomId;
-    const shown = await renderer.timelineEvents(roomId, timeline.events, visibility);
+    const { user } = requester;
+    const shown = timeline.limited
+      ? await withAggregations(this.#reader, {
+          ...{ room: roomId, user, visibility, renderer, ignored: request.ignored },
+          rows: timeline.events,
+        })
+      : await renderer.timelineEvents(roomId, timeline.events, visibility);
     const events = shaped(shown, timeline.events, filter).map(withoutRoom);
     const stateEvents = shaped(await renderer.stateRows(roomId, state), state, filter).map(withoutRoom);
     return {
