@@ -1,8 +1,8 @@
 import { bad, type Result } from '../base/result.ts';
 import { literalNames } from '../compact/pdu/literal.ts';
-import { MAX_VIEWS } from '../compact/pdu/restore.ts';
 import type { Subject } from '../compact/pdu/rules.ts';
 import { type ComputedEvent, restoreSendAnswer } from '../compact/pdu/send_answer.ts';
+import { MAX_VIEWS } from '../compact/pdu/view.ts';
 import { readSync } from '../compact/sync/read_sync.ts';
 import { ToldRoom } from '../compact/sync/told_room.ts';
 import type { CompactReader } from '../compact/value_reader.ts';

@@ -36,6 +36,7 @@ import {
 } from '../storage/provisional.ts';
 import { findRoom } from '../storage/rooms.ts';
 import type { Log } from './log.ts';
+import { MAX_HELD_BACK_MS } from './owed_signatures.ts';
 import type { EventChecker } from './remote_events.ts';
 import { FederationError, type FederationTransport } from './transport.ts';
 import { WholeEvents } from './whole_events.ts';
@@ -46,6 +47,11 @@ const BUSY_RETRY_MS: Millis = 5_000;
 /** After a fetch that failed, or an event that could not be decided; doubled by each further one. */
 const FIRST_RETRY_MS: Millis = 30_000;
 const MAX_RETRY_MS: Millis = 60 * 60_000;
+/**
+ * How long signatures that were none of the waiting events' are looked into: by then those of all that wait have come, so
+ * that what is left is not what was written.
+ */
+const DOUBT_MS: Millis = 2 * MAX_HELD_BACK_MS;
 /** As in the inbox: whatever has hindered an event for so long will hinder it for ever. */
 const MAX_AGE_MS: Millis = 7 * 24 * 60 * 60_000;
 
@@ -82,11 +88,11 @@ interface Lane {
 export class DeferredSignatures {
   /**
    * Since the start: events that were kept without a signature, those whose signature came and was right, signatures that
-   * were none of the waiting events', events whose signature was overdue, events asked for whole, those that were rejected,
-   * those that were quarantined, and those that their server has not got.
+   * were not right for the waiting event that they named, those that named none, events whose signature was overdue, events
+   * asked for whole, those that were rejected, those that were quarantined, and those that their server has not got.
    */
   readonly counters = {
-    ...{ provisional: 0, verified: 0, bad: 0, overdue: 0 },
+    ...{ provisional: 0, verified: 0, bad: 0, stray: 0, overdue: 0 },
     ...{ refetched: 0, rejected: 0, quarantined: 0, misread: 0 },
   };
   readonly #options: DeferredSignaturesOptions;
@@ -94,6 +100,8 @@ export class DeferredSignatures {
   readonly #lanes = new Map<ServerName, Lane>();
   /** Whose batch is being verified. */
   readonly #verifying = new Set<ServerName>();
+  /** Of which signatures have come that were none of the waiting events', and whether more since. */
+  readonly #doubts = new Map<ServerName, { readonly cancel: Cancel; again: boolean }>();
   #expiry: Cancel | undefined;
   #isStopped = true;
 
@@ -112,7 +120,8 @@ export class DeferredSignatures {
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#expiry?.();
-    for (const { cancel } of this.#lanes.values()) cancel?.();
+    for (const { cancel } of [...this.#lanes.values(), ...this.#doubts.values()]) cancel?.();
+    this.#doubts.clear();
     await Promise.all([...this.#lanes.values()].map(({ running }) => running));
     this.#lanes.clear();
   }
@@ -214,6 +223,11 @@ export class DeferredSignatures {
       ),
     );
     const suspects = new Set(matches.value.flatMap((match) => (match.kind === 'none' ? match.suspects : [])));
+    const strays = matches.value.filter((match) => match.kind === 'none' && match.suspects.length === 0);
+    const left = [...waiting.keys()].filter((id) => !verified.has(id) && !suspects.has(id));
+    // What was written went with its signature in the end, or something else was understood, which may be any of these.
+    if (strays.length >= left.length) for (const id of left) suspects.add(id);
+    else if (strays.length > 0) this.#doubt(origin);
     await database.transaction(async (tx) => {
       for (const { event, state, key, origin: server } of kept) {
         const signature = verified.get(event.id);
@@ -230,10 +244,33 @@ export class DeferredSignatures {
       }
     });
     this.counters.verified += verified.size;
+    this.counters.stray += strays.length;
     this.counters.bad += matches.value.filter(
       (match) => match.kind === 'none' && match.suspects.some((id) => !verified.has(id)),
     ).length;
     this.#work(origin);
+  }
+
+  /** Asks for the events that wait now and still do when all their signatures have come. */
+  #doubt(origin: ServerName): void {
+    const { clock, database, log } = this.#options;
+    const doubt = this.#doubts.get(origin);
+    if (doubt !== undefined) doubt.again = true;
+    if (doubt !== undefined || this.#isStopped) return;
+    const begun = clock.wall();
+    const end = async (): Promise<void> => {
+      const again = this.#doubts.get(origin)?.again;
+      this.#doubts.delete(origin);
+      const waiting = await undecidedUntil(database, begun);
+      await this.#becomeOverdue(waiting.filter((one) => one.origin === origin));
+      if (again) this.#doubt(origin);
+    };
+    const cancel = clock.after(DOUBT_MS, () => {
+      void end().catch((error: unknown) =>
+        log.warn({ origin, error: String(error) }, 'looking into signatures was interrupted'),
+      );
+    });
+    this.#doubts.set(origin, { cancel, again: false });
   }
 
   async #waiting(kept: readonly KeptEvent[]): Promise<Map<EventId, WaitingEvent>> {
@@ -417,6 +454,19 @@ export class DeferredSignatures {
     return true;
   }
 
+  /** Has those of the events asked for whose signatures have not come. */
+  async #becomeOverdue(events: readonly KeptEvent[]): Promise<void> {
+    const overdue = events.filter(({ state }) => state === 'provisional');
+    await this.#options.database.transaction(async (tx) => {
+      for (const { event, state } of overdue) {
+        const next = stateAfter(state, 'signature overdue') as KeptEvent['state'];
+        await changeKept(tx, event.id, state, next);
+      }
+    });
+    this.counters.overdue += overdue.length;
+    for (const origin of new Set(overdue.map((one) => one.origin))) this.#work(origin);
+  }
+
   /** Ends the lives that are over, has events asked for whose signatures are overdue, and waits for the next. */
   async #expire(): Promise<void> {
     const { database, clock, provisional, log } = this.#options;
@@ -430,17 +480,8 @@ export class DeferredSignatures {
       log.warn({ origin, id: event.id }, 'an event was quarantined: no signature has come for it');
       await provisional.retract(event.id, 'quarantined');
     }
-    const overdue = (await undecidedUntil(database, clock.wall() - SIGNATURE_OVERDUE_MS)).filter(
-      ({ state }) => state === 'provisional',
-    );
-    await database.transaction(async (tx) => {
-      for (const { event, state } of overdue) {
-        const next = stateAfter(state, 'signature overdue') as KeptEvent['state'];
-        await changeKept(tx, event.id, state, next);
-      }
-    });
-    this.counters.overdue += overdue.length;
-    for (const origin of new Set([...over, ...overdue].map((one) => one.origin))) this.#work(origin);
+    await this.#becomeOverdue(await undecidedUntil(database, clock.wall() - SIGNATURE_OVERDUE_MS));
+    for (const { origin } of over) this.#work(origin);
     const oldest = await oldestUndecided(database);
     if (this.#isStopped) return;
     this.#expiry = undefined;

@@ -38,8 +38,12 @@ const JOIN_REPEATED_MS: Millis = 60 * 60_000;
 const MAX_STRIPPED_STATE = 100;
 /** A large room's answer takes its server long. */
 const SEND_JOIN_TIMEOUT_MS: Millis = 10 * 60_000;
-/** Before a state is taken without events whose keys cannot be had, these are asked for again: as soon as a server may be, twice. */
-const KEY_PAUSES_MS: readonly Millis[] = [11_000, 21_000];
+/**
+ * Before a state is taken without events whose keys cannot be had, these are asked for again as soon as a server may be: it may just
+ * have been restarted. Where asking has taken longer, the link has had the time that it needs, and the server is not there; what is
+ * left out then is made good when it speaks.
+ */
+const KEY_PAUSE_MS: Millis = 11_000;
 /** Where the keys of more servers are missing, only those of the one through which the room is joined are waited for. */
 const MAX_AWAITED_SERVERS = 3;
 
@@ -244,12 +248,13 @@ export class FederationRemoteRooms implements RemoteRooms {
     }
     const lists = [listOf(answer, 'state', MAX_STATE_EVENTS), listOf(answer, 'auth_chain', MAX_STATE_EVENTS)];
     const roomOf = { id: room, version: made.version.id };
+    const begun = clock.monotonic();
     let checked = await remote.goodLists(roomOf, lists);
-    for (const pauseMs of KEY_PAUSES_MS) {
-      const missing = new Set(checked.unchecked.values());
-      // A server whose users are left out would not be sent what ours say. In a large room some are gone for good.
-      if (missing.size === 0 || (missing.size > MAX_AWAITED_SERVERS && !missing.has(server))) break;
-      await sleep(clock, pauseMs);
+    const missing = new Set(checked.unchecked.values());
+    // A server whose users are left out would not be sent what ours say. In a large room some are gone for good.
+    const isAwaited = missing.size > 0 && (missing.size <= MAX_AWAITED_SERVERS || missing.has(server));
+    if (isAwaited && clock.monotonic() - begun < KEY_PAUSE_MS) {
+      await sleep(clock, KEY_PAUSE_MS);
       checked = await remote.goodLists(roomOf, lists);
     }
     const [state, authChain] = checked.lists;

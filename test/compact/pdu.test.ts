@@ -5,7 +5,7 @@ import { type Random, seededRandom } from '../../src/base/random.ts';
 import { encodeJson } from '../../src/compact/cbor.ts';
 import { compactPdu, wholePdu } from '../../src/compact/pdu/compact.ts';
 import { literalContents, literalNames } from '../../src/compact/pdu/literal.ts';
-import { MAX_VIEWS, restorePdu, restorePduByAny } from '../../src/compact/pdu/restore.ts';
+import { restorePdu } from '../../src/compact/pdu/restore.ts';
 import { withSignature } from '../../src/compact/pdu/signature_field.ts';
 import type { PduView } from '../../src/compact/pdu/view.ts';
 import type { JsonObject, JsonValue } from '../../src/matrix/json.ts';
@@ -126,29 +126,6 @@ describe('an event in its compact form', () => {
     expect(tried).toBeGreaterThan(5_000);
     // One in 65,536 is expected; a check of one byte less would let some forty pass.
     expect(restoredOthers).toBeLessThanOrEqual(2);
-  });
-
-  test("is read by the view that its writer had, whichever of the reader's own events that contains", () => {
-    //  ... <- ours <- theirs    The writer has our event, and its acknowledgement has not arrived.
-    const room = new PduRoom(v12, seededRandom(18));
-    const before = [...room.extremities];
-    const ours = room.add(room.make(randomSaid(room.random)));
-    const pdu = room.make({
-      type: 'm.room.message',
-      sender: ALICE,
-      content: { body: 'x', msgtype: 'm.text' },
-    });
-    const { bytes } = compact(pdu, room.view());
-    const without = room.view({
-      lacks: (id) => id === ours,
-      extremities: () => before.map((id) => room.events.get(id)!.known),
-    });
-    expect(restored(bytes, without)).toBe('send whole');
-    const back = restorePduByAny(bytes, [without, room.view()], codecs);
-    expect(back.ok && textOf(back.value.pdu)).toBe(textOf(pdu));
-    expect(restorePduByAny(bytes, [], codecs).ok).toBe(false);
-    const tooLate = [...Array<PduView>(MAX_VIEWS).fill(without), room.view()];
-    expect(restorePduByAny(bytes, tooLate, codecs).ok).toBe(false);
   });
 
   test('goes whole where reading it back does not give the same event', () => {

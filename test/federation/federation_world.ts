@@ -29,6 +29,9 @@ export const noCounts = () => ({
   ...{ deferred: 0, followed: 0, failed: 0, provisional: 0, late: 0, bad: 0, refetched: 0 },
   ...{ lostRequests: 0, lostAnswers: 0, delayed: 0, spoilt: 0, restarts: 0, kills: 0, repeated: 0, held: 0 },
 });
+/** Of what must hardly ever happen. */
+export const noMisreadings = () => ({ ambiguous: 0, misread: 0, stray: 0, overdue: 0 });
+
 /** What has happened, over all seeds. */
 export type FederationCounts = ReturnType<typeof noCounts>;
 
@@ -38,17 +41,26 @@ export type FederationCounts = ReturnType<typeof noCounts>;
  * are restarted and killed, and one may join a room. Then all is well again, and everything has to be the same everywhere.
  * @throws Error where it is not
  */
-export async function simulateFederation(seed: number, counts: FederationCounts): Promise<void> {
+export async function simulateFederation(
+  seed: number,
+  counts: FederationCounts,
+  misreadings = noMisreadings(),
+): Promise<void> {
   const dice = seededRandom(seed);
   const scene = await sceneOf(dice.integer(SCENES.length));
   const disk = new Disk();
   try {
-    const world = new World(seed, dice, scene, disk, counts);
+    const world = new World(seed, dice, scene, disk, { counts, misreadings });
     await world.run();
   } finally {
     await disk.close();
     disk.remove();
   }
+}
+
+interface Counted {
+  readonly counts: FederationCounts;
+  readonly misreadings: ReturnType<typeof noMisreadings>;
 }
 
 interface SimulatedServer {
@@ -61,6 +73,7 @@ class World {
   readonly #seed: number;
   readonly #dice: Random;
   readonly #counts: FederationCounts;
+  readonly #misreadings: Counted['misreadings'];
   readonly #network: Network;
   readonly #rooms: SimulatedRoom[];
   readonly #scene: Scene;
@@ -80,12 +93,13 @@ class World {
   #repeatedAtLeast = 0;
   #repeated = 0;
 
-  constructor(seed: number, dice: Random, scene: Scene, disk: Disk, counts: FederationCounts) {
+  constructor(seed: number, dice: Random, scene: Scene, disk: Disk, { counts, misreadings }: Counted) {
     this.#seed = seed;
     this.#dice = dice;
     this.#scene = scene;
     this.#disk = disk;
     this.#counts = counts;
+    this.#misreadings = misreadings;
     this.#network = new Network(scene.wall);
     this.#network.formed = dice.integer(8) > 0;
     this.#network.deferred = dice.integer(3) > 0;
@@ -327,6 +341,9 @@ class World {
       counts[key] += forms.counters[key];
     for (const key of ['deferred', 'followed', 'failed'] as const) counts[key] += owed.counters[key];
     for (const key of ['provisional', 'bad', 'refetched'] as const) counts[key] += deferred.counters[key];
+    this.#misreadings.ambiguous += forms.counters.ambiguous;
+    for (const key of ['misread', 'stray', 'overdue'] as const)
+      this.#misreadings[key] += deferred.counters[key];
     counts.late += deferred.counters.verified;
     counts.forks += rooms.counters.forks;
     counts.repeated += receiver.counters.repeated;

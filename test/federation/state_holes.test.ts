@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { EventId, RoomId } from '../../src/matrix/ids.ts';
+import type { EventId, RoomId, ServerName } from '../../src/matrix/ids.ts';
 import { A, B, C, HOUR, testKey } from './fixtures.ts';
 import { Network, openSide, type Side } from './sides.ts';
 
@@ -72,6 +72,25 @@ describe('a state that a server came by without the keys of all who made it', ()
     const id = await within(c.say(c.user('carol'), room, 'hello'));
     await network.time.pass(60_000);
     expect(await statusAt(b, id)).toBe('timeline');
+  });
+
+  it('is waited for no longer than it takes to ask twice, or once where the link is slow', async () => {
+    for (const [delay, pause] of [
+      [0, 11_000],
+      [6_000, 0],
+    ] as const) {
+      const side = delay === 0 ? c : await openSide(network, 'd.example' as ServerName, testKey(4), 4);
+      const asked: number[] = [];
+      network.passes = (from, to) => {
+        if (from === side.serverName && to === B) asked.push(network.time.clock.monotonic());
+        return from !== side.serverName || to !== B;
+      };
+      network.delay = () => delay;
+      await within(side.rooms.memberships.join(side.user('carol'), room, { via: [A] }));
+      const waited = asked.at(-1)! - asked[0]!;
+      expect(waited).toBeGreaterThanOrEqual(pause);
+      expect(waited).toBeLessThan(pause + 1_000);
+    }
   });
 
   it('is no way back in for who was put out', async () => {

@@ -1,21 +1,33 @@
-import { brotliCompressSync, constants, deflateRawSync, zstdCompressSync } from 'node:zlib';
+import { brotliCompressSync, constants, createZstdCompress, deflateRawSync } from 'node:zlib';
 import { assert } from '../../src/base/assert.ts';
 import { equal } from '../../src/base/bytes.ts';
 import { Model } from '../../src/compact/mixer/model.ts';
-import { type Corpus, LANGUAGES, type Line } from './corpus.ts';
+import { type Corpus, LANGUAGES, type Language, type Line } from './corpus.ts';
 
 interface Artifact {
   readonly name: string;
   readonly bytes: Uint8Array;
 }
 
+interface Row {
+  readonly language: Language;
+  readonly lines: number;
+  readonly characters: number;
+  /** A character, by coder. */
+  readonly bits: readonly number[];
+}
+
 /** Bytes that a line takes by itself. */
-type Coder = (line: Line) => number;
+type Coder = (line: Line) => number | Promise<number>;
 
 const ZSTD_MAGIC_BYTES = 4;
 
 /** Two tables in Markdown: bits a character by language beside other coders, and by size of the artifact. */
-export function report(corpus: Corpus, artifacts: readonly Artifact[], preset: Uint8Array): string {
+export async function report(
+  corpus: Corpus,
+  artifacts: readonly Artifact[],
+  preset: Uint8Array,
+): Promise<string> {
   const training = Buffer.concat(
     [...corpus.said, ...corpus.training].map(({ text }) => Buffer.from(`${text}\n`)),
   );
@@ -26,24 +38,29 @@ export function report(corpus: Corpus, artifacts: readonly Artifact[], preset: U
   ];
   const mixers = artifacts.map(({ name, bytes }) => [name, mixerCoder(bytes)] as const);
   const coders = [...rivals, ...mixers];
-  const rows = LANGUAGES.map((language) => {
+  const rows: Row[] = [];
+  for (const language of LANGUAGES) {
     const lines = corpus.heldOut.filter((line) => line.language === language);
     const characters = lines.reduce((sum, { text }) => sum + [...text].length, 0);
-    const bits = coders.map(
-      ([, code]) => (8 * lines.reduce((sum, line) => sum + code(line), 0)) / characters,
-    );
+    const bits: number[] = [];
+    for (const [, code] of coders) {
+      let bytes = 0;
+      for (const line of lines) bytes += await code(line);
+      bits.push((8 * bytes) / characters);
+    }
+    rows.push({ language, lines: lines.length, characters, bits });
+  }
+  const header = [
+    ...['language', 'lines', 'characters', ...coders.map(([name]) => name)],
+    ...mixers.map(([name]) => `${name} saves`),
+  ];
+  const cells = rows.map(({ language, lines, characters, bits }) => {
     const best = Math.min(...bits.slice(0, rivals.length));
-    const saved = 100 * (1 - bits[rivals.length]! / best);
-    return { language, lines: lines.length, characters, bits, saved };
+    return [
+      ...[language, `${lines}`, `${characters}`, ...bits.map((b) => b.toFixed(2))],
+      ...bits.slice(rivals.length).map((b) => `${(100 * (1 - b / best)).toFixed(0)} %`),
+    ];
   });
-  const header = ['language', 'lines', 'characters', ...coders.map(([name]) => name), 'large saves'];
-  const cells = rows.map(({ language, lines, characters, bits, saved }) => [
-    language,
-    `${lines}`,
-    `${characters}`,
-    ...bits.map((b) => b.toFixed(2)),
-    `${saved.toFixed(0)} %`,
-  ]);
   const sizes = artifacts.map(({ name, bytes }, i) => [
     name,
     `${bytes.length}`,
@@ -60,16 +77,31 @@ const deflateCoder =
   ({ bytes }) =>
     Math.min(deflateRawSync(bytes, { level: 9, dictionary }).length, bytes.length);
 
-/** With everything that was trained on as the dictionary, and without the magic number, which a container need not carry. */
-const zstdCoder =
-  (dictionary: Uint8Array): Coder =>
-  ({ bytes }) => {
-    const packed = zstdCompressSync(bytes, {
-      dictionary,
-      params: { [constants.ZSTD_c_compressionLevel]: 19, [constants.ZSTD_c_checksumFlag]: 0 },
-    });
-    return Math.min(packed.length - ZSTD_MAGIC_BYTES, bytes.length);
+/**
+ * With everything that was trained on as the dictionary, and without the magic number, which a container need not carry. One
+ * stream of many frames: so the dictionary is read once, and each frame has nothing else to refer to.
+ */
+function zstdCoder(dictionary: Uint8Array): Coder {
+  const stream = createZstdCompress({
+    dictionary: Buffer.from(dictionary),
+    flush: constants.ZSTD_e_end,
+    params: { [constants.ZSTD_c_compressionLevel]: 19, [constants.ZSTD_c_checksumFlag]: 0 },
+  });
+  let total = 0;
+  stream.on('data', (frame: Uint8Array) => {
+    total += frame.length;
+  });
+  return async ({ bytes }) => {
+    const before = total;
+    const written = Promise.withResolvers<void>();
+    stream.write(bytes, () => written.resolve());
+    await written.promise;
+    // What has been written is told of first.
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    assert(total > before, 'a frame has come');
+    return Math.min(total - before - ZSTD_MAGIC_BYTES, bytes.length);
   };
+}
 
 /** Node's Brotli takes no dictionary: what the line adds to the training text before it, both flushed. */
 function brotliCoder(training: Uint8Array): Coder {

@@ -200,11 +200,12 @@ function compactContent({ bytes, blobs }: Unpacked, { hasTarget, answered }: Sai
   if (isBare(first, answered)) {
     parts.push(...bareAnswerParts(answered, bytes));
   } else if (first === FORMED_BODY) {
-    const more = formParts(target, { bytes, blobs }, reader.at + 1, reading.context);
+    const more = formParts({ target, answered }, { bytes, blobs }, reader.at + 1, reading.context);
     if (more === undefined) push('body', 'in a form of its route', bytes.length);
     else {
-      push('body', 'in a form of its route:', reader.at + 1);
-      parts.push(...more);
+      const inFront = more.blobs === '' ? '' : ` (in front: ${more.blobs})`;
+      push('body', `in a form of its route${inFront}:`, reader.at + 1);
+      parts.push(...more.parts);
     }
   } else if (first === BYTES_BODY) {
     push('body', 'a media type and bytes', bytes.length);

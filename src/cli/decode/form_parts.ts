@@ -4,11 +4,19 @@ import { ARRAY, MAP } from '../../compact/cbor_bytes.ts';
 import type { Unpacked } from '../../compact/container.ts';
 import type { CompactContext } from '../../compact/context.ts';
 import type { HandleKind } from '../../compact/forms.ts';
-import { EXTENDED, SIGNED, TEXT, USUAL_SENDER, WHOLE_VALUE } from '../../compact/pdu/layout.ts';
+import {
+  EXTENDED,
+  SIGNATURE_BYTES,
+  SIGNED,
+  TEXT,
+  USUAL_SENDER,
+  WHOLE_VALUE,
+} from '../../compact/pdu/layout.ts';
 import { readInnerPdu } from '../../compact/pdu/restore.ts';
 import type { Target } from '../../compact/target.ts';
 import { CompactReader } from '../../compact/value_reader.ts';
 import { SHORT_SIGNATURES } from '../../federation/forms/transaction_form.ts';
+import { QUERY_PATH } from '../../federation/notaries.ts';
 import type { JsonValue } from '../../matrix/json.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { Cutter, type Part, short } from './parts.ts';
@@ -17,6 +25,7 @@ import { Cutter, type Part, short } from './parts.ts';
 const NEWEST_VERSION = '12';
 const TRANSACTION = /^\/_matrix\/federation\/v1\/send\//;
 const MOST_EVENTS = 50;
+const KEY_BYTES = 32;
 const ROOM = 'room';
 /** What blobs of that length are in an event. */
 const BLOBS: Readonly<Record<number, string>> = {
@@ -26,21 +35,45 @@ const BLOBS: Readonly<Record<number, string>> = {
   64: 'signature',
 };
 
+/** What a form is read as part of. */
+interface Formed {
+  /** The request that it is the body of. */
+  readonly target: Target | undefined;
+  /** The request that it answers. */
+  readonly answered: Target | undefined;
+}
+
+/** A form as it was read: the parts of the content, and what of it was in front of that. */
+interface FormParts {
+  readonly parts: readonly Part[];
+  /** Such as "2 keys 64 B"; empty: there were none. */
+  readonly blobs: string;
+}
+
 /**
  * A body in a form of its route, part by part, as far as that can be told without knowing the room; undefined where it cannot.
  * @param at where the form begins in the content
  */
 export function formParts(
-  target: Target | undefined,
+  { target, answered }: Formed,
   { bytes, blobs }: Unpacked,
   at: number,
   context: CompactContext,
-): readonly Part[] | undefined {
-  if (target === undefined || target.method !== 'PUT' || !TRANSACTION.test(target.path)) return undefined;
+): FormParts | undefined {
   const reader = new TellingReader(bytes, at, context, blobs);
-  if (!readTransaction(reader) || reader.at !== bytes.length) return undefined;
-  return reader.parts;
+  const isRead = formOf({ target, answered })?.(reader) === true;
+  if (!isRead || reader.at !== bytes.length) return undefined;
+  return { parts: reader.parts, blobs: blobs === undefined ? '' : reader.blobsText() };
 }
+
+function formOf({ target, answered }: Formed): ((reader: TellingReader) => boolean) | undefined {
+  if (target === undefined) return answered && isKeyQuery(answered) ? readDocuments : undefined;
+  if (isTransaction(target)) return readTransaction;
+  return isKeyQuery(target) ? readServers : undefined;
+}
+
+const isTransaction = ({ method, path }: Target): boolean => method === 'PUT' && TRANSACTION.test(path);
+const isKeyQuery = ({ method, path }: Target): boolean => method === 'POST' && path === QUERY_PATH;
 
 // docs/protocol.md, the answer to a client's send.
 const LITERAL_HASH = 0x30;
@@ -91,10 +124,43 @@ function readTransaction(reader: TellingReader): boolean {
   return !hasEdus || reader.told('ephemeral events', () => reader.value()) !== undefined;
 }
 
+/** Reads whose keys a notary is asked for (docs/protocol.md, "Keys"). */
+function readServers(reader: TellingReader): boolean {
+  while (!reader.atEnd) if (reader.named('server') === undefined) return false;
+  return true;
+}
+
+/** Reads what a notary answers, without knowing whom it was asked for. */
+function readDocuments(reader: TellingReader): boolean {
+  while (!reader.atEnd) {
+    const head = reader.told(
+      "server's place in the query, form",
+      () => reader.varint(),
+      (told = 0) => `${Math.floor(told / 2)}, ${told % 2 === 1 ? 'whole' : 'one key'}`,
+    );
+    if (head === undefined) return false;
+    const document =
+      head % 2 === 1
+        ? [reader.told('document', () => reader.value())]
+        : [
+            reader.told('key id', () => reader.item()),
+            reader.told('valid until', () => reader.varint()),
+            reader.toldBlob('key', KEY_BYTES),
+            reader.toldBlob("server's signature", SIGNATURE_BYTES),
+            reader.told("notary's key id", () => reader.item()),
+            reader.toldBlob("notary's signature", SIGNATURE_BYTES),
+          ];
+    if (document.includes(undefined)) return false;
+  }
+  return true;
+}
+
 /** Tells of everything that is read where it was in the content. Blobs that are in front of it take no bytes there. */
 class TellingReader extends CompactReader {
   readonly parts: Part[] = [];
   #depth = 0;
+  /** Bytes of each blob, by what it is. */
+  readonly #blobs = new Map<string, number[]>();
 
   /** Reads something that is told as one thing. */
   told<T>(name: string, read: () => T, text: (value: T) => string = textOf): T {
@@ -122,7 +188,19 @@ class TellingReader extends CompactReader {
   }
 
   override blob(length: number): Uint8Array | undefined {
-    return this.told(BLOBS[length] ?? 'blob', () => super.blob(length));
+    return this.toldBlob(BLOBS[length] ?? 'blob', length);
+  }
+
+  toldBlob(name: string, length: number): Uint8Array | undefined {
+    this.#blobs.set(name, [...(this.#blobs.get(name) ?? []), length]);
+    return this.told(name, () => super.blob(length));
+  }
+
+  /** All blobs that were read, by what they are. */
+  blobsText(): string {
+    return [...this.#blobs]
+      .map(([name, lengths]) => `${lengths.length} x ${name} ${lengths.reduce((sum, n) => sum + n, 0)} B`)
+      .join(', ');
   }
 
   override item(nested = 0): string | undefined {

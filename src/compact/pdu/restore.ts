@@ -51,9 +51,6 @@ export interface RestoredPdu {
   readonly deferred: Omit<EventSignature, 'bytes'> | undefined;
 }
 
-/** Ours. */
-export const MAX_VIEWS = 8;
-
 const malformed = (reason: string): { ok: false; problem: PduProblem } => bad({ kind: 'malformed', reason });
 
 /** What `compactPdu` was given, less a deferred signature; or what to answer. Takes any bytes. */
@@ -95,30 +92,13 @@ export function readInnerPdu(
   return fields.ok ? ok({ kind: 'fields', fields: fields.value }) : fields;
 }
 
+/** Whether an event that is understood is the one that was sent: it is told whole, or its signature has been seen. */
+export const isProved = (read: ReadPdu): boolean => read.kind === 'whole' || read.fields.check === undefined;
+
 /** The event that was read, by a view of the room; or what to answer. */
 export function understandPdu(read: ReadPdu, view: PduView): Result<RestoredPdu, PduProblem> {
   if (read.kind === 'whole') return ok({ pdu: read.pdu, isWhole: true, deferred: undefined });
   return understand(read.fields, view);
-}
-
-/**
- * `restorePdu` by several views, the most likely first: a reader cannot know which of its own events that have not been
- * acknowledged the writer had already. The check chooses; each view adds 1 to 65,536 to the odds that a wrong event passes
- * it, which then fails by its signature. At most MAX_VIEWS are tried.
- */
-export function restorePduByAny(
-  bytes: Uint8Array,
-  views: readonly PduView[],
-  codecs: Omit<PduReading, 'view'>,
-): Result<RestoredPdu, PduProblem> {
-  let first: Result<RestoredPdu, PduProblem> | undefined;
-  for (const view of views.slice(0, MAX_VIEWS)) {
-    const restored = restorePdu(bytes, { view, ...codecs });
-    // Another view changes nothing about other problems.
-    if (restored.ok || restored.problem.kind !== 'send whole') return restored;
-    first ??= restored;
-  }
-  return first ?? bad({ kind: 'send whole', reason: 'event' });
 }
 
 function restoreWhole(header: number, bytes: Uint8Array): Result<RestoredPdu, PduProblem> {

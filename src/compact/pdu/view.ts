@@ -45,6 +45,9 @@ export interface PduView {
   readonly referenceTs: Millis;
 }
 
+/** Ours: views by which an event is tried to be read, where a reader cannot know which of its own events the writer had. */
+export const MAX_VIEWS = 8;
+
 /** What a name stands for. Equal names of different kinds are different names. */
 export type NameKind = 'user' | 'server' | 'type' | 'state_key' | 'event' | 'key';
 

@@ -114,8 +114,11 @@ export interface Deferral {
 
 /** The bodies of federation's requests and answers in forms that are shorter than their JSON. */
 export class FederationForms {
-  /** Events by how they were written and read; `askedWhole`: those that a reader, here or there, did not understand. */
-  readonly counters = { written: 0, writtenWhole: 0, read: 0, askedWhole: 0 };
+  /**
+   * Events by how they were written and read; `askedWhole`: those that a reader, here or there, did not understand;
+   * `ambiguous`: those that this one could have understood in two ways.
+   */
+  readonly counters = { written: 0, writtenWhole: 0, read: 0, askedWhole: 0, ambiguous: 0 };
   readonly #views: RoomViews;
   readonly #database: Reader;
   readonly #serverName: ServerName;
@@ -174,9 +177,12 @@ export class FederationForms {
     const follow = await this.#deferral?.mayFollow(destination, pdus);
     // What was asked for goes with its signature: that may be what was missing.
     const signed = new Set([...asked.keys()].map((place) => pdus[place]));
-    const deferSignature = (pdu: JsonObject): boolean => follow?.has(pdu) === true && !signed.has(pdu);
-    const rooms = new Set(pdus.map((pdu) => `${String(own(pdu, 'room_id'))} ${destination}`));
-    const naming = new Set([...rooms].filter((room) => this.#names(room, asked.size === 0)));
+    const naming = new Set<string>();
+    for (const pdu of pdus) naming.add(crossingOf(pdu, destination));
+    for (const room of naming) if (!this.#names(room, asked.size === 0)) naming.delete(room);
+    // Where the two have just known different things of a room, two bytes are not to be all that shows a wrong guess.
+    const deferSignature = (pdu: JsonObject): boolean =>
+      follow?.has(pdu) === true && !signed.has(pdu) && !naming.has(crossingOf(pdu, destination));
     const plan = await planTransaction(this.#views, this.#serverName, destination, body, {
       // Naming its previous events comes between: most often that is all that was missing.
       whole: new Set([...asked].filter(([, times]) => times > 1).map(([place]) => place)),
@@ -231,7 +237,10 @@ export class FederationForms {
           : undefined;
     if (read === undefined) return bad(errorResponse(NO_FORM));
     if (!read.ok) {
-      if (read.problem.kind === 'send whole') this.counters.askedWhole += read.problem.places.length;
+      if (read.problem.kind === 'send whole') {
+        this.counters.askedWhole += read.problem.places.length;
+        this.counters.ambiguous += read.problem.ambiguous ?? 0;
+      }
       return bad(errorResponse(errorOf(read.problem)));
     }
     const pdus = own(read.value, 'pdus');
@@ -325,9 +334,7 @@ export class FederationForms {
       if (wanted === undefined) return answer;
       for (const place of wanted) asked.set(place, (asked.get(place) ?? 0) + 1);
       const pdus = pdusOf(body);
-      this.#crossed(
-        [...wanted].map((place) => `${String(own(pdus[place] ?? {}, 'room_id'))} ${destination}`),
-      );
+      this.#crossed([...wanted].map((place) => crossingOf(pdus[place] ?? {}, destination)));
     }
     return send(undefined);
   }
@@ -342,6 +349,10 @@ export class FederationForms {
     return new Set(wanted.filter((place) => typeof place === 'number'));
   }
 }
+
+/** An event's room and its reader, as what they know of each other's events is counted. */
+const crossingOf = (pdu: JsonObject, destination: ServerName): string =>
+  `${String(own(pdu, 'room_id'))} ${destination}`;
 
 /** Whether it is a transaction. */
 const isTransaction = ({ method, path }: Routed): boolean => method === 'PUT' && SEND_PATH.test(path);

@@ -83,7 +83,7 @@ export async function readJoining(
   if (!reader.atEnd) return bad({ kind: 'malformed', reason: 'trailing bytes' });
   if (read.value.kind === 'whole') return ok(read.value.pdu);
   const restored = await understood(read.value, direction!);
-  return restored?.deferred === undefined && restored !== undefined
+  return restored.kind === 'one' && restored.deferred === undefined
     ? ok(restored.pdu)
     : bad({ kind: 'send whole', places: [0] });
 }

@@ -1,7 +1,6 @@
 import { fromBase64 } from '../../base/bytes.ts';
-import { MAX_VIEWS } from '../../compact/pdu/restore.ts';
 import { refersByPairs } from '../../compact/pdu/rules.ts';
-import type { KnownEvent, PduView } from '../../compact/pdu/view.ts';
+import { type KnownEvent, MAX_VIEWS, type PduView } from '../../compact/pdu/view.ts';
 import type { EventCache } from '../../homeserver/rooms/event_cache.ts';
 import type { RoomState } from '../../homeserver/rooms/room_state.ts';
 import type { Pending, StateStore } from '../../homeserver/rooms/state_store.ts';

@@ -1,14 +1,21 @@
 import { bad, ok, type Result } from '../../base/result.ts';
 import { ARRAY, MAP } from '../../compact/cbor_bytes.ts';
 import { writeInnerPdu } from '../../compact/pdu/compact.ts';
-import { type ReadPdu, readInnerPdu, understandPdu } from '../../compact/pdu/restore.ts';
+import {
+  isProved,
+  type ReadPdu,
+  type RestoredPdu,
+  readInnerPdu,
+  understandPdu,
+} from '../../compact/pdu/restore.ts';
+import { isSame } from '../../compact/pdu/rules.ts';
 import type { PduView } from '../../compact/pdu/view.ts';
 import type { CompactReader } from '../../compact/value_reader.ts';
 import type { CompactWriter } from '../../compact/value_writer.ts';
 import { parsePdu } from '../../matrix/event_format.ts';
 import { parseRoomId, type RoomId, type ServerName } from '../../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, numberOf, own } from '../../matrix/json.ts';
-import type { RoomDirection, RoomViews } from './room_views.ts';
+import type { RoomDirection, RoomView, RoomViews } from './room_views.ts';
 
 // The body of PUT /_matrix/federation/v1/send/{txnId} in its short form:
 //
@@ -119,8 +126,8 @@ export function writeTransaction(
 export type FormProblem =
   | { readonly kind: 'malformed'; readonly reason: string }
   | { readonly kind: 'unknown handle' }
-  /** Places among the PDUs, from 0. */
-  | { readonly kind: 'send whole'; readonly places: readonly number[] };
+  /** Places among the PDUs, from 0; how many of them could have been one of several events. */
+  | { readonly kind: 'send whole'; readonly places: readonly number[]; readonly ambiguous?: number };
 
 /** A transaction as it was read. */
 export interface ReadTransaction {
@@ -177,6 +184,7 @@ class TakenPdus {
   readonly #pdus: (JsonObject | undefined)[] = [];
   readonly #provisional = new Set<number>();
   #misunderstood = 0;
+  #ambiguous = 0;
 
   constructor(views: RoomViews, origin: ServerName) {
     this.#views = views;
@@ -195,9 +203,12 @@ class TakenPdus {
     const direction = await this.direction(room);
     if (read.kind === 'fields' && this.#misunderstood >= MAX_MISUNDERSTOOD) return this.fail(1);
     const restored =
-      read.kind === 'whole' ? { pdu: read.pdu, deferred: undefined } : await understood(read, direction!);
-    if (restored === undefined) {
+      read.kind === 'whole'
+        ? { kind: 'one' as const, pdu: read.pdu, deferred: undefined }
+        : await understood(read, direction!);
+    if (restored.kind !== 'one') {
       this.#misunderstood++;
+      if (restored.kind === 'ambiguous') this.#ambiguous++;
       return this.fail(1);
     }
     if (restored.deferred !== undefined) this.#provisional.add(this.#pdus.length);
@@ -213,7 +224,7 @@ class TakenPdus {
 
   result(edus: readonly JsonValue[]): Result<ReadTransaction, FormProblem> {
     const places = [...this.#pdus.keys()].filter((place) => this.#pdus[place] === undefined);
-    if (places.length > 0) return bad({ kind: 'send whole', places });
+    if (places.length > 0) return bad({ kind: 'send whole', places, ambiguous: this.#ambiguous });
     const pdus = this.#pdus.map((pdu) => pdu!);
     const times = pdus.map((pdu) => numberOf(own(pdu, 'origin_server_ts')) || 0);
     const body: JsonObject = { origin: this.#origin, origin_server_ts: Math.max(0, ...times), pdus };
@@ -222,17 +233,36 @@ class TakenPdus {
   }
 }
 
-/** The event by the first view that fits. */
-export async function understood(
-  read: ReadPdu,
-  direction: RoomDirection,
-): Promise<{ readonly pdu: JsonObject; readonly deferred: unknown } | undefined> {
+/** An event by what is known here. */
+type Understood =
+  | { readonly kind: 'one'; readonly pdu: JsonObject; readonly deferred: unknown }
+  | { readonly kind: 'none' }
+  /** Two views make two events of it, and both pass the check. */
+  | { readonly kind: 'ambiguous' };
+
+/**
+ * The event by the first view that fits. Where two bytes are all that shows that it fits, each view is tried: a wrong one passes
+ * once in 65,536 times, and where the right one is among them too there are two events, of which one was never written.
+ */
+export async function understood(read: ReadPdu, direction: RoomDirection): Promise<Understood> {
+  let found: JsonObject | undefined;
+  let deferred: unknown;
   for await (const view of direction.guesses()) {
-    for (let look = 0; look < MAX_LOOKS; look++) {
-      const restored = understandPdu(read, view);
-      if (restored.ok) return restored.value;
-      if (!(await view.learnAsked())) break;
-    }
+    const restored = await understoodBy(read, view);
+    if (restored === undefined) continue;
+    if (isProved(read)) return { kind: 'one', pdu: restored.pdu, deferred: undefined };
+    if (found !== undefined && !isSame(found, restored.pdu)) return { kind: 'ambiguous' };
+    found = restored.pdu;
+    deferred = restored.deferred;
+  }
+  return found === undefined ? { kind: 'none' } : { kind: 'one', pdu: found, deferred };
+}
+
+async function understoodBy(read: ReadPdu, view: RoomView): Promise<RestoredPdu | undefined> {
+  for (let look = 0; look < MAX_LOOKS; look++) {
+    const restored = understandPdu(read, view);
+    if (restored.ok) return restored.value;
+    if (!(await view.learnAsked())) break;
   }
   return undefined;
 }

@@ -3,14 +3,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { concat, fromHex, hex, utf8 } from '../../../src/base/bytes.ts';
+import { base64, concat, fromHex, hex, utf8 } from '../../../src/base/bytes.ts';
 import { Explainer } from '../../../src/cli/decode/explain.ts';
 import type { Explained, Part } from '../../../src/cli/decode/parts.ts';
 import { KeyLogFile, ReadKeyLog, readKeyLog } from '../../../src/cli/key_log.ts';
 import { encodeJson } from '../../../src/compact/cbor.ts';
 import { packCompact } from '../../../src/compact/container.ts';
+import type { CompactWriter } from '../../../src/compact/value_writer.ts';
 import { encodeCompactParts } from '../../../src/exchange/compact_payload.ts';
 import type { Body } from '../../../src/exchange/request.ts';
+import { writeDocuments, writeKeyQuery } from '../../../src/federation/forms/key_query_form.ts';
+import type { JsonObject } from '../../../src/matrix/json.ts';
 import { encodeMessage } from '../../../src/pipe/message_header.ts';
 import { SUITE } from '../../../src/pipe/prologue.ts';
 import { type ConnectionId, decodeRecord, transportHeader } from '../../../src/pipe/record.ts';
@@ -284,6 +287,58 @@ describe('an answer to a request that was seen', () => {
         expectWhole(explainer.explain(record), record.length);
       }),
       { numRuns: 1_000 },
+    );
+  });
+});
+
+describe('what a notary is asked and answers', () => {
+  const path = '/_matrix/key/v2/query';
+  const SERVERS = ['c.example', 'd.example'];
+  const query: Body = {
+    kind: 'formed',
+    json: null,
+    write: (writer) => writeKeyQuery(writer, SERVERS),
+  };
+  const signature = (n: number): string => base64(new Uint8Array(64).fill(n));
+  const documentOf = (server: string, n: number): JsonObject => ({
+    server_name: server,
+    valid_until_ts: 1_800_000_000_000,
+    verify_keys: { 'ed25519:1': { key: base64(new Uint8Array(32).fill(n)) } },
+    old_verify_keys: {},
+    signatures: { [server]: { 'ed25519:1': signature(n) }, 'b.example': { 'ed25519:b': signature(n + 1) } },
+  });
+  const answer = { server_keys: SERVERS.map((server, i) => documentOf(server, 3 * i)) };
+
+  function told(isPacked: boolean): readonly Part[] {
+    const explainer = new Explainer(keys());
+    const asked = packCompact(encodeCompactParts({}, { method: 'POST', path, query: '' }, query), {
+      kind: 'nothing',
+    });
+    const message = { type: 'CON', code: 2, copy: null, token: { kind: 'new' } } as const;
+    const rest = concat(Uint8Array.of(0xff), asked);
+    const request = explainer.explain(sealed(encodeMessage({ ...message, rest }, 300, false)));
+    expect(partsOf(request).filter(({ name }) => name === 'server')).toHaveLength(2);
+    const write = (writer: CompactWriter): void => writeDocuments(writer, answer, SERVERS, 'b.example');
+    const content = encodeCompactParts({}, undefined, { kind: 'formed', json: answer, write });
+    const packed = packCompact(content, { kind: isPacked ? 'static' : 'nothing' });
+    const record = sealed(concat(Uint8Array.of(0xc0 | (300 % 16)), packed), 9, false, BACK);
+    const explained = explainer.explain(record);
+    expectWhole(explained, record.length);
+    return partsOf(explained);
+  }
+
+  it('is told by keys and signatures', () => {
+    const parts = told(false);
+    const bytesOf = (wanted: string): number => sum(parts.filter(({ name }) => name === wanted));
+    expect(['key', "server's signature", "notary's signature"].map(bytesOf)).toEqual([64, 128, 128]);
+    expect(bytesOf('key id')).toBeGreaterThan(0);
+    expect(bytesOf('valid until')).toBeGreaterThan(0);
+  });
+
+  it('is told by what stands in front of it, where that is packed', () => {
+    const body = told(true).find(({ name }) => name === 'body');
+    expect(body?.value).toBe(
+      "in a form of its route (in front: 2 x key 64 B, 2 x server's signature 128 B, 2 x notary's signature 128 B):",
     );
   });
 });
