@@ -9,18 +9,33 @@ import { Devices } from '../homeserver/devices.ts';
 import { Directory } from '../homeserver/directory.ts';
 import { Filters } from '../homeserver/filters.ts';
 import { blocksInvites } from '../homeserver/invite_permission.ts';
+import { KeyBackups } from '../homeserver/key_backups.ts';
 import { Messages } from '../homeserver/messages.ts';
 import { Moderation } from '../homeserver/moderation.ts';
 import { Notifier } from '../homeserver/notifier.ts';
 import { OpenId } from '../homeserver/openid.ts';
 import { Peeks } from '../homeserver/peeks.ts';
-import type { EphemeralOutbox, RemoteDirectory, RemoteProfiles } from '../homeserver/ports.ts';
+import type {
+  EphemeralOutbox,
+  RemoteDirectory,
+  RemoteHistory,
+  RemoteProfiles,
+  RemoteRoomLists,
+  RemoteSpaces,
+} from '../homeserver/ports.ts';
 import { Presence } from '../homeserver/presence.ts';
 import { Profiles } from '../homeserver/profiles.ts';
+import { NotificationList } from '../homeserver/push/notification_list.ts';
+import { Notifications } from '../homeserver/push/notifications.ts';
+import { PushRules } from '../homeserver/push/push_rules.ts';
+import { type PushGateway, PushSender } from '../homeserver/push/push_sender.ts';
+import { Pushers } from '../homeserver/push/pushers.ts';
+import { Recipients } from '../homeserver/push/recipients.ts';
 import { Receipts } from '../homeserver/receipts.ts';
 import { Reports } from '../homeserver/reports.ts';
 import { RoomSummaries } from '../homeserver/room_summaries.ts';
 import { Rooms } from '../homeserver/rooms/rooms.ts';
+import { SpaceHierarchy } from '../homeserver/space_hierarchy.ts';
 import { Sync } from '../homeserver/sync/sync.ts';
 import { Typing } from '../homeserver/typing.ts';
 import { unlimited, userLimits } from '../homeserver/user_limits.ts';
@@ -28,12 +43,15 @@ import type { ServerName } from '../matrix/ids.ts';
 import type { SigningKey } from '../matrix/signing.ts';
 import type { DevicePipesOfLinks } from './device_pipes.ts';
 import type { HomeserverOptions } from './homeserver.ts';
+import { HttpPushGateway, NO_GATEWAY } from './push_gateway.ts';
 
 /** What the services for local users need of the side that speaks with other servers and devices. */
 interface FederationPorts {
   readonly devicePipes: DevicePipesOfLinks;
   readonly remoteRooms: FederationRemoteRooms;
-  readonly remoteDirectory: RemoteDirectory & RemoteProfiles;
+  readonly remoteDirectory: RemoteDirectory & RemoteProfiles & RemoteRoomLists;
+  readonly remoteHistory: RemoteHistory;
+  readonly remoteSpaces: RemoteSpaces;
   readonly sender: Sender;
   readonly edus: EphemeralOutbox;
 }
@@ -45,18 +63,37 @@ export function createLocal(
   options: HomeserverOptions,
   serverName: ServerName,
   signing: SigningKey,
-  { devicePipes: pipes, remoteRooms, remoteDirectory, sender, edus }: FederationPorts,
+  {
+    devicePipes: pipes,
+    remoteRooms,
+    remoteDirectory,
+    remoteHistory,
+    remoteSpaces,
+    sender,
+    edus,
+  }: FederationPorts,
 ) {
-  const { config, clock, random, work, database, passwordCost } = options;
+  const { config, clock, random, work, database, passwordCost, log } = options;
   const { mode, terms } = config.registration;
   const accounts = new Accounts({
     ...{ database, clock, random, work, serverName, passwordCost, pipes },
     registration: { mode, terms },
   });
-  const profiles = new Profiles({ database, clock });
+  const profiles = new Profiles({ database, clock, log });
   const filters = new Filters({ database });
   const notifier = new Notifier({ clock });
   const limit = config.limits === null ? unlimited : userLimits(clock, config.limits);
+  const recipients = new Recipients();
+  const pushRules = new PushRules({ database, notifier, recipients });
+  const pushSender = new PushSender({ database, clock, log, gateway: pushGateway(options) });
+  const notifications = new Notifications({
+    ...{ serverName, recipients },
+    changed: (users) => pushSender.wake(users),
+  });
+  const pushers = new Pushers({
+    ...{ database, clock, insideGateways: new Set(config.push.inside_gateways) },
+    changed: (user) => pushSender.pushersChanged(user),
+  });
   const rooms = new Rooms({
     database,
     clock,
@@ -70,25 +107,30 @@ export function createLocal(
     localUserExists: (user) => accounts.localUserExists(user),
     resolveAlias: (alias) => directory.resolve(alias),
     blocksInvites: (user) => blocksInvites(database, user),
-    joined: (user, room) => carrySettings(user, room, { accountData, queries: rooms.queries }),
+    encrypted: config.rooms.encrypt,
+    joined: (user, room) => carrySettings(user, room, { accountData, pushRules, queries: rooms.queries }),
+    notifications,
     limit,
   });
-  const summaries = new RoomSummaries({ database, serverName, writer: rooms.writer });
+  const summaries = new RoomSummaries({ database, serverName, writer: rooms.writer, remote: remoteSpaces });
+  const hierarchy = new SpaceHierarchy({ database, summaries, remote: remoteSpaces });
   const directory = new Directory({
     ...{ database, clock, serverName, rooms, summaries, remote: remoteDirectory },
+    remoteLists: remoteDirectory,
   });
   profiles.onChange(rooms);
-  const ephemeral = { database, clock, notifier, outbox: edus };
-  const accountData = new AccountData({ database, notifier });
-  const receipts = new Receipts({ ...ephemeral, accountData });
+  const ephemeral = { database, clock, notifier, outbox: edus, log };
+  const accountData = new AccountData({ database, notifier, recipients });
+  const receipts = new Receipts({ ...ephemeral, accountData, notifications });
   const typing = new Typing(ephemeral);
   const presence = new Presence({
     ...{ ...ephemeral, serverName, enabled: config.presence.enabled },
     localUserExists: (user) => accounts.localUserExists(user),
   });
   const sync = new Sync({ reader: database, clock, notifier, filters, presence, turn: options.turn });
-  const messages = new Messages({ reader: database, clock });
+  const messages = new Messages({ reader: database, clock, remote: remoteHistory });
   const peeks = new Peeks({ reader: database, notifier, messages, directory, queries: rooms.queries });
+  const keyBackups = new KeyBackups({ database, log });
   const reports = new Reports({
     ...{ database, clock, serverName, messages, limit },
     localUserExists: (user) => accounts.localUserExists(user),
@@ -98,7 +140,8 @@ export function createLocal(
     accounts,
     devices: new Devices({ database, pipes }),
     deactivation: new Deactivation({
-      ...{ database, clock, pipes, log: options.log },
+      ...{ database, clock, pipes, log },
+      ended: () => void keyBackups.sweep(),
       leave: (user, room) => rooms.memberships.leave(user, room),
     }),
     moderation: new Moderation({ database, serverName }),
@@ -106,6 +149,11 @@ export function createLocal(
     profiles,
     remoteProfiles: remoteDirectory,
     accountData,
+    pushRules,
+    notifications,
+    notificationList: new NotificationList({ reader: database, clock }),
+    pushers,
+    pushSender,
     receipts,
     typing,
     presence,
@@ -113,10 +161,18 @@ export function createLocal(
     rooms,
     directory,
     summaries,
+    hierarchy,
     reports,
+    keyBackups,
     peeks,
     sync,
     messages,
     notifier,
   };
+}
+
+function pushGateway({ pushGateway: given, https, clock, work, config }: HomeserverOptions): PushGateway {
+  if (given !== undefined) return given;
+  if (!https) return NO_GATEWAY;
+  return new HttpPushGateway({ clock, work, inside: new Set(config.push.inside_gateways) });
 }

@@ -2,6 +2,7 @@ import { createApp } from '../../src/api/app.ts';
 import { createRoomRoutes } from '../../src/api/client/create_room.ts';
 import { directoryRoutes } from '../../src/api/client/directory.ts';
 import { filterRoutes } from '../../src/api/client/filter.ts';
+import { keyBackupRoutes } from '../../src/api/client/key_backups.ts';
 import { membershipRoutes } from '../../src/api/client/membership.ts';
 import { profileRoutes } from '../../src/api/client/profile.ts';
 import { reportRoutes } from '../../src/api/client/report.ts';
@@ -17,6 +18,7 @@ import type { RequestHandler } from '../../src/exchange/serving.ts';
 import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { Filters } from '../../src/homeserver/filters.ts';
+import { KeyBackups } from '../../src/homeserver/key_backups.ts';
 import { Ledger } from '../../src/homeserver/ledger.ts';
 import { Messages } from '../../src/homeserver/messages.ts';
 import { Profiles } from '../../src/homeserver/profiles.ts';
@@ -85,7 +87,7 @@ export class OnceWorld {
       peers: [],
       https: network.transportOf(A, signingKey),
     });
-    const profiles = new Profiles({ database, clock });
+    const profiles = new Profiles({ database, clock, log: { warn: () => undefined } });
     const side = await openServer({
       ...{ clock, serverName: A, signingKey, seed: 1, transports, database, profiles },
     });
@@ -117,6 +119,7 @@ export class OnceWorld {
     const remoteProfiles = new FederationRemoteDirectory({ transport: transports });
     profileRoutes(app, { profiles, remoteProfiles, serverName: A });
     filterRoutes(app, { filters: new Filters({ database }) });
+    keyBackupRoutes(app, { keyBackups: new KeyBackups({ database, log: { warn: () => undefined } }) });
     let handle: RequestHandler | undefined;
     const source = {
       onRequest(given: RequestHandler): void {
@@ -192,8 +195,11 @@ export class OnceWorld {
       const [, endpoint] = /\/v[12]\/(send_join|send_leave|send_knock|invite)\//.exec(path) ?? [];
       if (endpoint !== undefined) count(endpoint);
     }
-    for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports'])
+    for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports', 'backed_up_keys'])
       for (const _ of await this.disk.all(`SELECT * FROM ${table}`)) count(table);
+    const backups = await this.disk.all<{ etag: number }>('SELECT etag FROM key_backups WHERE deleted = 0');
+    counts.backups = backups.length;
+    counts['changes of backups'] = backups.reduce((sum, { etag }) => sum + etag, 0);
     const users = await this.disk.all<{ displayname: string | null }>('SELECT displayname FROM users');
     for (const { displayname } of users) count(`profile ${displayname}`);
     return counts;
