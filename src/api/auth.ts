@@ -7,8 +7,11 @@ import type { ServerName } from '../matrix/ids.ts';
 import { CALLER, deviceKeyOf } from './caller.ts';
 import { originOf } from './origin.ts';
 
-/** Who may call a route: a user's device with its access token or its proved key, another server, or anybody. */
-type AuthKind = 'device' | 'server' | 'none';
+/**
+ * Who may call a route: a user's device with its access token or its proved key, another server, or anybody; `optional`:
+ * anybody, and a device that shows what it has is recognised.
+ */
+type AuthKind = 'device' | 'optional' | 'server' | 'none';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,6 +25,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set on routes with `auth: 'device'`. */
     requester: Requester;
+    /** On routes with `auth: 'optional'`: undefined where no device has shown who it is. */
+    knownRequester: Requester | undefined;
     /** Set on routes with `auth: 'server'`, from the body's validation on. */
     origin: ServerName;
   }
@@ -52,10 +57,13 @@ export function addAuthentication(app: FastifyInstance, authentication: Authenti
 
   // Before the body is read: a stranger's megabytes are not worth parsing.
   app.addHook('onRequest', async (request) => {
-    if (request.routeOptions.config.auth !== 'device') return;
-    request.requester = await requesterOf(request, authentication);
+    const { auth } = request.routeOptions.config;
+    if (auth !== 'device' && !(auth === 'optional' && (await saysWho(request, authentication)))) return;
+    const requester = await requesterOf(request, authentication);
+    if (auth === 'device') request.requester = requester;
+    else request.knownRequester = requester;
     // Where nothing can be written any more, what only reads goes on.
-    await authentication.seen?.(request.requester, originOf(request)).catch((error: unknown) => {
+    await authentication.seen?.(requester, originOf(request)).catch((error: unknown) => {
       request.log.warn({ err: error }, 'it was not noted when a device called');
     });
   });
@@ -80,6 +88,17 @@ export function addAuthentication(app: FastifyInstance, authentication: Authenti
       throw new MatrixError(401, 'M_UNAUTHORIZED', 'The request is not signed by a server.');
     }
   });
+}
+
+/** Whether there is a token, or a key that is bound to a device. */
+async function saysWho(
+  { headers, raw }: FastifyRequest,
+  { authenticateKey }: Authentication,
+): Promise<boolean> {
+  const key = deviceKeyOf(raw);
+  return (
+    headers.authorization !== undefined || (key !== undefined && (await authenticateKey?.(key)) !== undefined)
+  );
 }
 
 /**

@@ -35,7 +35,7 @@ export function addOnce(app: FastifyInstance): void {
     const { repeated, auth } = request.routeOptions.config;
     const entry = request.raw[LEDGER_ENTRY];
     // What a login over a server's pipe answers holds a token, which is not to be kept; a device's has none.
-    const isForAll = auth === 'none';
+    const isForAll = auth === 'none' || (auth === 'optional' && request.knownRequester === undefined);
     const isKept = repeated === 'ledger' && (!isForAll || request.raw[CALLER]?.kind === 'device');
     request.once = (isKept && entry?.begin(isForAll ? 'successes' : 'everything')) || UNRECOGNISED;
   });

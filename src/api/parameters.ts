@@ -5,9 +5,11 @@ import {
   parseEventId,
   parseRoomAlias,
   parseRoomId,
+  parseServerName,
   parseUserId,
   type RoomAlias,
   type RoomId,
+  type ServerName,
   type UserId,
 } from '../matrix/ids.ts';
 
@@ -22,6 +24,9 @@ export const aliasParameter = (text: string): RoomAlias => valid('room alias', p
 
 /** @throws MatrixError M_INVALID_PARAM */
 export const userParameter = (text: string): UserId => valid('user id', parseUserId(text));
+
+/** @throws MatrixError M_INVALID_PARAM */
+export const serverParameter = (text: string): ServerName => valid('server name', parseServerName(text));
 
 function valid<Id>(kind: string, id: Result<Id>): Id {
   if (!id.ok) throw invalidParam(`The ${kind} is not valid: ${id.problem}.`);

@@ -9,6 +9,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   peers: async () => (await import('./peers.ts')).peersCommand(),
   user: async () => (await import('./user.ts')).userCommand(),
   token: async () => (await import('./token.ts')).tokenCommand(),
+  reports: async () => (await import('./reports.ts')).reportsCommand(),
   doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
   room: async () => (await import('./room.ts')).roomCommand(),
   media: async () => (await import('./media.ts')).mediaCommand(),
@@ -32,6 +33,7 @@ Examples:
   ravine demo                           two servers, a 100 bit/s link, one message
   ravine user add alice                 an account; asks for its password
   ravine token create --uses 1          lets somebody make one account
+  ravine reports                        what users find wrong with content
   ravine doctor                         whether all is well with this server
   ravine peers                          the servers behind pipes, and their keys
   ravine keys                           this server's fingerprint, for others to compare

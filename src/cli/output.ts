@@ -25,6 +25,9 @@ export function textFields(fields: readonly (readonly [string, string])[]): stri
     .join('\n');
 }
 
+/** Others' text without what moves a terminal's cursor. */
+export const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, '\ufffd');
+
 /** Unix time in milliseconds as `2030-01-31 12:00`, in UTC. */
 export const textTime = (at: Millis): string => new Date(at).toISOString().slice(0, 16).replace('T', ' ');
 

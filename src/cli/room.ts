@@ -16,7 +16,7 @@ import { openReadOnly } from '../storage/sqlite.ts';
 import { stateGroupState } from '../storage/sync.ts';
 import { integer } from './arguments.ts';
 import { dataCommands, withServerData } from './data.ts';
-import { printJson, textFields, textTable } from './output.ts';
+import { printable, printJson, textFields, textTable } from './output.ts';
 import { dotOf, svgOf } from './room_graph.ts';
 
 interface Options {
@@ -259,6 +259,3 @@ function pointOf(text: string): PurgePoint {
     throw new Error(`--before takes an event id or a day such as 2030-01-31, not ${text}.`);
   return { sentFrom };
 }
-
-/** Others' text without what moves a terminal's cursor. */
-const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, '\ufffd');

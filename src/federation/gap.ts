@@ -1,4 +1,9 @@
-import type { FederatedRooms, Received, StateBefore } from '../homeserver/rooms/federated_rooms.ts';
+import type {
+  FederatedRooms,
+  HistoricEvent,
+  Received,
+  StateBefore,
+} from '../homeserver/rooms/federated_rooms.ts';
 import { MatrixError } from '../matrix/error.ts';
 import type { EventId, ServerName } from '../matrix/ids.ts';
 import { depthOf, type Event, prevEvents } from '../matrix/pdu.ts';
@@ -35,6 +40,9 @@ export interface Admission {
   readonly isPatient: boolean;
 }
 
+/** Of an event from before what is here: see FederatedRooms.receiveHistoric. */
+type Historic = Pick<HistoricEvent, 'stateOf'>;
+
 /** `no_keys`: auth events are missing, which cannot be checked now. */
 type Admitted = Received | { readonly kind: 'no_keys' };
 
@@ -61,9 +69,15 @@ const keysMissing = (what: string): FederationError =>
  * Admits an event that the state here would not let in because it has a hole: with the state that its server gives for the
  * point before it, resolved with ours. What both cannot agree on is decided by the rules of resolution, as at any fork.
  */
-async function secondOpinion(options: GapOptions, admission: Admission, event: Event): Promise<Admitted> {
+async function secondOpinion(
+  options: GapOptions,
+  admission: Admission,
+  event: Event,
+  historic?: Historic,
+): Promise<Admitted> {
   const told = await stateBefore(options, admission, event.id);
-  return receive(options, admission, event, { state: [], authChain: [], ...told, isSecondOpinion: true });
+  const given = { state: [], authChain: [], ...told, isSecondOpinion: true };
+  return receive(options, admission, event, given, historic);
 }
 
 async function admitOverGap(options: GapOptions, admission: Admission, event: Event): Promise<Admitted> {
@@ -79,14 +93,80 @@ async function admitOverGap(options: GapOptions, admission: Admission, event: Ev
   return again.kind === 'missing_prev' ? ((await bridge(options, admission, event)) ?? again) : again;
 }
 
-/** Rooms.receive, with the auth events that are missing fetched. */
+/**
+ * Hands events from before what is here to the room, the oldest first. For those whose past is not known the server is
+ * asked for the state before them, once for each branch, and not at all where no state has changed up to what is here.
+ * @param events checked; all of them lie before `after`, directly or with others of them between
+ * @param after events that are here
+ * @returns how many of them have now got their place
+ * @throws as `admit`
+ */
+export async function admitHistoric(
+  options: GapOptions,
+  admission: Admission,
+  events: readonly Event[],
+  after: readonly Event[],
+): Promise<number> {
+  let placed = 0;
+  const stateOf = statesToldBy(events, after);
+  for (const event of inOrder(events)) {
+    const historic = { stateOf: stateOf.get(event.id) };
+    try {
+      const { kind } = await admitHistoricOne(options, admission, event, historic);
+      // Those after it would be asked about in vain too.
+      if (kind === 'missing_prev' || kind === 'unknown_room') return placed;
+      if (kind === 'accepted' || kind === 'rejected') placed++;
+    } catch (error) {
+      if (placed > 0 && error instanceof FederationError) return placed;
+      throw error;
+    }
+  }
+  return placed;
+}
+
+async function admitHistoricOne(
+  options: GapOptions,
+  admission: Admission,
+  event: Event,
+  historic: Historic,
+): Promise<Admitted> {
+  const first = await receive(options, admission, event, undefined, historic);
+  const before = first.kind === 'missing_prev' && (await stateBefore(options, admission, event.id));
+  const received = before ? await receive(options, admission, event, before, historic) : first;
+  return received.kind === 'state_lacks' ? secondOpinion(options, admission, event, historic) : received;
+}
+
+/**
+ * For which of `events` the state before them is told by one of `after`: those that changed no state, and lie before it with
+ * no others between than such, each the only one before the next.
+ */
+function statesToldBy(events: readonly Event[], after: readonly Event[]): ReadonlyMap<EventId, EventId> {
+  const told = new Map<EventId, EventId>();
+  const byId = new Map(events.map((event) => [event.id, event]));
+  for (const { id, pdu } of after) {
+    for (let prevs = prevEvents(pdu); prevs.length === 1; ) {
+      const prev = byId.get(prevs[0]!);
+      if (prev === undefined || prev.pdu.state_key !== undefined || told.has(prev.id)) break;
+      told.set(prev.id, id);
+      prevs = prevEvents(prev.pdu);
+    }
+  }
+  return told;
+}
+
+/** Rooms.receive, or receiveHistoric, with the auth events that are missing fetched. */
 async function receive(
   { rooms, remote }: GapOptions,
   { origin, room, budget }: Admission,
   event: Event,
   before?: StateBefore,
+  historic?: Historic,
 ): Promise<Admitted> {
-  const received = await rooms.receive(event, before);
+  const take = (given: StateBefore | undefined): Promise<Received> =>
+    historic === undefined
+      ? rooms.receive(event, given)
+      : rooms.receiveHistoric({ ...historic, event }, given);
+  const received = await take(before);
   if (received.kind !== 'missing_auth') return received;
   const chain = await helpful(budget, 1, () => remote.authChain(origin, room, event.id));
   if (chain === undefined) return received;
@@ -96,7 +176,7 @@ async function receive(
     state: before?.state ?? [],
     authChain: [...(before?.authChain ?? []), ...good],
   };
-  const again = good.length === 0 ? received : await rooms.receive(event, given);
+  const again = good.length === 0 ? received : await take(given);
   return again.kind === 'missing_auth' && unchecked.size > 0 ? { kind: 'no_keys' } : again;
 }
 
@@ -143,7 +223,7 @@ async function eventsBetween(
  * Those of `told` that can be reached from `event` along previous events, nearest first. Some may be stored already:
  * what is only known as a part of the state has no place in the history yet, and the room tells which those are.
  */
-function ancestors(event: Event, told: ReadonlyMap<EventId, Event>): readonly Event[] {
+export function ancestors(event: Event, told: ReadonlyMap<EventId, Event>): readonly Event[] {
   const reached = new Map<EventId, Event>();
   const queue: Event[] = [event];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {

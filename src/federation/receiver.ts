@@ -1,6 +1,7 @@
 import type { Result } from '../base/result.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { FederatedRooms, Received } from '../homeserver/rooms/federated_rooms.ts';
+import { isServerAllowed } from '../homeserver/server_acls.ts';
 import { badJson, MatrixError } from '../matrix/error.ts';
 import { parsePdu } from '../matrix/event_format.ts';
 import { createdRoom } from '../matrix/hashes.ts';
@@ -38,6 +39,7 @@ const PATIENCE_MS: Millis = 15 * 60_000;
 const MAX_ERROR_TEXT = 200;
 const NO_PLACE = 'Too many events of this room wait for something that is missing.';
 const NOT_IN_ROOM = 'This server is not in the room.';
+const DENIED = 'The access control list of the room denies your server.';
 
 interface ReceiverOptions {
   readonly serverName: ServerName;
@@ -172,7 +174,10 @@ export class Receiver {
       [...Map.groupBy(pdus, roomOf)].map(async ([room, ofRoom]) => {
         const outcomes: Outcome[] = [];
         for (const pdu of ofRoom) {
-          const mustWait = room !== undefined && (await this.#inbox.mustWait(origin, room));
+          const mustWait =
+            room !== undefined &&
+            !(await this.#isDenied(room, origin)) &&
+            (await this.#inbox.mustWait(origin, room));
           const waiting = mustWait ? await this.#waitingPdu(room, pdu) : undefined;
           const outcome: Outcome = waiting
             ? { kind: 'waits', waiting }
@@ -222,6 +227,11 @@ export class Receiver {
     return outcome.kind === 'done' || outcome.kind === 'refused';
   }
 
+  /** Of a room that is just being joined nothing is known yet: what comes then is asked about once more. */
+  async #isDenied(room: RoomId, origin: ServerName): Promise<boolean> {
+    return !(await isServerAllowed(this.#options.database, room, origin));
+  }
+
   async #one(
     origin: ServerName,
     room: RoomId | undefined,
@@ -243,6 +253,7 @@ export class Receiver {
       return { kind: 'refused', id, error };
     };
     if (room === undefined) return refused('The event has no room.');
+    if (await this.#isDenied(room, origin)) return refused(DENIED);
     const waits = (reason: string): Outcome => {
       log.debug({ origin, id, reason: reason.slice(0, MAX_ERROR_TEXT) }, 'an event waits');
       return { kind: 'waits', waiting: { room, eventId: id, json: JSON.stringify(pdu) } };

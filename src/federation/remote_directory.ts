@@ -1,5 +1,11 @@
 import type { Millis } from '../base/time.ts';
-import type { RemoteDirectory, RemoteProfiles, ResolvedAlias } from '../homeserver/ports.ts';
+import type {
+  PublicRoomsRequest,
+  RemoteDirectory,
+  RemoteProfiles,
+  RemoteRoomLists,
+  ResolvedAlias,
+} from '../homeserver/ports.ts';
 import { limitExceeded, MatrixError, notFound, unknownError } from '../matrix/error.ts';
 import {
   parseRoomId,
@@ -10,7 +16,8 @@ import {
   type UserId,
 } from '../matrix/ids.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
-import { FederationError, type FederationTransport } from './transport.ts';
+import { publicRoomIn } from './told_rooms.ts';
+import { type FederationCall, FederationError, type FederationTransport } from './transport.ts';
 
 const TIMEOUT_MS: Millis = 30_000;
 /** Anybody may ask, so that others are asked only so much at a time. */
@@ -19,9 +26,12 @@ const MAX_ASKING = 100;
 const RETRY_AFTER_MS: Millis = 2_000;
 /** Servers taken from an answer. */
 const MAX_SERVERS = 50;
+/** Rooms taken from a page of a directory, and characters of its tokens. */
+const MAX_ROOMS = 500;
+const MAX_TEXT = 1_024;
 
 /** Asks other servers for their aliases and their users' profiles (server-server API, "Querying for information"). */
-export class FederationRemoteDirectory implements RemoteDirectory, RemoteProfiles {
+export class FederationRemoteDirectory implements RemoteDirectory, RemoteProfiles, RemoteRoomLists {
   readonly #transport: FederationTransport;
   /** Questions that are under way, by alias or user. */
   readonly #asking = new Map<string, Promise<JsonValue>>();
@@ -52,20 +62,50 @@ export class FederationRemoteDirectory implements RemoteDirectory, RemoteProfile
     return body;
   }
 
-  /** Who asks for the same meanwhile is told the same. */
+  async publicRooms(server: ServerName, request: PublicRoomsRequest): Promise<JsonObject> {
+    const { limit, since, filter } = request;
+    const body = await this.#asked(server, `${server} ${JSON.stringify(request)}`, {
+      method: 'POST',
+      path: '/_matrix/federation/v1/publicRooms',
+      body: {
+        ...(limit !== undefined && { limit }),
+        ...(since !== undefined && { since }),
+        ...(filter !== undefined && { filter: JSON.parse(JSON.stringify(filter)) as JsonObject }),
+      },
+    });
+    const chunk = isJsonObject(body) ? own(body, 'chunk') : undefined;
+    if (!isJsonObject(body) || !Array.isArray(chunk))
+      throw unknownError(502, `${server} did not answer with a room directory`);
+    const page: JsonObject = { chunk: chunk.slice(0, MAX_ROOMS).flatMap(publicRoomIn) };
+    for (const token of ['next_batch', 'prev_batch']) {
+      const value = own(body, token);
+      if (typeof value === 'string' && value.length <= MAX_TEXT) page[token] = value;
+    }
+    const total = own(body, 'total_room_count_estimate');
+    if (typeof total === 'number' && Number.isSafeInteger(total)) page.total_room_count_estimate = total;
+    return page;
+  }
+
   #ask(server: ServerName, kind: string, name: string, value: string): Promise<JsonValue> {
+    return this.#asked(server, value, {
+      method: 'GET',
+      path: `/_matrix/federation/v1/query/${kind}`,
+      query: `${name}=${encodeURIComponent(value)}`,
+    });
+  }
+
+  /** Who asks for the same meanwhile is told the same. */
+  #asked(
+    server: ServerName,
+    value: string,
+    call: Pick<FederationCall, 'method' | 'path' | 'query' | 'body'>,
+  ): Promise<JsonValue> {
     const underWay = this.#asking.get(value);
     if (underWay !== undefined) return underWay;
     if (this.#asking.size >= MAX_ASKING)
       throw limitExceeded('Too many questions to other servers are under way', RETRY_AFTER_MS);
     const asked = this.#transport
-      .request(server, {
-        method: 'GET',
-        path: `/_matrix/federation/v1/query/${kind}`,
-        query: `${name}=${encodeURIComponent(value)}`,
-        timeoutMs: TIMEOUT_MS,
-        priority: 2,
-      })
+      .request(server, { ...call, timeoutMs: TIMEOUT_MS, priority: 2 })
       .then(
         ({ body }) => body,
         (error: unknown) => {

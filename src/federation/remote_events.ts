@@ -28,6 +28,9 @@ const PARALLEL_CHECKS = 8;
 /** Events and ids taken from the state that another server tells. */
 export const MAX_STATE_EVENTS = 20_000;
 
+/** Events taken of one answer to backfill, whatever was asked for. */
+const MAX_BACKFILLED = 500;
+
 /** Servers named in one line of the log. */
 const MAX_LOGGED_SERVERS = 20;
 
@@ -64,6 +67,11 @@ export interface ToldEvents {
   readonly good: readonly Event[];
   /** Those that are left out because keys cannot be had now, with the servers of their senders; they may be good. */
   readonly unchecked: ReadonlyMap<EventId, ServerName>;
+  /**
+   * Of those, what can be believed all the same: which events they follow on, since their ids are hashes that say so. None in
+   * versions of rooms where they are not.
+   */
+  readonly passages: ReadonlyMap<EventId, Event>;
 }
 
 /** Fetches events from other servers (server-server API, "Retrieving events"). All of them come checked. */
@@ -107,6 +115,20 @@ export class RemoteEvents {
       },
     });
     return this.#told(room, listOf(answer, 'events', request.limit));
+  }
+
+  /** Events from some on backwards, these included. @throws FederationError or MatrixError */
+  async backfill(
+    server: ServerName,
+    room: RoomVersionOf,
+    { from, limit }: { readonly from: readonly EventId[]; readonly limit: number },
+  ): Promise<ToldEvents> {
+    const answer = await this.#ask(server, {
+      method: 'GET',
+      path: path`/_matrix/federation/v1/backfill/${room.id}`,
+      query: [...from.map((id) => `v=${encodeURIComponent(id)}`), `limit=${limit}`].join('&'),
+    });
+    return this.#told(room, listOf(answer, 'pdus', MAX_BACKFILLED));
   }
 
   /** The ids of the state before an event and of its auth chain. @throws FederationError or MatrixError */
@@ -165,8 +187,8 @@ export class RemoteEvents {
   }
 
   async #told(room: RoomVersionOf, pdus: readonly JsonValue[]): Promise<ToldEvents> {
-    const { lists, unchecked } = await this.goodLists(room, [pdus]);
-    return { good: lists[0]!, unchecked };
+    const { lists, unchecked, passages } = await this.goodLists(room, [pdus]);
+    return { good: lists[0]!, unchecked, passages };
   }
 
   /**
@@ -176,11 +198,12 @@ export class RemoteEvents {
   async goodLists(
     room: RoomVersionOf,
     lists: readonly (readonly JsonValue[])[],
-  ): Promise<Pick<ToldEvents, 'unchecked'> & { readonly lists: readonly Event[][] }> {
+  ): Promise<Pick<ToldEvents, 'unchecked' | 'passages'> & { readonly lists: readonly Event[][] }> {
     const version = roomVersion(room.version);
-    if (version === undefined) return { lists: lists.map(() => []), unchecked: new Map() };
+    if (version === undefined)
+      return { lists: lists.map(() => []), unchecked: new Map(), passages: new Map() };
     const first = new Map<EventId, JsonValue>();
-    const senders = new Map<EventId, ServerName>();
+    const events = new Map<EventId, Event>();
     const signers = new Map<ServerName, Millis>();
     const idLists = lists.map((pdus) => {
       const ids = new Set<EventId>();
@@ -189,8 +212,8 @@ export class RemoteEvents {
         if (!parsed.ok || parsed.value.room !== room.id) continue;
         ids.add(parsed.value.id);
         if (!first.has(parsed.value.id)) first.set(parsed.value.id, pdu);
-        const { origin_server_ts: at, sender } = parsed.value.pdu;
-        senders.set(parsed.value.id, serverOf(sender));
+        const { origin_server_ts: at } = parsed.value.pdu;
+        events.set(parsed.value.id, parsed.value);
         for (const server of requiredSigners(parsed.value.pdu, version))
           signers.set(server, Math.max(at, signers.get(server) ?? at));
       }
@@ -202,10 +225,15 @@ export class RemoteEvents {
     await mapBounded([...first], PARALLEL_CHECKS, async ([id, pdu]) => {
       const checked = await this.#checker.check(pdu, room.version);
       if (checked.ok) good.set(checked.value.id, checked.value);
-      else if (checked.problem.kind === 'no_key') unchecked.set(id, senders.get(id)!);
+      else if (checked.problem.kind === 'no_key') unchecked.set(id, serverOf(events.get(id)!.pdu.sender));
     });
     if (unchecked.size > 0) this.#logUnchecked(room, unchecked, first.size);
-    return { lists: idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? [])), unchecked };
+    const passages = version.eventIds === 'stated' ? [] : [...events].filter(([id]) => unchecked.has(id));
+    return {
+      lists: idLists.map((ids) => [...ids].flatMap((id) => good.get(id) ?? [])),
+      unchecked,
+      passages: new Map(passages),
+    };
   }
 
   #logUnchecked(room: RoomVersionOf, unchecked: ToldEvents['unchecked'], told: number): void {

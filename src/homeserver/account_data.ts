@@ -12,7 +12,8 @@ import {
 import type { Database, Transaction } from '../storage/database.ts';
 import type { Notifier } from './notifier.ts';
 import { type Done, notNoted } from './once.ts';
-import { PUSH_RULES, pushRulesContent } from './push_rules.ts';
+import { PUSH_RULES, pushRulesContent } from './push/push_rules.ts';
+import type { Recipients } from './push/recipients.ts';
 
 /** Client-server API, "Room Tagging": bytes of a tag's name. */
 const MAX_TAG_BYTES = 255;
@@ -33,16 +34,22 @@ const TAGS = 'm.tag';
 export class AccountData {
   readonly #database: Database;
   readonly #notifier: Pick<Notifier, 'published'>;
+  readonly #recipients: Pick<Recipients, 'changed'> | undefined;
 
-  constructor(of: { readonly database: Database; readonly notifier: Pick<Notifier, 'published'> }) {
+  constructor(of: {
+    readonly database: Database;
+    readonly notifier: Pick<Notifier, 'published'>;
+    readonly recipients?: Pick<Recipients, 'changed'>;
+  }) {
     this.#database = of.database;
     this.#notifier = of.notifier;
+    this.#recipients = of.recipients;
   }
 
   /** @param room undefined: what belongs to no room. @throws MatrixError M_NOT_FOUND */
   async get(user: UserId, room: RoomId | undefined, type: string): Promise<JsonObject> {
-    if (room === undefined && type === PUSH_RULES) return pushRulesContent(user);
     const text = await findAccountData(this.#database, { user, room: room ?? GLOBAL, type });
+    if (room === undefined && type === PUSH_RULES) return pushRulesContent(user, text);
     if (text === undefined) throw notFound('There is no account data of this type.');
     return JSON.parse(text) as JsonObject;
   }
@@ -112,6 +119,8 @@ export class AccountData {
         throw tooLarge('There is no room for more account data.');
       const position = text === undefined ? undefined : await putAccountData(tx, place, text);
       await done(tx);
+      // Whom they ignore is part of it.
+      if (position !== undefined && place.room === GLOBAL) this.#recipients?.changed(tx, place.user);
       if (position !== undefined) tx.afterCommit(() => this.#notifier.published(position, [], [place.user]));
     });
   }

@@ -1,7 +1,8 @@
+import { assert } from '../base/assert.ts';
 import type { Random } from '../base/random.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
-import { forbidden } from '../matrix/error.ts';
+import { forbidden, userLocked } from '../matrix/error.ts';
 import type { DeviceId, ServerName, UserId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import { findAccount, insertAccount, setPasswordHash } from '../storage/accounts.ts';
@@ -204,6 +205,39 @@ export class Accounts {
     if (proof.kind === 'challenge') return proof.body;
     this.#interactiveAuth.end(proof.session);
     return undefined;
+  }
+
+  /**
+   * The same of somebody who is on no device: the password tells whose account it is.
+   * @param place where the request comes from, as for a login
+   * @returns the user, or the body of a 401 @throws MatrixError as `confirm`; M_USER_LOCKED
+   */
+  async confirmStranger(
+    place: string,
+    operation: string,
+    auth: AuthData | null | undefined,
+  ): Promise<{ readonly user: UserId } | { readonly refused: JsonObject }> {
+    if (auth?.identifier !== undefined && auth.identifier.type !== 'm.id.user') throw wrong();
+    let owner: UserId | undefined;
+    const proof = await this.#interactiveAuth.advance({
+      operation: `${operation} from ${place}`,
+      stages: ['m.login.password'],
+      auth,
+      check: async (_stage, { identifier, password }) => {
+        const user = existingUserId(identifier?.user ?? '', this.serverName);
+        if (user !== undefined) this.#attempts.take(`${user} ${place}`);
+        const account = user === undefined ? undefined : await findAccount(this.#database, user);
+        const valid = await this.#passwords.verify(password ?? '', account?.passwordHash, place);
+        if (!valid || account === undefined) return WRONG;
+        if (account.locked) throw userLocked();
+        owner = account.user;
+        return undefined;
+      },
+    });
+    if (proof.kind === 'challenge') return { refused: proof.body };
+    this.#interactiveAuth.end(proof.session);
+    assert(owner !== undefined, 'a session ends with the request that proves it');
+    return { user: owner };
   }
 
   /**

@@ -51,6 +51,8 @@ export interface DeactivationOptions {
   readonly lists?: DeviceLists | undefined;
   /** Leaves a room, or turns down an invite. @throws MatrixError M_FORBIDDEN where there is nothing to leave */
   readonly leave: (user: UserId, room: RoomId) => Promise<void>;
+  /** Told of accounts that have ended, as long as there is something left to do for them. */
+  readonly ended?: () => void;
   readonly log: { warn(fields: object, message: string): void };
 }
 
@@ -74,8 +76,14 @@ export class Deactivation {
     this.#cancel = this.#options.clock.after(LOOK_INTERVAL_MS, () => this.start());
   }
 
-  /** Deactivates the account of the requester; the rooms are left after that, in the background. */
-  async deactivate(requester: Requester, erase: boolean, done: Done<void> = notNoted): Promise<void> {
+  /**
+   * Deactivates the account of the requester, who may be on no device; the rooms are left after that, in the background.
+   */
+  async deactivate(
+    requester: Pick<Requester, 'user'> & Partial<Requester>,
+    erase: boolean,
+    done: Done<void> = notNoted,
+  ): Promise<void> {
     const { database, clock, pipes, lists = new DeviceLists() } = this.#options;
     await database.transaction(async (tx) => {
       await endingPipes(tx, pipes, requester, () =>
@@ -107,7 +115,9 @@ export class Deactivation {
     const { database, clock } = this.#options;
     while (this.#isAskedFor && !this.#isStopped) {
       this.#isAskedFor = false;
-      for (const user of await listDepartures(database)) {
+      const users = await listDepartures(database);
+      if (users.length > 0) this.#options.ended?.();
+      for (const user of users) {
         const putOff = this.#putOff.get(user);
         if (putOff !== undefined && putOff.until > clock.monotonic()) continue;
         if (await this.#depart(user)) {

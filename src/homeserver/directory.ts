@@ -16,7 +16,7 @@ import {
 import type { Database } from '../storage/database.ts';
 import { joinedServers, membershipOf } from '../storage/memberships.ts';
 import type { Done } from './once.ts';
-import type { RemoteDirectory, ResolvedAlias } from './ports.ts';
+import type { PublicRoomsRequest, RemoteDirectory, RemoteRoomLists, ResolvedAlias } from './ports.ts';
 import type { RoomSummaries } from './room_summaries.ts';
 import { maySetState, type RoomNow, roomNow } from './rooms/current_state.ts';
 import type { Rooms } from './rooms/rooms.ts';
@@ -33,24 +33,13 @@ const MAX_CHUNK = 500;
 const CANONICAL_ALIAS = 'm.room.canonical_alias';
 const NEXT = /^p(\d{1,6})$/;
 
-/** What GET and POST /publicRooms ask for. */
-export interface PublicRoomsRequest {
-  readonly limit?: number | undefined;
-  readonly since?: string | undefined;
-  readonly filter?:
-    | {
-        readonly generic_search_term?: string | null | undefined;
-        readonly room_types?: readonly (string | null)[] | null | undefined;
-      }
-    | undefined;
-}
-
 /** Room aliases, and the published room directory (client-server API, "Room aliases", "Published room directory"). */
 export class Directory {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #serverName: ServerName;
   readonly #remote: RemoteDirectory;
+  readonly #remoteLists: RemoteRoomLists | undefined;
   readonly #rooms: Pick<Rooms, 'setState' | 'writer'>;
   readonly #summaries: Pick<RoomSummaries, 'published'>;
 
@@ -59,6 +48,8 @@ export class Directory {
     readonly clock: Clock;
     readonly serverName: ServerName;
     readonly remote: RemoteDirectory;
+    /** Left out: only this server's directory is shown. */
+    readonly remoteLists?: RemoteRoomLists;
     readonly rooms: Pick<Rooms, 'setState' | 'writer'>;
     readonly summaries: Pick<RoomSummaries, 'published'>;
   }) {
@@ -66,6 +57,7 @@ export class Directory {
     this.#clock = options.clock;
     this.#serverName = options.serverName;
     this.#remote = options.remote;
+    this.#remoteLists = options.remoteLists;
     this.#rooms = options.rooms;
     this.#summaries = options.summaries;
   }
@@ -179,6 +171,20 @@ export class Directory {
     await this.#database.transaction(async (tx) => {
       await setPublished(tx, room, isPublic);
       await done(tx);
+    });
+  }
+
+  /**
+   * A page of the directory of this server or of another one.
+   * @throws MatrixError M_INVALID_PARAM for a strange `since`, M_UNKNOWN 502/504 where the other server does not answer
+   */
+  async publicRoomsOf(server: ServerName, request: PublicRoomsRequest): Promise<JsonObject> {
+    if (server === this.#serverName) return this.publicRooms(request);
+    if (this.#remoteLists === undefined)
+      throw notFound('The directories of other servers are not asked here.');
+    return this.#remoteLists.publicRooms(server, {
+      ...request,
+      limit: Math.min(request.limit ?? MAX_CHUNK, MAX_CHUNK),
     });
   }
 

@@ -1,16 +1,21 @@
 import { assert } from '../base/assert.ts';
-import type { Clock, Millis } from '../base/time.ts';
+import { type Clock, type Millis, sleep } from '../base/time.ts';
 import { forbidden, invalidParam, notFound } from '../matrix/error.ts';
 import type { EventId, RoomId } from '../matrix/ids.ts';
 import type { JsonObject } from '../matrix/json.ts';
 import { ignoredUsers } from '../storage/account_data.ts';
+import {
+  type BackwardExtremity,
+  extremitiesIn,
+  isBackwardExtremity,
+} from '../storage/backward_extremities.ts';
 import type { Reader } from '../storage/database.ts';
 import { membershipOf } from '../storage/memberships.ts';
 import {
   type Direction,
   type EventRow,
+  eventByRow,
   eventsAround,
-  hasGapBefore,
   type RoomRow,
   roomRow,
   stateEntry,
@@ -27,7 +32,15 @@ import type { RemoteHistory } from './ports.ts';
 import { Renderer } from './render.ts';
 import { contentOf, MembershipHistory } from './sync/membership.ts';
 import { pageOfEvents } from './sync/pagination.ts';
-import { BEGINNING, delivered, formatPoint, type Point, parsePoint, pointAt } from './sync/token.ts';
+import {
+  BEGINNING,
+  delivered,
+  formatPoint,
+  type Point,
+  parsePoint,
+  pointAt,
+  sameAgain,
+} from './sync/token.ts';
 import { Visibility } from './sync/visibility.ts';
 
 /** Events in an answer where the client says nothing, as the specification has it, and at most. */
@@ -35,6 +48,11 @@ const DEFAULT_LIMIT = 10;
 const MAX_LIMIT = 500;
 /** Events looked at for one answer at most; beyond it the client has to ask again from there. */
 const MAX_SCANNED = 2_000;
+/** Batches of history that one answer asks other servers for, and how long it waits for them in all. */
+const MAX_BATCHES = 4;
+const FILL_WAIT_MS: Millis = 20_000;
+/** Events before which one batch is asked for. */
+const MAX_FILLED_FROM = 20;
 /** Events read with one statement where they are looked for by time. */
 const TIMED_BATCH = 50;
 
@@ -98,6 +116,14 @@ export interface View {
 
 type TimedRow = EventRow & { readonly origin_server_ts: Millis };
 
+interface Range {
+  readonly dir: Direction;
+  readonly from: Point;
+  readonly to: Point;
+  readonly limit: number;
+  readonly filter: RoomEventFilter;
+}
+
 interface Scan {
   readonly events: readonly EventRow[];
   /** The point behind the last event looked at, in the direction of the scan. */
@@ -131,11 +157,15 @@ export class Messages {
     const from = this.point(request.from, view) ?? (dir === 'b' ? view.latest : BEGINNING);
     const to = this.point(request.to, view) ?? (dir === 'b' ? BEGINNING : delivered(view.now));
     const limit = limitOf(request.limit ?? filter.limit);
-    const scan = await this.#scan(view, { dir, from, to, limit, filter });
+    const range = { dir, from, to, limit, filter };
+    const scan = dir === 'b' ? await this.#scanBack(view, range) : await this.#scan(view, range);
 
     const chunk = await this.bundled(view, scan.events);
     const body: JsonObject = { start: request.from ?? formatPoint(from), chunk };
-    if (scan.more) body.end = formatPoint(scan.end);
+    if (scan.more) {
+      const end = formatPoint(scan.end);
+      body.end = end === body.start ? sameAgain(end) : end;
+    }
     const first = scan.events[0];
     if (filter.lazyLoadMembers && first !== undefined) {
       const members = await this.sendersOf(scan.events, first.state_after);
@@ -176,14 +206,22 @@ export class Messages {
     // Whatever is missing is behind the event that names it: that one is just ahead of the time.
     const ahead = dir === 'f' ? here : await this.#closestHere(view, time, 'f');
     const isCut =
-      here?.origin_server_ts !== time && ahead !== undefined && (await hasGapBefore(this.#reader, ahead.id));
+      here?.origin_server_ts !== time &&
+      ahead !== undefined &&
+      (await isBackwardExtremity(this.#reader, ahead.id));
     const there = isCut ? await this.#remote?.closest({ room, time, dir }) : undefined;
     const isCloser =
       there !== undefined &&
       (here === undefined || Math.abs(there.time - time) < Math.abs(here.origin_server_ts - time));
-    if (isCloser) return { event_id: there.event, origin_server_ts: there.time };
+    if (isCloser && (await this.#isVisible(view, there.event)))
+      return { event_id: there.event, origin_server_ts: there.time };
     if (here === undefined) throw notFound('There is no event on that side of that time.');
     return { event_id: here.event_id, origin_server_ts: here.origin_server_ts };
+  }
+
+  async #isVisible(view: View, event: EventId): Promise<boolean> {
+    const row = await timelineEvent(this.#reader, view.room.id, event);
+    return row !== undefined && (await view.visibility.allows(row));
   }
 
   async #closestHere(view: View, time: Millis, dir: Direction): Promise<TimedRow | undefined> {
@@ -297,6 +335,55 @@ export class Messages {
     return point;
   }
 
+  /**
+   * `#scan` backwards, with what is missing on the way brought from other servers. Nothing from behind a place where more is
+   * about to come is told, so that whoever goes on from `end` gets it; what nobody can be asked for is passed over.
+   */
+  async #scanBack(view: View, range: Range): Promise<Scan> {
+    const deadline = this.#clock.monotonic() + FILL_WAIT_MS;
+    const remote = this.#remote;
+    for (let batch = 0; ; batch++) {
+      const scan = await this.#scan(view, range);
+      const missing = remote === undefined ? [] : await this.#missingIn(view, range, scan);
+      const deepest = missing[0];
+      if (remote === undefined || deepest === undefined) return scan;
+      const waitMs = deadline - this.#clock.monotonic();
+      const isTimeLeft = batch < MAX_BATCHES && waitMs > 0;
+      const filled = isTimeLeft
+        ? await within(
+            this.#clock,
+            waitMs,
+            remote.backfill(
+              view.room.room_id as RoomId,
+              missing.map(({ id }) => id),
+            ),
+          )
+        : undefined;
+      if (filled === false) return scan;
+      if (filled === undefined) {
+        const to = later({ kind: 'historic', depth: deepest.depth, id: 0 }, range.to);
+        const cut = await this.#scan(view, { ...range, to });
+        return cut.more ? cut : { ...cut, end: to, more: true };
+      }
+    }
+  }
+
+  /** The deepest events among those scanned before which history is missing that the user could see. */
+  async #missingIn(view: View, { from, to }: Range, scan: Scan): Promise<readonly BackwardExtremity[]> {
+    const reached = scan.more ? scan.end : to;
+    // What is brought comes behind everything that was delivered.
+    if (reached.kind === 'delivered') return [];
+    const upTo = from.kind === 'historic' ? from.depth : Number.MAX_SAFE_INTEGER;
+    const range = { after: reached.depth, upTo, limit: MAX_FILLED_FROM };
+    const visible: BackwardExtremity[] = [];
+    for (const one of await extremitiesIn(this.#reader, view.room.id, range)) {
+      if (this.#remote?.isHopeless(one.id)) continue;
+      const row = await eventByRow(this.#reader, one.row);
+      if (row !== undefined && (await view.visibility.allowsBefore(row))) visible.push(one);
+    }
+    return visible;
+  }
+
   /** Events as clients get them, with what is known of their children. */
   bundled(view: View, rows: readonly EventRow[]): Promise<JsonObject[]> {
     const { visibility, renderer, ignored } = view;
@@ -306,16 +393,7 @@ export class Messages {
   }
 
   /** The first `limit` events between two points that pass the filter and that the user may see. */
-  async #scan(
-    view: View,
-    range: {
-      readonly dir: Direction;
-      readonly from: Point;
-      readonly to: Point;
-      readonly limit: number;
-      readonly filter: RoomEventFilter;
-    },
-  ): Promise<Scan> {
+  async #scan(view: View, range: Range): Promise<Scan> {
     const { dir, to, limit, filter } = range;
     const events: EventRow[] = [];
     let end = range.from;
@@ -354,6 +432,20 @@ function passes(filter: RoomEventFilter, view: View, row: EventRow): boolean {
     allowsEvent(filter, { type: row.type, sender: row.sender, content })
   );
 }
+
+/** What comes of a promise within a time; undefined where nothing does. */
+async function within<T>(clock: Clock, waitMs: Millis, outcome: Promise<T>): Promise<T | undefined> {
+  const decided = new AbortController();
+  try {
+    return await Promise.race([outcome, sleep(clock, waitMs, decided.signal).then(() => undefined)]);
+  } finally {
+    decided.abort();
+  }
+}
+
+/** Of two points in what was never delivered, the one further on; where one is elsewhere, the first. */
+const later = (a: Point & { kind: 'historic' }, b: Point): Point =>
+  b.kind === 'historic' && (b.depth > a.depth || (b.depth === a.depth && b.id > a.id)) ? b : a;
 
 /** The filter that leaves nothing out. */
 export function wholeFilter(): RoomEventFilter {

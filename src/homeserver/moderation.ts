@@ -1,8 +1,9 @@
 import { forbidden, invalidParam, notFound } from '../matrix/error.ts';
-import { type ServerName, serverOf, type UserId } from '../matrix/ids.ts';
+import { type DeviceId, type ServerName, serverOf, type UserId } from '../matrix/ids.ts';
 import { type AccountRow, findAccount, setAccountFlag } from '../storage/accounts.ts';
+import { type Connection, connectionsOf } from '../storage/connections.ts';
 import type { Database, Reader } from '../storage/database.ts';
-import { type DeviceRow, listDevices } from '../storage/devices.ts';
+import { listDevices } from '../storage/devices.ts';
 import type { Requester } from './accounts.ts';
 import { type Done, notNoted } from './once.ts';
 
@@ -43,11 +44,18 @@ export class Moderation {
     });
   }
 
-  /** The devices of a user, for the user or an administrator. @throws MatrixError M_FORBIDDEN, M_NOT_FOUND */
-  async devicesOf(requester: Requester, user: UserId): Promise<readonly DeviceRow[]> {
+  /**
+   * The devices of a user and how each has called, the newest first, for the user or an administrator.
+   * @throws MatrixError M_FORBIDDEN, M_NOT_FOUND
+   */
+  async devicesOf(requester: Requester, user: UserId): Promise<ReadonlyMap<DeviceId, readonly Connection[]>> {
     if (user !== requester.user && !(await this.isAdmin(requester.user))) throw notAdmin();
     if ((await findAccount(this.#database, user)) === undefined) throw notFound('There is no such user.');
-    return listDevices(this.#database, user);
+    const devices = new Map<DeviceId, Connection[]>();
+    for (const { device } of await listDevices(this.#database, user)) devices.set(device, []);
+    for (const connection of await connectionsOf(this.#database, user))
+      devices.get(connection.device)?.push(connection);
+    return devices;
   }
 
   /** "Servers MUST ensure that authorisation is checked prior to trying to do account lookups." */

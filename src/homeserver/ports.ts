@@ -75,17 +75,70 @@ export interface RemoteDirectory {
   alias(alias: RoomAlias): Promise<ResolvedAlias>;
 }
 
+/** What a page of a room directory is asked for. */
+export interface PublicRoomsRequest {
+  readonly limit?: number | undefined;
+  readonly since?: string | undefined;
+  readonly filter?:
+    | {
+        readonly generic_search_term?: string | null | undefined;
+        readonly room_types?: readonly (string | null)[] | null | undefined;
+      }
+    | undefined;
+}
+
+/** Other servers' room directories. */
+export interface RemoteRoomLists {
+  /** A page of a server's directory, as clients get it. @throws MatrixError M_UNKNOWN 502/504 where it does not answer */
+  publicRooms(server: ServerName, request: PublicRoomsRequest): Promise<JsonObject>;
+}
+
+/** A room with what is below it, as a server in it tells them: summaries as clients get them, children in their order. */
+export interface ToldSpace {
+  readonly summary: JsonObject;
+  readonly children: readonly SpaceChild[];
+  readonly childSummaries: ReadonlyMap<RoomId, JsonObject>;
+  /** Children that nobody here can look into or join, says that server. */
+  readonly inaccessible: ReadonlySet<RoomId>;
+}
+
+/** A valid m.space.child. */
+export interface SpaceChild {
+  readonly room: RoomId;
+  readonly via: readonly ServerName[];
+  /** Stripped, with `origin_server_ts`. */
+  readonly event: JsonObject;
+}
+
+/** Rooms that this server is not in. */
+export interface RemoteSpaces {
+  /** Asks servers, the first one first, for a room; undefined where none tells it. What was told is kept for a time. */
+  space(
+    room: RoomId,
+    via: readonly ServerName[],
+    options: { readonly suggestedOnly: boolean },
+  ): Promise<ToldSpace | undefined>;
+}
+
 /** Profiles of other servers' users. */
 export interface RemoteProfiles {
   /** Asks the user's own server. @throws MatrixError M_NOT_FOUND, or M_UNKNOWN 502/504 where it does not answer */
   profile(user: UserId): Promise<JsonObject>;
 }
 
-/** What other servers know of rooms' pasts. */
+/** What other servers know of rooms' pasts. What fails is no error. */
 export interface RemoteHistory {
   /**
+   * Asks servers in a room for events that lie before some of its history, and stores them; who asks of a room for which that
+   * is under way waits with whoever asked first.
+   * @returns whether there is more here than before; false: nobody can be asked now, or knows more
+   */
+  backfill(room: RoomId, before: readonly EventId[]): Promise<boolean>;
+  /** Whether nobody who was asked of late could tell what lies before an event. */
+  isHopeless(event: EventId): boolean;
+  /**
    * Asks servers in a room for its event that is closest to a time in a direction of time, and brings it here, so that it can
-   * be read. Undefined where none of them knows one; what fails is no error.
+   * be read. Undefined where none of them knows one.
    */
   closest(request: {
     readonly room: RoomId;

@@ -13,6 +13,7 @@ import {
   shareRoom,
 } from '../storage/presence.ts';
 import type { Requester } from './accounts.ts';
+import { BackgroundWrites, type Warnings } from './background_writes.ts';
 import type { Notifier } from './notifier.ts';
 import type { EphemeralOutbox } from './ports.ts';
 import { type Rate, RateLimit } from './rate_limit.ts';
@@ -92,7 +93,7 @@ export class Presence {
   readonly #users = new Map<UserId, LocalUser>();
   /** Users of other servers who are not offline, with what ends that. */
   readonly #remote = new Map<UserId, Cancel>();
-  readonly #writing = new Set<Promise<void>>();
+  readonly #background: BackgroundWrites;
   #isStopped = false;
 
   constructor(of: {
@@ -103,6 +104,7 @@ export class Presence {
     readonly notifier: Pick<Notifier, 'published'>;
     readonly outbox: EphemeralOutbox;
     readonly localUserExists: (user: UserId) => Promise<boolean>;
+    readonly log: Warnings;
   }) {
     this.enabled = of.enabled;
     this.#database = of.database;
@@ -112,6 +114,7 @@ export class Presence {
     this.#outbox = of.outbox;
     this.#localUserExists = of.localUserExists;
     this.#limit = new RateLimit(of.clock, CHANGES);
+    this.#background = new BackgroundWrites(of.log);
   }
 
   /** Goes on from what was told before the start: who does not come back is offline soon. */
@@ -139,7 +142,7 @@ export class Presence {
     this.#isStopped = true;
     for (const { timer } of this.#users.values()) timer?.();
     for (const cancel of this.#remote.values()) cancel();
-    await Promise.allSettled([...this.#writing]);
+    await this.#background.settled();
   }
 
   /**
@@ -357,14 +360,9 @@ export class Presence {
     this.#remote.delete(user);
   }
 
-  /** Lets a write go on that nobody awaits. A failure is that of the disk; the next change writes again. */
+  /** The next change writes again what could not be written. */
   #keep(writing: Promise<void>): void {
-    const kept = writing
-      .catch(() => undefined)
-      .finally(() => {
-        this.#writing.delete(kept);
-      });
-    this.#writing.add(kept);
+    void this.#background.keep(writing, 'the presence of a user could not be stored');
   }
 }
 

@@ -14,6 +14,7 @@ import {
   setRoomProfileField,
   usersWithProfileChanges,
 } from '../storage/profiles.ts';
+import { BackgroundWrites, type Warnings } from './background_writes.ts';
 import { type Done, notNoted } from './once.ts';
 import { type Rate, RateLimit } from './rate_limit.ts';
 
@@ -42,13 +43,19 @@ const MXC_URI = /^mxc:\/\/[0-9A-Za-z.:[\]-]+\/[0-9A-Za-z_-]+$/;
 export class Profiles {
   readonly #database: Database;
   readonly #limit: RateLimit;
+  readonly #background: BackgroundWrites;
   #listener: ProfileListener | undefined;
   /** Users whose rooms are being told. */
   readonly #telling = new Map<UserId, Promise<void>>();
   /** Of those, the ones whose profile has changed since. */
   readonly #changed = new Set<UserId>();
 
-  constructor({ database, clock }: { readonly database: Database; readonly clock: Clock }) {
+  constructor({
+    database,
+    clock,
+    log,
+  }: { readonly database: Database; readonly clock: Clock; readonly log: Warnings }) {
+    this.#background = new BackgroundWrites(log);
     this.#database = database;
     this.#limit = new RateLimit(clock, CHANGES);
   }
@@ -110,9 +117,9 @@ export class Profiles {
   #tell(user: UserId): void {
     this.#changed.add(user);
     if (this.#telling.has(user)) return;
-    const telling = this.#tellRooms(user)
+    const telling = this.#background
       // It is noted on the disk, and tried again after the next start or change.
-      .catch(() => undefined)
+      .keep(this.#tellRooms(user), 'rooms could not be told of a profile')
       .finally(() => {
         this.#telling.delete(user);
         if (this.#changed.has(user)) this.#tell(user);

@@ -1,10 +1,10 @@
 import type { Clock } from '../base/time.ts';
 import { forbidden, invalidParam, notFound } from '../matrix/error.ts';
 import type { EventId, RoomId, UserId } from '../matrix/ids.ts';
-import { isJsonObject, own } from '../matrix/json.ts';
 import { findAccountData } from '../storage/account_data.ts';
 import type { Database, Reader, Transaction } from '../storage/database.ts';
 import { membershipOf } from '../storage/memberships.ts';
+import { MAIN_TIMELINE } from '../storage/push_notifications.ts';
 import {
   countReceipts,
   dropOldestThreadReceipt,
@@ -17,13 +17,13 @@ import { type EventRow, roomRow, timelineEvent } from '../storage/sync.ts';
 import type { AccountData } from './account_data.ts';
 import type { Notifier } from './notifier.ts';
 import type { EphemeralOutbox } from './ports.ts';
+import type { Notifications } from './push/notifications.ts';
 import { type Rate, RateLimit } from './rate_limit.ts';
 import { contentOf } from './sync/membership.ts';
+import { threadRoot } from './threads.ts';
 
 /** Client-server API, "Threaded read receipts": the thread of what is in none. */
 const MAIN = 'main';
-/** The same section: relations followed from an event to the root of its thread. */
-const MAX_HOPS = 3;
 
 // Ours.
 const RECEIPTS: Rate = { burst: 100, intervalMs: 200 };
@@ -55,6 +55,7 @@ export class Receipts {
   readonly #notifier: Pick<Notifier, 'published'>;
   readonly #accountData: AccountData;
   readonly #outbox: EphemeralOutbox;
+  readonly #notifications: Pick<Notifications, 'read'> | undefined;
   readonly #limit: RateLimit;
 
   constructor(of: {
@@ -63,12 +64,14 @@ export class Receipts {
     readonly notifier: Pick<Notifier, 'published'>;
     readonly accountData: AccountData;
     readonly outbox: EphemeralOutbox;
+    readonly notifications?: Pick<Notifications, 'read'>;
   }) {
     this.#database = of.database;
     this.#clock = of.clock;
     this.#notifier = of.notifier;
     this.#accountData = of.accountData;
     this.#outbox = of.outbox;
+    this.#notifications = of.notifications;
     this.#limit = new RateLimit(of.clock, RECEIPTS);
   }
 
@@ -101,6 +104,9 @@ export class Receipts {
         if (event === undefined) continue;
         const moved = await moveReceipt(tx, room, { user_id: user, type, thread, event_id: event, ts });
         positions.push(moved);
+        const upTo = events.get(event)!.position;
+        if (moved !== undefined && upTo !== null)
+          await this.#notifications?.read(tx, { user, room, upTo, thread: threadIn(threadId), at: moved });
         if (moved !== undefined && type === 'm.read')
           await this.#outbox.receipt(tx, room, { user, event, ts, threadId });
       }
@@ -152,6 +158,10 @@ export class Receipts {
   }
 }
 
+/** What a receipt's thread is among those of notifications; undefined: all of them. */
+const threadIn = (threadId: string | undefined): string | undefined =>
+  threadId === MAIN ? MAIN_TIMELINE : threadId;
+
 /** Stores a receipt unless the user has one of that thread at the same event or behind it. */
 async function moveReceipt(tx: Transaction, room: RoomId, receipt: ReceiptRow): Promise<number | undefined> {
   const before = await receiptEvent(tx, room, receipt);
@@ -175,23 +185,8 @@ async function isBehind(reader: Reader, room: RoomId, event: string, other: stri
 
 /** Client-server API, "Threaded read receipts": which events are in a thread, and which in the main timeline. */
 async function isInThread(reader: Reader, room: number, event: EventRow, threadId: string): Promise<boolean> {
-  const root = await threadRoot(reader, room, event);
+  const root = await threadRoot(reader, room, contentOf(event.json));
   return threadId === MAIN ? root === undefined : root === threadId || event.event_id === threadId;
-}
-
-/** The root of the thread that an event is in, by its own relation or by those that it hangs on. */
-async function threadRoot(reader: Reader, room: number, event: EventRow): Promise<string | undefined> {
-  let at: EventRow | undefined = event;
-  for (let hops = 0; at !== undefined && hops <= MAX_HOPS; hops++) {
-    const relation = own(contentOf(at.json), 'm.relates_to');
-    if (!isJsonObject(relation)) return undefined;
-    const target = own(relation, 'event_id');
-    if (typeof target !== 'string') return undefined;
-    if (own(relation, 'rel_type') === 'm.thread') return target;
-    if (own(relation, 'rel_type') === undefined) return undefined;
-    at = await timelineEvent(reader, room, target);
-  }
-  return undefined;
 }
 
 /** What a receipt's type is in a path; undefined: there is no such type. */

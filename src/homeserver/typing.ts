@@ -4,6 +4,7 @@ import type { RoomId, UserId } from '../matrix/ids.ts';
 import type { Database } from '../storage/database.ts';
 import { membershipOf } from '../storage/memberships.ts';
 import { putTyping, roomsWithTyping, typingChange } from '../storage/typing.ts';
+import { BackgroundWrites, type Warnings } from './background_writes.ts';
 import type { Notifier } from './notifier.ts';
 import type { EphemeralOutbox } from './ports.ts';
 import { type Rate, RateLimit } from './rate_limit.ts';
@@ -39,19 +40,21 @@ export class Typing {
   readonly #limit: RateLimit;
   /** By room, in the order in which they began. */
   readonly #rooms = new Map<RoomId, Map<UserId, Typist>>();
-  readonly #writing = new Set<Promise<void>>();
+  readonly #background: BackgroundWrites;
 
   constructor(of: {
     readonly database: Database;
     readonly clock: Clock;
     readonly notifier: Pick<Notifier, 'published'>;
     readonly outbox: EphemeralOutbox;
+    readonly log: Warnings;
   }) {
     this.#database = of.database;
     this.#clock = of.clock;
     this.#notifier = of.notifier;
     this.#outbox = of.outbox;
     this.#limit = new RateLimit(of.clock, CHANGES);
+    this.#background = new BackgroundWrites(of.log);
   }
 
   /** Nobody types any more of whom it was told before the start: nobody else would ever say so. */
@@ -62,7 +65,7 @@ export class Typing {
   async stop(): Promise<void> {
     for (const typists of this.#rooms.values()) for (const { end } of typists.values()) end();
     this.#rooms.clear();
-    await Promise.allSettled([...this.#writing]);
+    await this.#background.settled();
   }
 
   /**
@@ -108,7 +111,9 @@ export class Typing {
     const isToTell = isLocal && (before === undefined || now - before.toldAt >= TELL_AGAIN_MS);
     typists.set(user, {
       end: this.#clock.after(timeoutMs, () => {
-        if (this.#end(room, user, isLocal)) this.#keep(this.#store(room));
+        if (!this.#end(room, user, isLocal)) return;
+        // Where it fails, whoever types in the room next writes again.
+        void this.#background.keep(this.#store(room), 'it could not be stored who types');
       }),
       toldAt: isToTell ? now : (before?.toldAt ?? now),
     });
@@ -137,15 +142,5 @@ export class Typing {
       const position = await putTyping(tx, room, users);
       tx.afterCommit(() => this.#notifier.published(position, [room], []));
     });
-  }
-
-  /** Lets a write go on that nobody awaits. A failure is that of the disk: whoever writes next is told. */
-  #keep(writing: Promise<void>): void {
-    const kept = writing
-      .catch(() => undefined)
-      .finally(() => {
-        this.#writing.delete(kept);
-      });
-    this.#writing.add(kept);
   }
 }

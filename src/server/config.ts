@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 import type { EphemeralConfig } from '../federation/edus/policy.ts';
 import { parsePeerAddress, serialLink } from '../federation/transports.ts';
 import type { Policy, RegistrationMode } from '../homeserver/registration.ts';
+import type { EncryptedRooms } from '../homeserver/rooms/create_room.ts';
 import { USER_RATES, type UserRates } from '../homeserver/user_limits.ts';
 import type { VoipConfig } from '../homeserver/voip.ts';
 import { parseCallsign } from '../link/ax25.ts';
@@ -98,6 +99,11 @@ export interface Config {
     };
   };
   readonly voip: VoipConfig;
+  readonly push: {
+    /** Origins of push gateways that may be at inside addresses, and without TLS. */
+    readonly inside_gateways: readonly string[];
+  };
+  readonly rooms: { readonly encrypt: EncryptedRooms };
   /** How often a user may do something; null: as often as they like. */
   readonly limits: UserRates | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent' };
@@ -212,6 +218,8 @@ const DEFAULTS: Config = {
     },
   },
   voip: { turn_uris: [], turn_secret: null, turn_lifetime_s: 86_400, livekit: null },
+  push: { inside_gateways: [] },
+  rooms: { encrypt: 'off' },
   limits: USER_RATES,
   log: { level: 'info' },
 };
@@ -251,7 +259,10 @@ export function completeConfig(value: unknown, base: string, file = 'configurati
     throw new ConfigError(
       `${file}: /coap/link/airtime_per_hour_s: airtime is known only where there is a rate`,
     );
-  const problem = serialProblem(merged.coap.serial, merged.federation.peers) ?? httpProblem(merged.http);
+  const problem =
+    serialProblem(merged.coap.serial, merged.federation.peers) ??
+    httpProblem(merged.http) ??
+    pushProblem(merged.push);
   if (problem !== undefined) throw new ConfigError(`${file}: ${problem}`);
   const absolute = (path: string): string => resolve(base, path);
   return freeze({
@@ -291,6 +302,14 @@ function httpProblem({ trusted_proxies, well_known: { server } }: Config['http']
   if (server !== null && !parseServerName(server).ok)
     return '/http/well_known/server: a host, or a host and a port, as in matrix.example.org:443';
   return undefined;
+}
+
+/** What a schema cannot say of push gateways; undefined where all is well. */
+function pushProblem({ inside_gateways: gateways }: Config['push']): string | undefined {
+  const at = gateways.findIndex((text) => !/^https?:/.test(text) || URL.parse(text)?.origin !== text);
+  return at < 0
+    ? undefined
+    : `/push/inside_gateways/${at}: an origin, as in http://192.168.0.7:8080 or https://gateway.lan`;
 }
 
 /** Whether it is an IP address, or a network as an address and the number of its first bits. */

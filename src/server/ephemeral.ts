@@ -7,6 +7,7 @@ import type { Layers } from '../exchange/layers.ts';
 import type { ExchangeObservation } from '../exchange/socket_options.ts';
 import type { Web } from '../homeserver/media/ports.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
+import type { PushGateway } from '../homeserver/push/push_sender.ts';
 import type { Link } from '../link/link.ts';
 import type { KeyLog } from '../pipe/key_log.ts';
 import { migrate } from '../storage/migrate.ts';
@@ -38,6 +39,7 @@ export interface EphemeralOptions {
   readonly keyLog?: KeyLog;
   readonly layers?: Layers;
   readonly models?: Models;
+  readonly pushGateway?: PushGateway;
 }
 
 /**
@@ -60,6 +62,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     keyLog,
     layers,
     models,
+    pushGateway,
   } = options;
   const data = join(folder, config.server_name);
   mkdirSync(data, { recursive: true });
@@ -88,6 +91,7 @@ export async function startEphemeral(options: EphemeralOptions): Promise<Homeser
     ...(keyLog && { keyLog }),
     ...(layers && { layers }),
     ...(models && { models }),
+    ...(pushGateway && { pushGateway }),
   });
   return {
     ...homeserver,

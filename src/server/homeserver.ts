@@ -3,12 +3,15 @@ import type { Logger } from 'pino';
 import { createApp } from '../api/app.ts';
 import { sharedSecretRoutes } from '../api/client/shared_secret_register.ts';
 import { wellKnownRoutes } from '../api/client/well_known.ts';
-import { addServerHook, xMatrixAuthentication } from '../api/federation/authenticate.ts';
+import { addAclHook, addServerHook, xMatrixAuthentication } from '../api/federation/authenticate.ts';
 import { eventRoutes } from '../api/federation/events.ts';
 import { handshakeRoutes } from '../api/federation/handshakes.ts';
 import { keyRoutes } from '../api/federation/key.ts';
 import { openIdUserRoutes } from '../api/federation/openid.ts';
+import { publicRoomRoutes } from '../api/federation/public_rooms.ts';
 import { queryRoutes } from '../api/federation/queries.ts';
+import { spaceHierarchyRoutes } from '../api/federation/space_hierarchy.ts';
+import { thirdPartyInviteRoutes } from '../api/federation/third_party_invites.ts';
 import { signatureRoutes, transactionRoutes } from '../api/federation/transactions.ts';
 import { userKeyRoutes } from '../api/federation/user_keys.ts';
 import { versionRoutes as serverVersionRoutes } from '../api/federation/version.ts';
@@ -30,7 +33,7 @@ import { IncomingEdus } from '../federation/edus/incoming.ts';
 import { EduOutbox } from '../federation/edus/outbox.ts';
 import { eduPolicies } from '../federation/edus/policy.ts';
 import { FederationForms } from '../federation/forms/federation_forms.ts';
-import { type RoomStores, RoomViews } from '../federation/forms/room_views.ts';
+import { RoomViews } from '../federation/forms/room_views.ts';
 import { HttpsTransport } from '../federation/https_transport.ts';
 import { KeyRing } from '../federation/key_ring.ts';
 import { Notary } from '../federation/notary.ts';
@@ -41,8 +44,10 @@ import { Receiver } from '../federation/receiver.ts';
 import { RemoteDeviceLists } from '../federation/remote_device_lists.ts';
 import { FederationRemoteDirectory } from '../federation/remote_directory.ts';
 import { RemoteEvents } from '../federation/remote_events.ts';
+import { FederationRemoteHistory } from '../federation/remote_history.ts';
 import { FederationRemoteKeys } from '../federation/remote_keys.ts';
 import { FederationRemoteRooms } from '../federation/remote_rooms.ts';
+import { FederationRemoteSpaces } from '../federation/remote_spaces.ts';
 import { Sender } from '../federation/sender.ts';
 import {
   type PeerEntry,
@@ -57,9 +62,11 @@ import type { DeviceLists } from '../homeserver/keys/device_lists.ts';
 import { Ledger } from '../homeserver/ledger.ts';
 import type { Web } from '../homeserver/media/ports.ts';
 import type { PasswordCost } from '../homeserver/passwords.ts';
+import type { PushGateway } from '../homeserver/push/push_sender.ts';
 import { ProvisionalEvents } from '../homeserver/rooms/provisional.ts';
 import type { RoomWriter } from '../homeserver/rooms/room_writer.ts';
 import type { Rooms } from '../homeserver/rooms/rooms.ts';
+import { isServerAllowed } from '../homeserver/server_acls.ts';
 import { SharedSecret } from '../homeserver/shared_secret.ts';
 import type { ToDevice } from '../homeserver/to_device.ts';
 import { type Link, sustainedRate } from '../link/link.ts';
@@ -101,6 +108,8 @@ export interface HomeserverOptions {
   readonly https: boolean;
   /** Where pages are previewed and files of other servers may be; left out: the internet, where `https` is. */
   readonly web?: Web | undefined;
+  /** Another way to push gateways than over HTTPS. */
+  readonly pushGateway?: PushGateway;
   /** PEM certificates trusted besides the system's. */
   readonly certificateAuthorities?: readonly string[];
   readonly publicBaseUrl?: string | null;
@@ -190,7 +199,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     key,
     fits,
     validity,
-    () => local.rooms.writer,
+    () => local.rooms,
     () => deferred,
     () => local.deviceLists,
   );
@@ -200,6 +209,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     ...{ serverName, database, clock, log, checker: federation.keys, transport: federation.transports },
     provisional: new ProvisionalEvents({
       ...{ database, clock, notifier: local.notifier, writer: local.rooms.writer },
+      notifications: local.notifications,
     }),
     isAgreed: federation.mayDefer,
     usualKey: (server) => federation.views.usualKey(server),
@@ -235,11 +245,13 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
     federation.keys.peerSpoke(server);
     federation.sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    federation.remoteHistory.peerSpoke(server);
     federation.owed.peerSpoke(server);
     deferred.peerSpoke(server);
     federation.remoteKeys.peerSpoke(server);
     federation.remoteDeviceLists.peerSpoke(server);
   });
+  addAclHook(app, (room, server) => isServerAllowed(database, room, server));
   addClientRoutes(app, local);
   media.addRoutes(app);
   wellKnownRoutes(app, {
@@ -260,6 +272,9 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms: local.rooms, checker: federation.keys });
   eventRoutes(app, { serverName, rooms: local.rooms, clock });
+  thirdPartyInviteRoutes(app, { serverName, rooms: local.rooms });
+  publicRoomRoutes(app, local);
+  spaceHierarchyRoutes(app, local);
   queryRoutes(app, { serverName, profiles: local.profiles, directory: local.directory });
   userKeyRoutes(app, { serverName, database, clock, localKeys: local.localKeys });
   await app.ready();
@@ -276,13 +291,16 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
   await local.typing.start();
   await local.presence.start();
   await local.profiles.start();
+  await local.rooms.memberships.arrivals.start();
   await federation.sender.start();
   await receiver.start();
   await federation.remoteDeviceLists.start();
   await federation.owed.start();
   await deferred.start();
+  await local.pushSender.start();
   local.deactivation.start();
   local.delayedEvents.start();
+  void local.keyBackups.sweep();
 
   return {
     serverName,
@@ -315,6 +333,9 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       await federation.remoteDeviceLists.stop();
       await local.deactivation.stop();
       await local.delayedEvents.stop();
+      await local.keyBackups.stop();
+      await local.pushSender.stop();
+      const filled = federation.remoteHistory.stop();
       const decided = deferred.stop();
       const received = receiver.stop();
       await media.stop();
@@ -324,6 +345,7 @@ export async function createHomeserver(options: HomeserverOptions): Promise<Home
       await federation.https?.close();
       await received;
       await decided;
+      await filled;
     },
   };
 }
@@ -336,7 +358,7 @@ function createFederation(
   signing: SigningKey,
   fits: ReadonlyMap<string, LinkFits>,
   validity: Clock,
-  stores: () => RoomStores,
+  rooms: () => Rooms,
   deferred: () => DeferredSignatures,
   lists: () => DeviceLists,
 ) {
@@ -388,7 +410,7 @@ function createFederation(
   };
   const devicePipes = new DevicePipesOfLinks({ database, clock, forget });
   const views = new RoomViews({
-    ...{ database, serverName, signingKey: signing, stores },
+    ...{ database, serverName, signingKey: signing, stores: () => rooms().writer },
     provisional: (room, origin) => deferred().eventsOf(room, origin),
   });
   const addresses = pipeAddresses(peers);
@@ -428,6 +450,9 @@ function createFederation(
     checker: keys,
     remote: remoteEvents,
   });
+  const remoteHistory = new FederationRemoteHistory({
+    ...{ serverName, database, clock, log, rooms, remote: remoteEvents, transport: transports },
+  });
   const edus = new EduOutbox({
     ...common,
     policy: eduPolicies(config.federation.ephemeral, (server) => {
@@ -458,6 +483,8 @@ function createFederation(
     keys,
     remoteEvents,
     remoteRooms,
+    remoteHistory,
+    remoteSpaces: new FederationRemoteSpaces({ serverName, transport: transports, clock }),
     remoteDirectory: new FederationRemoteDirectory({ transport: transports }),
     sender,
     edus,

@@ -1,5 +1,6 @@
 import type { Millis } from '../base/time.ts';
 import type { DeviceId, UserId } from '../matrix/ids.ts';
+import { noteConnection } from './connections.ts';
 import type { Reader, Transaction } from './database.ts';
 
 export interface DeviceRow {
@@ -8,7 +9,6 @@ export interface DeviceRow {
   /** Unix time in milliseconds; null: not since this is noted. */
   readonly lastSeen: Millis | null;
   readonly lastSeenIp: string | null;
-  readonly lastSeenAgent: string | null;
 }
 
 /** When, from where and with what a device called. */
@@ -20,7 +20,7 @@ export interface Sighting {
 }
 
 const COLUMNS = `device_id AS device, display_name AS displayName, last_seen AS lastSeen,
-  last_seen_ip AS lastSeenIp, last_seen_agent AS lastSeenAgent`;
+  last_seen_ip AS lastSeenIp`;
 
 export async function listDevices(reader: Reader, user: UserId): Promise<DeviceRow[]> {
   return reader.all<DeviceRow>(`SELECT ${COLUMNS} FROM devices WHERE user_id = ? ORDER BY device_id`, user);
@@ -80,9 +80,10 @@ export async function seeDevice(
   tx: Transaction,
   user: UserId,
   device: DeviceId,
-  { at, ip, agent }: Sighting,
+  sighting: Sighting,
 ): Promise<void> {
-  await tx.run(
+  const { at, ip, agent } = sighting;
+  const changed = await tx.run(
     'UPDATE devices SET last_seen = ?, last_seen_ip = ?, last_seen_agent = ? WHERE user_id = ? AND device_id = ?',
     at,
     ip,
@@ -90,4 +91,5 @@ export async function seeDevice(
     user,
     device,
   );
+  if (changed > 0) await noteConnection(tx, user, device, sighting);
 }

@@ -120,6 +120,28 @@ export async function joinedServers(db: Reader, room: RoomId): Promise<ServerNam
   return rows.map((row) => row.name as ServerName);
 }
 
+/** Whether a user of a server is joined or invited to a room. */
+export async function isServerExpected(db: Reader, room: RoomId, server: ServerName): Promise<boolean> {
+  const row = await db.get<{ found: number }>(
+    `SELECT 1 AS found FROM memberships
+     WHERE room = ? AND membership IN ('join', 'invite') AND server_name = ? LIMIT 1`,
+    room,
+    server,
+  );
+  return row !== undefined;
+}
+
+/** Servers with joined users in a room, those with the most of them first. */
+export async function largestServers(db: Reader, room: RoomId, limit: number): Promise<ServerName[]> {
+  const rows = await db.all<{ name: string }>(
+    `SELECT server_name AS name, COUNT(*) AS users FROM memberships WHERE room = ? AND membership = 'join'
+     GROUP BY server_name ORDER BY users DESC, server_name LIMIT ?`,
+    room,
+    limit,
+  );
+  return rows.map((row) => row.name as ServerName);
+}
+
 /** The users of one server that are joined to a room, by id. */
 export async function joinedUsers(db: Reader, room: RoomId, server: ServerName): Promise<UserId[]> {
   const rows = await db.all<{ user: string }>(
@@ -129,6 +151,26 @@ export async function joinedUsers(db: Reader, room: RoomId, server: ServerName):
     server,
   );
   return rows.map((row) => row.user as UserId);
+}
+
+/** How many users are joined to a room, or `upTo` where they are more. */
+export async function joinedCount(db: Reader, room: RoomId, upTo: number): Promise<number> {
+  const row = await db.get<{ members: number }>(
+    `SELECT COUNT(*) AS members FROM
+       (SELECT 1 FROM memberships WHERE room = ? AND membership = 'join' LIMIT ?)`,
+    ...[room, upTo],
+  );
+  return row!.members;
+}
+
+/** What a user's member event calls them; undefined: nothing. */
+export async function displayNameIn(db: Reader, room: RoomId, user: UserId): Promise<string | undefined> {
+  const row = await db.get<{ name: unknown }>(
+    `SELECT json_extract(e.json, '$.content.displayname') AS name
+     FROM memberships m JOIN events e ON e.event_id = m.event_id WHERE m.user_id = ? AND m.room = ?`,
+    ...[user, room],
+  );
+  return typeof row?.name === 'string' ? row.name : undefined;
 }
 
 /**

@@ -234,6 +234,7 @@ class Purge {
       'DELETE FROM event_prev WHERE prev IN (SELECT id FROM leaving)',
       'DELETE FROM event_prev WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM unknown_prev WHERE event IN (SELECT id FROM leaving)',
+      'DELETE FROM backward_extremities WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM event_auth WHERE event IN (SELECT id FROM leaving)',
       'DELETE FROM redactions WHERE redaction IN (SELECT id FROM leaving)',
       'DELETE FROM event_relations WHERE event IN (SELECT id FROM leaving)',

@@ -180,6 +180,7 @@ async function removeEvent(
     );
     await tx.run('DELETE FROM unknown_prev WHERE prev = ? AND event = ?', prev, id);
   }
+  await tx.run('DELETE FROM backward_extremities WHERE event = ?', id);
   await tx.run('DELETE FROM event_auth WHERE event = ?', id);
   for (const redacts of [pdu.redacts, own(pdu.content, 'redacts')]) {
     if (typeof redacts === 'string' && parseEventId(redacts).ok)

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
-import type { EventId } from '../matrix/ids.ts';
-import type { StateKey } from '../matrix/pdu.ts';
+import type { EventId, RoomId } from '../matrix/ids.ts';
+import { parseJson } from '../matrix/json.ts';
+import type { Event, Pdu, StateKey } from '../matrix/pdu.ts';
 import { splitStateKey, stateKey } from '../matrix/pdu.ts';
 import type { Reader, Transaction } from './database.ts';
 import { layersToMerge, mergeLayers, packLayer, visitLayer } from './packed_state.ts';
@@ -174,6 +175,22 @@ export async function changeCurrentState(
       event,
     );
   }
+}
+
+/** The event that holds a place of a room's current state, as it is stored; undefined: none does. */
+export async function currentStateEvent(
+  db: Reader,
+  room: RoomId,
+  type: string,
+  key: string,
+): Promise<Event | undefined> {
+  const row = await db.get<{ id: EventId; json: string }>(
+    `SELECT e.event_id AS id, e.json FROM current_state c
+       JOIN rooms r ON r.id = c.room JOIN places p ON p.id = c.place JOIN events e ON e.id = c.event
+     WHERE r.room_id = ? AND p.type = ? AND p.state_key = ?`,
+    ...[room, type, key],
+  );
+  return row && { id: row.id, room, pdu: parseJson(row.json) as unknown as Pdu };
 }
 
 /** The events that hold places of one type at a delivery position, by what current_state was then. */

@@ -167,13 +167,6 @@ export function eventsAround(
   );
 }
 
-/** Whether an event has previous events that are not stored. */
-export async function hasGapBefore(reader: Reader, event: number): Promise<boolean> {
-  return (
-    (await reader.get('SELECT 1 AS found FROM unknown_prev WHERE event = ? LIMIT 1', event)) !== undefined
-  );
-}
-
 /** The room of an event. */
 export async function roomOfEvent(reader: Reader, eventId: string): Promise<string | undefined> {
   const row = await reader.get<{ room: string }>(

@@ -82,7 +82,36 @@ eachDoor('a deactivated account is gone, its name and its rooms too', async (doo
       await bob.ask('POST', `/rooms/${encodeURIComponent(room)}/invite`, { user_id: alice.id }),
     ).toMatchObject({ status: 404 });
   }
-  expect((await door.stranger().ask('POST', '/account/deactivate', {})).status).toBe(401);
+});
+
+eachDoor('an account is deactivated by its password where there is no device any more', async (door) => {
+  const alice = await door.user('alice');
+  const locked = await door.user('locked');
+  const end = async (auth?: object) =>
+    door.stranger().ask('POST', '/account/deactivate', auth === undefined ? {} : { auth });
+  const asked = await end();
+  expect(asked).toMatchObject({ status: 401, body: { flows: [{ stages: ['m.login.password'] }] } });
+  expect(asked.body.errcode).toBeUndefined();
+  const { session } = asked.body;
+  const refusedWith = async (auth: object) => {
+    const { session: _, ...body } = (await end({ session, ...auth })).body;
+    return body;
+  };
+  const wrong = await refusedWith(proof(alice, 'wrong'));
+  expect(wrong).toMatchObject({ errcode: 'M_FORBIDDEN' });
+  const nobody = { type: 'm.id.user', user: '@nobody:home.example' };
+  expect(await refusedWith({ ...proof(alice), identifier: nobody })).toEqual(wrong);
+  await door.until(door.server.accounts.create('root', PASSWORD, { admin: true }).catch(() => undefined));
+  const root = await door.again({ localpart: 'root' } as User);
+  const lock = `/_matrix/client/v1/admin/lock/${encodeURIComponent(locked.id)}`;
+  expect((await root.ask('PUT', lock, { locked: true })).status).toBe(200);
+  expect((await end(proof(locked))).body.errcode).toBe('M_USER_LOCKED');
+  expect((await alice.ask('GET', '/account/whoami')).status).toBe(200);
+  const unknown = await door.stranger('unknown').ask('POST', '/account/deactivate', { auth: proof(alice) });
+  expect(unknown.body.errcode).toBe('M_UNKNOWN_TOKEN');
+  expect(await end({ session, ...proof(alice) })).toMatchObject({ status: 200 });
+  expect((await alice.ask('GET', '/account/whoami')).status).toBe(401);
+  expect(await logIn(door, alice, PASSWORD)).toEqual([403, 'M_FORBIDDEN']);
 });
 
 eachDoor('what an erased user sent is redacted for those who came later', async (door) => {

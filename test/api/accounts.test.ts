@@ -16,7 +16,9 @@ import { Devices } from '../../src/homeserver/devices.ts';
 import { Filters } from '../../src/homeserver/filters.ts';
 import { Moderation } from '../../src/homeserver/moderation.ts';
 import { Profiles } from '../../src/homeserver/profiles.ts';
+import { PushRules } from '../../src/homeserver/push/push_rules.ts';
 import { type AccountServiceOptions, accountService } from '../homeserver/account_service.ts';
+import { noWarnings } from '../homeserver/no_warnings.ts';
 
 interface Answer {
   readonly status: number;
@@ -31,7 +33,7 @@ async function server(options: AccountServiceOptions = {}, publicBaseUrl: string
     authenticate: (token) => accounts.sessions.authenticate(token),
   });
   onTestFinished(() => app.close());
-  const profiles = new Profiles({ database, clock });
+  const profiles = new Profiles({ database, clock, log: noWarnings });
   registerRoutes(app, { accounts });
   loginRoutes(app, { accounts });
   logoutRoutes(app, { accounts });
@@ -46,7 +48,9 @@ async function server(options: AccountServiceOptions = {}, publicBaseUrl: string
   const remoteProfiles = { profile: async () => ({}) };
   profileRoutes(app, { profiles, remoteProfiles, serverName: accounts.serverName });
   filterRoutes(app, { filters: new Filters({ database }) });
-  pushRuleRoutes(app);
+  const notifier = { published: () => undefined };
+  const recipients = { changed: () => undefined };
+  pushRuleRoutes(app, { pushRules: new PushRules({ database, notifier, recipients }) });
   capabilityRoutes(app, { moderation: new Moderation({ database, serverName: accounts.serverName }) });
   wellKnownRoutes(app, { publicBaseUrl, server: null, support_page: null, contacts: [] });
   await app.ready();

@@ -82,6 +82,12 @@ it('the routes that do without the ledger have ids of their own, only read, or g
     'POST /_matrix/federation/v1/get_missing_events/:roomId': 'it only reads',
     'POST /_matrix/key/v2/query': 'it changes nothing',
     'POST /_matrix/federation/v1/user/keys/query': 'who asks is noted once',
+    'POST /_matrix/federation/v1/publicRooms': 'it changes nothing',
+    'PUT /_matrix/federation/v1/exchange_third_party_invite/:roomId':
+      'who is invited is not invited once more',
+    'PUT /_matrix/federation/v1/invite/:roomId/:eventId': 'the event id',
+    'PUT /_matrix/federation/v1/send_join/:roomId/:eventId': 'the event id',
+    'PUT /_matrix/federation/v1/send_leave/:roomId/:eventId': 'the event id',
     'PUT /_matrix/federation/v2/send_join/:roomId/:eventId': 'the event id',
     'PUT /_matrix/federation/v1/send_knock/:roomId/:eventId': 'the event id',
     'PUT /_matrix/federation/v2/send_leave/:roomId/:eventId': 'the event id',

@@ -215,6 +215,33 @@ describe('a device in rooms', () => {
     }
     await world.until(device.close());
   });
+
+  test('of somebody who ignores another is told the rest in terms of what it has been told', async () => {
+    const { app } = world.server('alpha');
+    const [dave, erin] = [await world.until(register(app, 'dave')), await world.until(register(app, 'erin'))];
+    const { room_id } = await ask(bob, 'POST', 'createRoom', { preset: 'public_chat' });
+    const room = String(room_id);
+    for (const who of [dave, erin]) await ask(who, 'POST', `join/${encodeURIComponent(room)}`, {});
+    const list = `user/${encodeURIComponent(dave.id)}/account_data/m.ignored_user_list`;
+    await ask(dave, 'PUT', list, { ignored_users: { [erin.id]: {} } });
+    const device = await logIn('peaceful', dave);
+    let since = String((await world.until(device.sync())).next_batch);
+    for (const body of ['One', 'Two', 'Three']) {
+      const said = await say(bob, room, body);
+      // What comes next is behind this.
+      await say(erin, room, `${body}?`);
+      const { value, datagrams } = await world.capture(() => device.sync({ since }));
+      const [section] = Object.values((value as never as Synced).rooms.join);
+      expect(section!.timeline.events.map(({ event_id }) => event_id)).toEqual([said]);
+      // What refers to something that it has not been told it would have to ask for once more.
+      const asked = datagrams.filter(
+        ({ from, label }) => from === 'peaceful' && / (?:GET|FETCH)/.test(label),
+      );
+      expect(asked.map(({ label }) => label)).toHaveLength(1);
+      since = String(value.next_batch);
+    }
+    await world.until(device.close());
+  });
 });
 
 interface Synced {

@@ -68,6 +68,16 @@ async function uploadedKeys(world: OnceWorld): Promise<Ask> {
   return { method: 'POST', path: 'keys/upload', body: { one_time_keys: keys } };
 }
 
+const BACKUP = { algorithm: 'm.megolm_backup.v1.curve25519-aes-sha2', auth_data: { public_key: 'k' } };
+const KEY = { first_message_index: 0, forwarded_count: 0, is_verified: true, session_data: { c: 'x' } };
+
+/** What is done with the keys of a room in a new backup. */
+async function keysOf(world: OnceWorld, method: 'PUT', body: Ask['body'] & object): Promise<Ask> {
+  const made = await world.ask({ method: 'POST', path: 'room_keys/version', body: BACKUP });
+  const version = String((jsonOf(made) as { version: unknown }).version);
+  return { method, path: 'room_keys/keys/!room', query: `version=${version}`, body };
+}
+
 const HERE: Case[] = [
   ['a room', async () => ({ method: 'POST', path: 'createRoom', body: { name: 'x' } })],
   [
@@ -195,6 +205,21 @@ const HERE: Case[] = [
       const body = { one_time_keys: { [ALICE]: { PHONE: 'x' } } };
       return { method: 'POST', path: 'keys/claim', body, user: AMY };
     },
+  ],
+  ['a key backup', async () => ({ method: 'POST', path: 'room_keys/version', body: BACKUP })],
+  [
+    'keys in a backup',
+    async (world) => keysOf(world, 'PUT', { sessions: { one: KEY, two: KEY } }),
+    (ask) => ({ method: 'DELETE', path: ask.path, query: ask.query! }),
+  ],
+  [
+    'the end of keys in a backup',
+    async (world) => {
+      const put = await keysOf(world, 'PUT', { sessions: { one: KEY } });
+      expect((await world.ask(put)).status).toBe(200);
+      return { method: 'DELETE', path: put.path, query: put.query! };
+    },
+    (ask) => ({ ...ask, method: 'PUT', body: { sessions: { one: KEY } } }),
   ],
   [
     'a name, also in the rooms',

@@ -2,6 +2,7 @@ import { createApp } from '../../src/api/app.ts';
 import { createRoomRoutes } from '../../src/api/client/create_room.ts';
 import { directoryRoutes } from '../../src/api/client/directory.ts';
 import { filterRoutes } from '../../src/api/client/filter.ts';
+import { keyBackupRoutes } from '../../src/api/client/key_backups.ts';
 import { keyRoutes } from '../../src/api/client/keys.ts';
 import { membershipRoutes } from '../../src/api/client/membership.ts';
 import { profileRoutes } from '../../src/api/client/profile.ts';
@@ -18,6 +19,7 @@ import type { RequestHandler } from '../../src/exchange/serving.ts';
 import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { Transports } from '../../src/federation/transports.ts';
 import { Filters } from '../../src/homeserver/filters.ts';
+import { KeyBackups } from '../../src/homeserver/key_backups.ts';
 import { DeviceLists } from '../../src/homeserver/keys/device_lists.ts';
 import { Keys } from '../../src/homeserver/keys/keys.ts';
 import { LocalKeys } from '../../src/homeserver/keys/local_keys.ts';
@@ -91,7 +93,7 @@ export class OnceWorld {
       peers: [],
       https: network.transportOf(A, signingKey),
     });
-    const profiles = new Profiles({ database, clock });
+    const profiles = new Profiles({ database, clock, log: { warn: () => undefined } });
     const side = await openServer({
       ...{ clock, serverName: A, signingKey, seed: 1, transports, database, profiles },
     });
@@ -131,6 +133,7 @@ export class OnceWorld {
       keys: new Keys({ reader: database, clock, serverName: A, local: localKeys }),
       sync: new Sync({ reader: database, clock, notifier, filters }),
     });
+    keyBackupRoutes(app, { keyBackups: new KeyBackups({ database, log: { warn: () => undefined } }) });
     let handle: RequestHandler | undefined;
     const source = {
       onRequest(given: RequestHandler): void {
@@ -206,10 +209,13 @@ export class OnceWorld {
       const [, endpoint] = /\/v[12]\/(send_join|send_leave|send_knock|invite)\//.exec(path) ?? [];
       if (endpoint !== undefined) count(endpoint);
     }
-    for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports'])
+    for (const table of ['filters', 'room_aliases', 'published_rooms', 'reports', 'backed_up_keys'])
       for (const _ of await this.disk.all(`SELECT * FROM ${table}`)) count(table);
     const keys = await this.disk.all<{ given: number }>('SELECT key IS NULL AS given FROM one_time_keys');
     for (const { given } of keys) count(`key ${given === 1 ? 'given away' : 'left'}`);
+    const backups = await this.disk.all<{ etag: number }>('SELECT etag FROM key_backups WHERE deleted = 0');
+    counts.backups = backups.length;
+    counts['changes of backups'] = backups.reduce((sum, { etag }) => sum + etag, 0);
     const users = await this.disk.all<{ displayname: string | null }>('SELECT displayname FROM users');
     for (const { displayname } of users) count(`profile ${displayname}`);
     return counts;

@@ -180,11 +180,14 @@ function checkSame(one: Copy, other: Copy, room: SimulatedRoom): void {
   }
 }
 
-/** An event and what was made of it: of the signatures that of its sender's server, which all have. */
+/**
+ * An event and what was made of it: of the signatures that of its sender's server, which all have; and of several redactions
+ * of it each server names the first that it got.
+ */
 function shown({ json, status, redacted }: StoredRow): string {
   const pdu = JSON.parse(json) as Pdu;
   const signatures = pdu.signatures[serverOf(pdu.sender)];
-  return canonical({ ...pdu, signatures, status, redacted });
+  return canonical({ ...pdu, signatures, status, isRedacted: redacted !== null });
 }
 
 /** What lies before an event that a server came in with: it need not have that. */

@@ -89,6 +89,9 @@ class FakeRooms implements FederatedRooms {
   receiveInvite = notUsed;
   stateIds = notUsed;
   missingEvents = notUsed;
+  receiveHistoric = notUsed;
+  backfill = notUsed;
+  closest = notUsed;
 }
 
 function notUsed(): never {

@@ -1,11 +1,14 @@
 import { inject } from 'light-my-request';
 import { createApp } from '../../src/api/app.ts';
 import { CALLER } from '../../src/api/caller.ts';
-import { addServerHook, xMatrixAuthentication } from '../../src/api/federation/authenticate.ts';
+import { addAclHook, addServerHook, xMatrixAuthentication } from '../../src/api/federation/authenticate.ts';
 import { eventRoutes } from '../../src/api/federation/events.ts';
 import { handshakeRoutes } from '../../src/api/federation/handshakes.ts';
 import { keyRoutes } from '../../src/api/federation/key.ts';
+import { publicRoomRoutes } from '../../src/api/federation/public_rooms.ts';
 import { queryRoutes } from '../../src/api/federation/queries.ts';
+import { spaceHierarchyRoutes } from '../../src/api/federation/space_hierarchy.ts';
+import { thirdPartyInviteRoutes } from '../../src/api/federation/third_party_invites.ts';
 import { signatureRoutes, transactionRoutes } from '../../src/api/federation/transactions.ts';
 import { userKeyRoutes } from '../../src/api/federation/user_keys.ts';
 import { versionRoutes } from '../../src/api/federation/version.ts';
@@ -31,8 +34,10 @@ import { Receiver } from '../../src/federation/receiver.ts';
 import { RemoteDeviceLists } from '../../src/federation/remote_device_lists.ts';
 import { FederationRemoteDirectory } from '../../src/federation/remote_directory.ts';
 import { RemoteEvents } from '../../src/federation/remote_events.ts';
+import { FederationRemoteHistory } from '../../src/federation/remote_history.ts';
 import { FederationRemoteKeys } from '../../src/federation/remote_keys.ts';
 import { FederationRemoteRooms } from '../../src/federation/remote_rooms.ts';
+import { FederationRemoteSpaces } from '../../src/federation/remote_spaces.ts';
 import { Sender } from '../../src/federation/sender.ts';
 import {
   type FederationCall,
@@ -46,11 +51,14 @@ import { AccountData } from '../../src/homeserver/account_data.ts';
 import { Directory } from '../../src/homeserver/directory.ts';
 import { DeviceLists } from '../../src/homeserver/keys/device_lists.ts';
 import { LocalKeys } from '../../src/homeserver/keys/local_keys.ts';
+import { Messages } from '../../src/homeserver/messages.ts';
 import { Presence } from '../../src/homeserver/presence.ts';
 import { Receipts } from '../../src/homeserver/receipts.ts';
 import { RoomSummaries } from '../../src/homeserver/room_summaries.ts';
 import { ProvisionalEvents } from '../../src/homeserver/rooms/provisional.ts';
 import { Rooms, type RoomsOptions } from '../../src/homeserver/rooms/rooms.ts';
+import { isServerAllowed } from '../../src/homeserver/server_acls.ts';
+import { SpaceHierarchy } from '../../src/homeserver/space_hierarchy.ts';
 import { ToDevice } from '../../src/homeserver/to_device.ts';
 import { Typing } from '../../src/homeserver/typing.ts';
 import type { DeviceId, EventId, RoomId, ServerName, UserId } from '../../src/matrix/ids.ts';
@@ -246,6 +254,7 @@ export async function stopped(side: Side): Promise<void> {
   await side.remoteKeys.stop();
   await side.remoteDeviceLists.stop();
   await side.receiver.stop();
+  await side.remoteHistory.stop();
   await side.app.close();
 }
 
@@ -292,6 +301,9 @@ export async function openServer({
     remote,
     log,
   });
+  const remoteHistory = new FederationRemoteHistory({
+    ...{ serverName, database, clock, log, rooms: () => rooms, remote, transport },
+  });
   const edus = new EduOutbox({
     ...{ serverName, database, clock, log, policy },
     nudge: (destination) => sender.nudge(destination),
@@ -313,10 +325,14 @@ export async function openServer({
     localUserExists: async () => true,
     resolveAlias: (alias) => directory.resolve(alias),
   });
+  const remoteSpaces = new FederationRemoteSpaces({ serverName, transport, clock });
+  const summaries = new RoomSummaries({ database, serverName, writer: rooms.writer, remote: remoteSpaces });
+  const hierarchy = new SpaceHierarchy({ database, summaries, remote: remoteSpaces });
+  const remoteDirectory = new FederationRemoteDirectory({ transport });
   const directory: Directory = new Directory({
-    ...{ database, clock, serverName, rooms },
-    summaries: new RoomSummaries({ database, serverName, writer: rooms.writer }),
-    remote: new FederationRemoteDirectory({ transport }),
+    ...{ database, clock, serverName, rooms, summaries },
+    remote: remoteDirectory,
+    remoteLists: remoteDirectory,
   });
   const views = new RoomViews({
     ...{ database, serverName, signingKey, stores: () => rooms.writer },
@@ -331,7 +347,7 @@ export async function openServer({
     usualKey: (server) => views.usualKey(server),
     decide: (origin, room, pdu) => receiver.decide(origin, room, pdu),
   });
-  const services = { database, clock, notifier: { published: () => undefined }, outbox: edus };
+  const services = { database, clock, notifier: { published: () => undefined }, outbox: edus, log };
   const typing = new Typing(services);
   const receipts = new Receipts({ ...services, accountData: new AccountData(services) });
   const presence = new Presence({
@@ -389,17 +405,22 @@ export async function openServer({
     keys.peerSpoke(server);
     sender.peerSpoke(server);
     receiver.peerSpoke(server);
+    remoteHistory.peerSpoke(server);
     owed.peerSpoke(server);
     deferred.peerSpoke(server);
     remoteKeys.peerSpoke(server);
     remoteDeviceLists.peerSpoke(server);
   });
+  addAclHook(app, (room, server) => isServerAllowed(database, room, server));
   keyRoutes(app, { keys, notary: new Notary({ serverName, signingKey, keys, clock }) });
   versionRoutes(app, { name: 'Ravine', version: '0' });
   transactionRoutes(app, { receiver });
   signatureRoutes(app, { deferred });
   handshakeRoutes(app, { serverName, rooms, checker: keys });
   eventRoutes(app, { serverName, rooms, clock });
+  thirdPartyInviteRoutes(app, { serverName, rooms });
+  publicRoomRoutes(app, { directory });
+  spaceHierarchyRoutes(app, { hierarchy });
   queryRoutes(app, {
     serverName,
     profiles: { get: async (user) => (user.startsWith('@nobody') ? undefined : { displayname: 'Somebody' }) },
@@ -436,7 +457,11 @@ export async function openServer({
     deferred,
     rooms,
     remoteRooms,
+    remoteHistory,
+    history: new Messages({ reader: database, clock, remote: remoteHistory }),
     directory,
+    summaries,
+    hierarchy,
     forms,
     app,
     transport,

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { Filters } from '../../src/homeserver/filters.ts';
-import { defaultPushRules, findPushRule } from '../../src/homeserver/push_rules.ts';
 import type { UserId } from '../../src/matrix/ids.ts';
 import { accountService } from './account_service.ts';
 
@@ -50,41 +49,5 @@ describe('filters', () => {
     expect(await filters.get(alice, ids[1]!)).toEqual({ presence: { limit: 1 } });
     expect(await filters.get(bob, bobs)).toEqual({});
     expect(await database.get('SELECT count(*) AS n FROM filters')).toEqual({ n: 1_001 });
-  });
-});
-
-describe('the default push rules', () => {
-  test('are those of the specification, in its order', () => {
-    const rules = defaultPushRules(alice);
-    expect(rules.override.map((rule) => rule.rule_id)).toEqual([
-      '.m.rule.master',
-      '.m.rule.suppress_notices',
-      '.m.rule.invite_for_me',
-      '.m.rule.member_event',
-      '.m.rule.is_user_mention',
-      '.m.rule.is_room_mention',
-      '.m.rule.tombstone',
-      '.m.rule.reaction',
-      '.m.rule.room.server_acl',
-      '.m.rule.suppress_edits',
-    ]);
-    expect(rules.underride.map((rule) => rule.rule_id)).toEqual([
-      '.m.rule.call',
-      '.m.rule.encrypted_room_one_to_one',
-      '.m.rule.room_one_to_one',
-      '.m.rule.message',
-      '.m.rule.encrypted',
-    ]);
-    expect([rules.content, rules.room, rules.sender]).toEqual([[], [], []]);
-  });
-
-  test('leave everything on but the master rule, and name the user', () => {
-    const rules = defaultPushRules(alice);
-    const off = Object.values(rules).flatMap((kind) => kind.filter((rule) => !rule.enabled));
-    expect(off.map((rule) => rule.rule_id)).toEqual(['.m.rule.master']);
-    expect(findPushRule(rules, 'override', '.m.rule.invite_for_me')).toMatchObject({
-      conditions: expect.arrayContaining([{ kind: 'event_match', key: 'state_key', pattern: alice }]),
-    });
-    expect(findPushRule(rules, 'constructor', 'x')).toBeUndefined();
   });
 });

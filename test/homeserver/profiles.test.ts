@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type Profile, type ProfileListener, Profiles } from '../../src/homeserver/profiles.ts';
 import type { UserId } from '../../src/matrix/ids.ts';
 import { accountService } from './account_service.ts';
+import { noWarnings } from './no_warnings.ts';
 
 const alice = '@alice:a.example' as UserId;
 const bob = '@bob:a.example' as UserId;
@@ -10,7 +11,7 @@ async function twoUsers(): Promise<Profiles> {
   const { accounts, database, clock } = accountService();
   await accounts.create('alice', 'x');
   await accounts.create('bob', 'x');
-  return new Profiles({ database, clock });
+  return new Profiles({ database, clock, log: noWarnings });
 }
 
 describe('profiles', () => {
@@ -84,13 +85,16 @@ describe('profiles', () => {
   test('tell it again after the next start where it has failed, or not come to an end', async () => {
     const { accounts, database, clock } = accountService();
     await accounts.create('alice', 'x');
-    const before = new Profiles({ database, clock });
+    const warned: unknown[] = [];
+    const log = { warn: (...of: unknown[]) => void warned.push(of) };
+    const before = new Profiles({ database, clock, log });
     before.onChange({ profileChanged: () => Promise.reject(new Error('the disk is full')) });
     await before.set(alice, 'displayname', 'A');
     await before.stop();
+    expect(warned).toEqual([[{ error: 'Error: the disk is full' }, 'rooms could not be told of a profile']]);
     const told: Profile[] = [];
     for (let start = 0; start < 2; start++) {
-      const after = new Profiles({ database, clock });
+      const after = new Profiles({ database, clock, log: noWarnings });
       after.onChange({ profileChanged: async (_, profile) => void told.push(profile) });
       await after.start();
       await after.stop();

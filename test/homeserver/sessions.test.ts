@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Requester } from '../../src/homeserver/accounts.ts';
+import { connectionsOf } from '../../src/storage/connections.ts';
 import { accountService } from './account_service.ts';
 
 test('a device that was seen is noted once in ten minutes, with where it called from', async () => {
@@ -18,6 +19,32 @@ test('a device that was seen is noted once in ten minutes, with where it called 
   clock.advanceTo(600_000);
   await accounts.sessions.seen(phone, away);
   expect(await seen()).toEqual({ at: began + 600_000, ip: '198.51.100.7', agent: 'x'.repeat(200) });
+});
+
+test('the last ten ways in which a device has called are known for four weeks, and go with it', async () => {
+  const { accounts, database, clock } = accountService();
+  await accounts.create('alice', 'x');
+  const here = { place: 'here', ip: '192.0.2.0', agent: 'A' };
+  const session = await accounts.login('alice', 'x', { deviceId: 'PHONE', origin: here });
+  const DAY_MS = 24 * 60 * 60_000;
+  const call = async (ip: string | null, agent: string | null, afterMs = 600_000) => {
+    clock.advanceTo(clock.monotonic() + afterMs);
+    await accounts.sessions.seen(session, { place: 'x', ip, agent });
+  };
+  const known = async () =>
+    (await connectionsOf(database, session.user)).map(({ device, ip, agent }) => `${device} ${ip} ${agent}`);
+  await call('192.0.2.0', 'A');
+  expect(await known()).toEqual(['PHONE 192.0.2.0 A']);
+  await call('192.0.2.0', 'B');
+  await call(null, null);
+  await call('192.0.2.0', 'A');
+  expect(await known()).toEqual(['PHONE 192.0.2.0 A', 'PHONE null null', 'PHONE 192.0.2.0 B']);
+  for (let n = 1; n < 10; n++) await call(`192.0.2.${n}`, 'A');
+  expect((await known()).slice(-2)).toEqual(['PHONE 192.0.2.1 A', 'PHONE 192.0.2.0 A']);
+  await call('198.51.100.1', 'A', 28 * DAY_MS);
+  expect(await known()).toEqual(['PHONE 198.51.100.1 A', 'PHONE 192.0.2.9 A']);
+  await accounts.sessions.logout(session);
+  expect(await known()).toEqual([]);
 });
 
 test('login tokens are handed out five at once, then one a minute', async () => {

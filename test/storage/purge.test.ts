@@ -10,7 +10,8 @@ import type { JsonObject } from '../../src/matrix/json.ts';
 import { PurgeError, type PurgePoint, purgeRoom } from '../../src/storage/purge.ts';
 import { openSqlite, type SqliteDatabase } from '../../src/storage/sqlite.ts';
 import { stateGroupState } from '../../src/storage/sync.ts';
-import { type Server, World } from '../homeserver/rooms/world.ts';
+import { sharedRoom } from '../homeserver/rooms/shared_room.ts';
+import type { Server, World } from '../homeserver/rooms/world.ts';
 import { temporaryFolder } from './temporary_database.ts';
 
 let world: World;
@@ -24,17 +25,7 @@ let room: RoomId;
 let said: EventId[];
 
 beforeEach(async () => {
-  world = new World();
-  a = world.server('a.example');
-  b = world.server('b.example');
-  [alice, bob, gone] = [a.user('alice'), b.user('bob'), a.user('gone')];
-  room = await a.rooms.create(alice, { preset: 'public_chat', name: 'Room' });
-  await b.rooms.memberships.join(bob, room, { via: [a.name] });
-  await world.settle();
-  await a.database.transaction((tx) =>
-    tx.run('INSERT INTO users (user_id, created) VALUES (?, 0), (?, 0)', alice, gone),
-  );
-  await a.rooms.memberships.join(gone, room, {});
+  ({ world, a, b, alice, bob, gone, room } = await sharedRoom());
   said = [];
   for (let n = 0; n < 20; n++) {
     said.push(await a.say(alice, room, `a${n}`));

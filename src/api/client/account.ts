@@ -1,8 +1,10 @@
-import type { FastifyInstance } from 'fastify';
-import type { Accounts } from '../../homeserver/accounts.ts';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Accounts, Requester } from '../../homeserver/accounts.ts';
 import type { Deactivation } from '../../homeserver/deactivation.ts';
 import type { AuthData } from '../../homeserver/interactive_auth.ts';
 import type { Done } from '../../homeserver/once.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import { originOf } from '../origin.ts';
 import { AUTH_DATA } from './schemas.ts';
 
 interface PasswordBody {
@@ -56,15 +58,28 @@ export function accountRoutes(
 
   app.post<{ Body: DeactivateBody | null }>(
     '/_matrix/client/v3/account/deactivate',
-    { config: UNSAFE, schema: { body: DEACTIVATE_BODY } },
-    async ({ requester, body, once }, reply) => {
-      const refused = await accounts.confirm(requester, 'deactivate', body?.auth);
-      if (refused !== undefined) return reply.code(401).send(refused);
+    { config: { ...UNSAFE, auth: 'optional' }, schema: { body: DEACTIVATE_BODY } },
+    async (request, reply) => {
+      const { body, once } = request;
+      const proof = await proved(accounts, request, body?.auth);
+      if ('refused' in proof) return reply.code(401).send(proof.refused);
       return once.answer(
-        (done: Done<void>) => deactivation.deactivate(requester, body?.erase === true, done),
+        (done: Done<void>) => deactivation.deactivate(proof, body?.erase === true, done),
         // "This must be `success` if the homeserver has no identifiers to unbind for the user."
         () => ({ id_server_unbind_result: 'success' }),
       );
     },
   );
+}
+
+/** Who deactivates an account: "An access token should be submitted to this endpoint if the client has an active session." */
+async function proved(
+  accounts: Accounts,
+  request: FastifyRequest,
+  auth: AuthData | null | undefined,
+): Promise<Pick<Requester, 'user'> | { readonly refused: JsonObject }> {
+  const { knownRequester: requester } = request;
+  if (requester === undefined) return accounts.confirmStranger(originOf(request).place, 'deactivate', auth);
+  const refused = await accounts.confirm(requester, 'deactivate', auth);
+  return refused === undefined ? requester : { refused };
 }

@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import type { Moderation, Restriction } from '../../homeserver/moderation.ts';
 import type { Done } from '../../homeserver/once.ts';
-import type { DeviceRow } from '../../storage/devices.ts';
+import type { JsonObject } from '../../matrix/json.ts';
+import type { Connection } from '../../storage/connections.ts';
 import { userParameter } from '../parameters.ts';
 
 interface UserPath {
@@ -19,7 +20,10 @@ export function adminRoutes(app: FastifyInstance, { moderation }: { readonly mod
       return {
         user_id: user,
         devices: Object.fromEntries(
-          devices.map((row) => [row.device, { sessions: [{ connections: connectionsOf(row) }] }]),
+          [...devices].map(([device, connections]) => [
+            device,
+            { sessions: [{ connections: connections.map(toJson) }] },
+          ]),
         ),
       };
     },
@@ -57,14 +61,8 @@ function restrictionRoutes(
   );
 }
 
-/** One at the most: only the last is kept. */
-const connectionsOf = ({ lastSeen, lastSeenIp, lastSeenAgent }: DeviceRow) =>
-  lastSeen === null
-    ? []
-    : [
-        {
-          ...(lastSeenIp === null ? {} : { ip: lastSeenIp }),
-          last_seen: lastSeen,
-          ...(lastSeenAgent === null ? {} : { user_agent: lastSeenAgent }),
-        },
-      ];
+const toJson = ({ at, ip, agent }: Connection): JsonObject => ({
+  ...(ip === null ? {} : { ip }),
+  last_seen: at,
+  ...(agent === null ? {} : { user_agent: agent }),
+});

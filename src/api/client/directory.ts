@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
-import type { Directory, PublicRoomsRequest } from '../../homeserver/directory.ts';
+import type { Directory } from '../../homeserver/directory.ts';
 import type { Done } from '../../homeserver/once.ts';
-import { notFound } from '../../matrix/error.ts';
+import type { PublicRoomsRequest } from '../../homeserver/ports.ts';
 import type { ServerName } from '../../matrix/ids.ts';
-import { aliasParameter, roomParameter } from '../parameters.ts';
+import { aliasParameter, roomParameter, serverParameter } from '../parameters.ts';
 import { natural, type Query, text } from './query.ts';
 
 interface DirectoryServices {
@@ -27,7 +27,8 @@ const VISIBILITY_BODY = {
   type: 'object',
   properties: { visibility: { enum: ['public', 'private'] } },
 } as const;
-const PUBLIC_ROOMS_BODY = {
+/** What POST /publicRooms asks for, here and in the server-server API. */
+export const PUBLIC_ROOMS_BODY = {
   type: 'object',
   properties: {
     limit: { type: 'integer', minimum: 0 },
@@ -95,17 +96,17 @@ function addList(app: FastifyInstance, { directory, serverName }: DirectoryServi
     },
   );
 
-  const checkServer = (query: Query): void => {
-    const server = text(query, 'server') ?? serverName;
-    if (server !== serverName) throw notFound('The directories of other servers are not asked here.');
+  const serverIn = (query: Query): ServerName => {
+    const server = text(query, 'server');
+    return server === undefined ? serverName : serverParameter(server);
   };
 
   app.get<{ Querystring: Query }>(
     PUBLIC_ROOMS,
     { config: { auth: 'none', limited: true } },
     async ({ query }) => {
-      checkServer(query);
-      return directory.publicRooms({ limit: natural(query, 'limit'), since: text(query, 'since') });
+      const request = { limit: natural(query, 'limit'), since: text(query, 'since') };
+      return directory.publicRoomsOf(serverIn(query), request);
     },
   );
 
@@ -116,8 +117,7 @@ function addList(app: FastifyInstance, { directory, serverName }: DirectoryServi
       schema: { body: PUBLIC_ROOMS_BODY },
     },
     async ({ query, body }) => {
-      checkServer(query);
-      return directory.publicRooms(body);
+      return directory.publicRoomsOf(serverIn(query), body);
     },
   );
 }

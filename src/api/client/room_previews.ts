@@ -2,10 +2,13 @@ import type { FastifyInstance } from 'fastify';
 import type { Directory } from '../../homeserver/directory.ts';
 import type { Peeks } from '../../homeserver/peeks.ts';
 import type { RoomSummaries } from '../../homeserver/room_summaries.ts';
-import { eventParameter, roomParameter } from '../parameters.ts';
+import { eventParameter, roomParameter, serverParameter } from '../parameters.ts';
 import { natural, type Query, text } from './query.ts';
 import { roomOf } from './room_params.ts';
 import { hangUp } from './sync.ts';
+
+/** Servers that a client may name. */
+const MAX_VIA = 20;
 
 interface PreviewServices {
   readonly peeks: Peeks;
@@ -46,12 +49,13 @@ export function roomPreviewRoutes(
     ({ requester, params }) => peeks.event(requester, eventParameter(params.eventId)),
   );
 
-  app.get<{ Params: { roomIdOrAlias: string } }>(
+  app.get<{ Params: { roomIdOrAlias: string }; Querystring: Query }>(
     '/_matrix/client/v1/room_summary/:roomIdOrAlias',
     { config: { auth: 'device' } },
-    async ({ requester, params }) => {
-      const { room } = await roomOf(params.roomIdOrAlias, directory);
-      return summaries.summary(room, requester.user);
+    async ({ requester, params, query }) => {
+      const { room, servers } = await roomOf(params.roomIdOrAlias, directory);
+      const named = [query.via ?? []].flat().slice(0, MAX_VIA).map(serverParameter);
+      return summaries.summary(room, requester.user, [...named, ...servers]);
     },
   );
 }

@@ -6,11 +6,14 @@ import { forbidden, missingParam, notFound } from '../../matrix/error.ts';
 import type { EventId, RoomId, ServerName } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import { authEvents, type Event } from '../../matrix/pdu.ts';
+import { natural, oneOf, type Query } from '../client/query.ts';
 import { eventParameter, roomParameter } from '../parameters.ts';
 
 /** Events that one answer of get_missing_events holds at most. */
 const MAX_MISSING_EVENTS = 50;
 const DEFAULT_MISSING_EVENTS = 10;
+/** Events that one request for backfill begins at; more are not looked at. */
+const MAX_BACKFILL_FROM = 100;
 /** Events of an auth chain that are looked up for one request. */
 const MAX_AUTH_CHAIN = 10_000;
 
@@ -46,6 +49,37 @@ export function eventRoutes(
       const event = await rooms.event(eventParameter(params.eventId), origin);
       if (event === undefined) throw notFound('There is no such event.');
       return { origin: serverName, origin_server_ts: clock.wall(), pdus: [pduJson(event.pdu)] };
+    },
+  );
+
+  app.get<{ Params: { roomId: string }; Querystring: Query }>(
+    '/_matrix/federation/v1/backfill/:roomId',
+    options,
+    async ({ origin, params, query }) => {
+      const room = roomParameter(params.roomId);
+      const from = [query.v ?? []].flat().slice(0, MAX_BACKFILL_FROM).map(eventParameter);
+      if (from.length === 0) throw missingParam('v is missing.');
+      const limit = natural(query, 'limit');
+      if (limit === undefined) throw missingParam('limit is missing.');
+      const events = await rooms.backfill(room, { from, limit }, origin);
+      return {
+        origin: serverName,
+        origin_server_ts: clock.wall(),
+        pdus: events.map(({ pdu }) => pduJson(pdu)),
+      };
+    },
+  );
+
+  app.get<{ Params: { roomId: string }; Querystring: Query }>(
+    '/_matrix/federation/v1/timestamp_to_event/:roomId',
+    options,
+    async ({ origin, params, query }) => {
+      const room = roomParameter(params.roomId);
+      const time = natural(query, 'ts');
+      if (time === undefined) throw missingParam('ts is missing.');
+      const event = await rooms.closest(room, { time, dir: oneOf(query, 'dir', ['b', 'f']) }, origin);
+      if (event === undefined) throw notFound('There is no event on that side of that time.');
+      return { event_id: event.id, origin_server_ts: event.pdu.origin_server_ts };
     },
   );
 

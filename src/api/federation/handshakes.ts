@@ -5,7 +5,7 @@ import type { EventChecker } from '../../federation/remote_events.ts';
 import type { FederatedRooms } from '../../homeserver/rooms/federated_rooms.ts';
 import { forbidden, invalidParam, MatrixError, notFound } from '../../matrix/error.ts';
 import { type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
-import { type JsonObject, own } from '../../matrix/json.ts';
+import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
 import type { Event } from '../../matrix/pdu.ts';
 import { roomVersion } from '../../matrix/room_version.ts';
 import { FEDERATION_BODY_LIMIT } from '../bodies.ts';
@@ -32,13 +32,16 @@ const SEND_OPTIONS = {
   schema: { body: { type: 'object' } },
 } as const;
 
+/** Events that may go with an invite, to tell what room it is. */
+const MAX_ROOM_STATE = 100;
+
 const INVITE_BODY = {
   type: 'object',
   required: ['room_version', 'event'],
   properties: {
     room_version: { type: 'string' },
     event: { type: 'object' },
-    invite_room_state: { type: 'array', items: { type: 'object' }, maxItems: 100 },
+    invite_room_state: { type: 'array', items: { type: 'object' }, maxItems: MAX_ROOM_STATE },
   },
 } as const;
 
@@ -57,7 +60,7 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
     },
   );
 
-  app.put<SendPath>('/_matrix/federation/v2/send_join/:roomId/:eventId', SEND_OPTIONS, async (request) => {
+  const sendJoin = async (request: FastifyRequest<SendPath>): Promise<JsonObject> => {
     const join = await membershipIn(services, request, 'join');
     const { state, authChain, event } = await rooms.sendJoin(join);
     // Whoever lets members be left out lets us leave out as well what is told twice. Members are not left out.
@@ -69,7 +72,13 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
       // Only there does our signature change what the event is worth.
       ...(isAuthorisedHere && { event: pduJson(event.pdu) }),
     };
-  });
+  };
+  app.put<SendPath>('/_matrix/federation/v2/send_join/:roomId/:eventId', SEND_OPTIONS, sendJoin);
+  // As servers called it before there was a second version; they still do where they take a 404 for the lack of that.
+  app.put<SendPath>('/_matrix/federation/v1/send_join/:roomId/:eventId', SEND_OPTIONS, async (request) => [
+    200,
+    await sendJoin(request),
+  ]);
 
   app.get<MakePath>(
     '/_matrix/federation/v1/make_knock/:roomId/:userId',
@@ -97,10 +106,15 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
     },
   );
 
-  app.put<SendPath>('/_matrix/federation/v2/send_leave/:roomId/:eventId', SEND_OPTIONS, async (request) => {
+  const sendLeave = async (request: FastifyRequest<SendPath>): Promise<JsonObject> => {
     await rooms.sendLeave(await membershipIn(services, request, 'leave'));
     return {};
-  });
+  };
+  app.put<SendPath>('/_matrix/federation/v2/send_leave/:roomId/:eventId', SEND_OPTIONS, sendLeave);
+  app.put<SendPath>('/_matrix/federation/v1/send_leave/:roomId/:eventId', SEND_OPTIONS, async (request) => [
+    200,
+    await sendLeave(request),
+  ]);
 
   app.put<{
     Params: { roomId: string; eventId: string };
@@ -110,26 +124,47 @@ export function handshakeRoutes(app: FastifyInstance, services: HandshakeService
     { ...SEND_OPTIONS, schema: { body: INVITE_BODY } },
     async ({ origin, params, body, raw }) => {
       const { room_version: version, event: pdu, invite_room_state: roomState = [] } = body;
-      if (roomVersion(version) === undefined) {
-        throw new MatrixError(
-          400,
-          'M_INCOMPATIBLE_ROOM_VERSION',
-          'This server does not support the room version.',
-          {
-            room_version: version,
-          },
-        );
-      }
-      const invite = await checkedMembership(services, { origin, params, raw, pdu, version }, 'invite');
-      await checkInviteState(services, invite.room, version, roomState);
-      const { state_key: invited } = invite.pdu;
-      if (invited === undefined || serverOf(userParameter(invited)) !== services.serverName) {
-        throw invalidParam('The invited user is not one of this server.');
-      }
-      const signed = await rooms.receiveInvite(invite, version, roomState);
-      return { event: pduJson(signed) };
+      return { event: await takeInvite(services, { origin, params, raw, pdu, version, roomState }) };
     },
   );
+
+  // Servers that know no v2 know no rooms of other versions than these two, whose events look alike.
+  app.put<SendPath>('/_matrix/federation/v1/invite/:roomId/:eventId', SEND_OPTIONS, async (request) => {
+    const { origin, params, raw, body: pdu } = request;
+    const unsigned = own(pdu, 'unsigned');
+    const told = isJsonObject(unsigned) ? own(unsigned, 'invite_room_state') : undefined;
+    const roomState = (Array.isArray(told) ? told.slice(0, MAX_ROOM_STATE) : []).filter(isJsonObject);
+    return [
+      200,
+      { event: await takeInvite(services, { origin, params, raw, pdu, version: '1', roomState }) },
+    ];
+  });
+}
+
+/** Checks an invite, records it and signs it. @throws MatrixError M_INCOMPATIBLE_ROOM_VERSION, M_INVALID_PARAM, and as Resident.receiveInvite */
+async function takeInvite(
+  services: HandshakeServices,
+  {
+    version,
+    roomState,
+    ...given
+  }: Parameters<typeof checkedMembership>[1] & { readonly roomState: readonly JsonObject[] },
+): Promise<JsonObject> {
+  if (roomVersion(version) === undefined) {
+    throw new MatrixError(
+      400,
+      'M_INCOMPATIBLE_ROOM_VERSION',
+      'This server does not support the room version.',
+      { room_version: version },
+    );
+  }
+  const invite = await checkedMembership(services, { ...given, version }, 'invite');
+  await checkInviteState(services, invite.room, version, roomState);
+  const { state_key: invited } = invite.pdu;
+  if (invited === undefined || serverOf(userParameter(invited)) !== services.serverName) {
+    throw invalidParam('The invited user is not one of this server.');
+  }
+  return pduJson(await services.rooms.receiveInvite(invite, version, roomState));
 }
 
 /** The join, leave or knock that a server sends for one of its users, of a room that is known here. */

@@ -10,6 +10,7 @@ import { HASH_BYTES } from '../text_forms.ts';
 import { unzigzag } from '../times.ts';
 import type { CompactReader } from '../value_reader.ts';
 import {
+  COUNTED,
   DATED,
   FIELDS,
   FRESH,
@@ -18,6 +19,7 @@ import {
   KEYS,
   keyParts,
   LITERAL,
+  MAX_COUNT,
   MAX_EVENTS,
   MEMBERSHIP,
   NAME_BITS,
@@ -27,6 +29,7 @@ import {
   SHORT_TEXT,
   SHORT_TIME_BIAS_MS,
   SINGLE,
+  SINGLE_COUNTED,
   SINGLE_END,
   SINGLE_LITERAL,
   SINGLE_NAME_SHIFT,
@@ -39,8 +42,8 @@ import {
   USUAL_TOP,
   usualRest,
 } from './sync_layout.ts';
+import { byPlace, roomHash, usualMembership } from './sync_rules.ts';
 import { ToldRoom, toldEvent } from './told_room.ts';
-import { byPlace, roomHash, usualMembership } from './write_sync.ts';
 
 /** What a client has of its rooms. */
 export interface ToldRooms {
@@ -105,7 +108,7 @@ class SyncReader {
     const join: JsonObject = {};
     while (!this.#reader.atEnd) {
       const { room, section } = isSingle
-        ? this.#single((head >> SINGLE_NAME_SHIFT) & NAME_BITS)
+        ? this.#single((head >> SINGLE_NAME_SHIFT) & NAME_BITS, head >= SINGLE_COUNTED)
         : this.#room(this.#byte(), 0);
       if (Object.hasOwn(join, room)) throw new Unreadable('a room comes twice');
       setOwn(join, room, section);
@@ -140,9 +143,10 @@ class SyncReader {
     return { next, top };
   }
 
-  #single(name: number): { room: string; section: JsonObject } {
+  #single(name: number, isCounted: boolean): { room: string; section: JsonObject } {
     const isLiteral = name === SINGLE_LITERAL;
-    return this.#room((isLiteral ? NAMED_BY.nothing : name) | USUAL | ONE, isLiteral ? LITERAL : 0);
+    const counted = isCounted ? COUNTED : 0;
+    return this.#room((isLiteral ? NAMED_BY.nothing : name) | USUAL | ONE | counted, isLiteral ? LITERAL : 0);
   }
 
   /** @param oneFlags the byte of the event that has none */
@@ -155,7 +159,9 @@ class SyncReader {
     const told = new ToldRoom({ version, room, ...(before && { before }) });
     this.#rooms.set(room, told);
 
-    const rest = (head & USUAL) === 0 ? this.#value() : usualRest(this.#since ?? 0);
+    if ((head & COUNTED) !== 0 && (head & USUAL) === 0) throw new Unreadable('counts beside a whole section');
+    const unread = (head & COUNTED) === 0 ? {} : { unread_notifications: this.#unread() };
+    const rest = (head & USUAL) === 0 ? this.#value() : { ...usualRest(this.#since ?? 0), ...unread };
     const isOne = (head & ONE) !== 0;
     if (!isJsonObject(rest)) throw new Unreadable('a section is an object');
     const counts = isOne ? [0, 1] : [this.#count(), this.#count()];
@@ -170,6 +176,12 @@ class SyncReader {
     setOwn(section, key, { events: state });
     setOwn(section, 'timeline', { events: timeline, ...objectAt(rest, 'timeline') });
     return { room, section };
+  }
+
+  #unread(): JsonObject {
+    const unread = this.#count(2 * MAX_COUNT + 1);
+    const highlights = unread % 2 === 0 ? 0 : this.#count(MAX_COUNT);
+    return { highlight_count: highlights, notification_count: Math.floor(unread / 2) };
   }
 
   #roomName(code: number): string {

@@ -4,15 +4,16 @@ import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
 //
 //   head       1 byte: below SINGLE by how much the position rises from `since`, and there is nothing but joined rooms with
 //              events of this second; SINGLE: the same in the low three bits, and one room follows whose byte would be USUAL and
-//              ONE, with how it is named in bits 3 and 4; DATED: the rise as a varint, and the age of the first event in
+//              ONE, with how it is named in bits 3 and 4; SINGLE_COUNTED: the same with COUNTED; DATED: the rise as a varint, and the age of the first event in
 //              seconds as a varint; GENERAL: the position as an item, a time, and everything but joined rooms as a value
 //              KEYS in front of it: what is left of the device's keys, as a varint: twice how many one-time keys of
 //              signed_curve25519 there are, and one more where its fallback key is unused
 //   rooms      to the end
 //
-//   room       1 byte: how it is named, USUAL, ONE, FRESH
+//   room       1 byte: how it is named, USUAL, ONE, FRESH, COUNTED
 //   name       nothing, 1 or 2 bytes of the SHA-256 of its id, or its id
 //   version    an item, with FRESH
+//   counts     with COUNTED: twice what is unread, and one more where some of it is highlighted; then how much of it is
 //   rest       a value: the section without its events, unless USUAL
 //   numbers    of events of the state and of the timeline, unless ONE; where there is state: SORTED, or the order
 //   events     the state's, then the timeline's
@@ -28,7 +29,8 @@ import { isJsonObject, type JsonObject, own } from '../../matrix/json.ts';
 //   content    a value; with OTHER the event without its id
 
 export const SINGLE = 0x20;
-export const SINGLE_END = 0x40;
+export const SINGLE_COUNTED = 0x40;
+export const SINGLE_END = 0x60;
 export const SINGLE_RISE = 0x07;
 export const SINGLE_NAME_SHIFT = 3;
 export const GENERAL = 0x80;
@@ -45,6 +47,8 @@ export const USUAL = 0x04;
 export const ONE = 0x08;
 /** Nothing that was told of the room before counts. */
 export const FRESH = 0x10;
+/** The section is USUAL but for how much is unread, which is told. */
+export const COUNTED = 0x20;
 /** How the events of the state stand: by type and state key, or each at the place that is told. */
 export const SORTED = 0;
 export const TOLD_ORDER = 1;
@@ -61,6 +65,8 @@ export const SHORT_TIME_END = 1 << 20;
 
 /** Bounds of the reader. */
 export const MAX_EVENTS = 1 << 16;
+/** Of what is unread; more is told in the rest. */
+export const MAX_COUNT = 1 << 24;
 
 /** A position of /sync. */
 export const formatPosition = (position: number): string => `s1_${position}`;
@@ -72,13 +78,15 @@ export function parsePosition(token: string | undefined): number | undefined {
 /** The parts of a room's section in which events stand. */
 export const STATE_KEYS = ['state', 'state_after'] as const;
 
+export const NOTHING_UNREAD: JsonObject = { highlight_count: 0, notification_count: 0 };
+
 /** A section in which nothing but the timeline's events is new, without them. */
 export const usualRest = (since: number): JsonObject => ({
   state: {},
   timeline: { limited: false, prev_batch: formatPosition(since) },
   ephemeral: { events: [] },
   account_data: { events: [] },
-  unread_notifications: { highlight_count: 0, notification_count: 0 },
+  unread_notifications: NOTHING_UNREAD,
 });
 
 const COUNTS = 'device_one_time_keys_count';

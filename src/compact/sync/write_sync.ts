@@ -1,15 +1,15 @@
-import { base64, utf8 } from '../../base/bytes.ts';
-import { canonicalJson, compareCodePoints } from '../../matrix/canonical_json.ts';
+import { base64 } from '../../base/bytes.ts';
+import { canonicalJson } from '../../matrix/canonical_json.ts';
 import { isJsonObject, type JsonObject, type JsonValue, numberOf, own } from '../../matrix/json.ts';
 import type { RoomVersion } from '../../matrix/room_version.ts';
 import { writeInnerPdu } from '../pdu/compact.ts';
 import { bodyOfText, MESSAGE_TYPE, SIGNATURE_BYTES } from '../pdu/layout.ts';
 import { hashInEventId } from '../pdu/literal.ts';
 import { refersByPairs } from '../pdu/rules.ts';
-import { hashOfId } from '../text_forms.ts';
 import { zigzag } from '../times.ts';
 import { CompactWriter } from '../value_writer.ts';
 import {
+  COUNTED,
   DATED,
   eventsIn,
   FIELDS,
@@ -19,14 +19,17 @@ import {
   keyParts,
   keysIn,
   LITERAL,
+  MAX_COUNT,
   MEMBERSHIP,
   NAMED_BY,
+  NOTHING_UNREAD,
   ONE,
   parsePosition,
   SHORT_TEXT,
   SHORT_TIME_BIAS_MS,
   SHORT_TIME_END,
   SINGLE,
+  SINGLE_COUNTED,
   SINGLE_LITERAL,
   SINGLE_NAME_SHIFT,
   SINGLE_RISE,
@@ -39,6 +42,7 @@ import {
   USUAL_TOP,
   usualRest,
 } from './sync_layout.ts';
+import { byPlace, type Part, roomHash, usualMembership } from './sync_rules.ts';
 import { NO_KEY, ToldRoom, toldEvent } from './told_room.ts';
 
 /** What the writer has to know of a joined room in the answer. */
@@ -85,7 +89,7 @@ export function writeSync(writer: CompactWriter, sync: SyncToTell): void {
     const [only] = told;
     const single = isYoung && told.length === 1 && rise <= SINGLE_RISE ? only?.singleHead : undefined;
     if (only !== undefined && single !== undefined) {
-      writer.byte(SINGLE | (single << SINGLE_NAME_SHIFT) | rise);
+      writer.byte((only.isCounted ? SINGLE_COUNTED : SINGLE) | (single << SINGLE_NAME_SHIFT) | rise);
       only.writeSingle(writer);
       return;
     }
@@ -134,6 +138,7 @@ function chainOf(state: readonly JsonObject[], { pdus }: SyncToTell): JsonObject
 interface RoomToWrite {
   /** What of the answer's byte stands for the room's, where nothing but one event is told; undefined: it cannot. */
   readonly singleHead: number | undefined;
+  readonly isCounted: boolean;
   readonly writeSingle: (writer: CompactWriter) => void;
   readonly head: number;
   readonly write: (writer: CompactWriter) => void;
@@ -144,7 +149,11 @@ function roomToWrite(sync: SyncToTell, room: string, section: JsonObject): RoomT
   const { key: stateKey, events: state } = stateIn(section);
   const timeline = eventsIn(section, 'timeline');
   const rest = { ...section, [stateKey]: {}, timeline: withoutEvents(section.timeline) };
-  const hasUsualRest = sync.since !== undefined && state.length === 0 && isSame(rest, usualRest(sync.since));
+  const counts = countsIn(section);
+  const uncounted = counts === undefined ? rest : { ...rest, unread_notifications: NOTHING_UNREAD };
+  const hasUsualRest =
+    sync.since !== undefined && state.length === 0 && isSame(uncounted, usualRest(sync.since));
+  const isCounted = hasUsualRest && counts !== undefined;
   const told = new ToldRoom({ version, room, ...(before && { before }) });
   const context: EventContext = { sync, told };
   const only = timeline.length === 1 ? timeline[0] : undefined;
@@ -154,15 +163,23 @@ function roomToWrite(sync: SyncToTell, room: string, section: JsonObject): RoomT
   const name = nameOf(room, sync.known, before !== undefined);
   return {
     singleHead: singleHeadOf(name.code, isOne, isLiteral),
-    head: name.code | (hasUsualRest ? USUAL : 0) | (isOne ? ONE : 0) | (before === undefined ? FRESH : 0),
+    isCounted,
+    head:
+      name.code |
+      (hasUsualRest ? USUAL : 0) |
+      (isOne ? ONE : 0) |
+      (before === undefined ? FRESH : 0) |
+      (isCounted ? COUNTED : 0),
     writeSingle: (writer) => {
       writer.raw(name.bytes);
+      if (isCounted) writeCounts(writer, counts);
       writeForm(writer, only!, formOf(only!, 'timeline', context), context);
     },
     write: (writer) => {
       if (name.code === NAMED_BY.id) writer.item(room);
       else writer.raw(name.bytes);
       if (before === undefined) writer.item(version.id);
+      if (isCounted) writeCounts(writer, counts);
       if (isOne) writeForm(writer, only, formOf(only, 'timeline', context), context);
       else {
         if (!hasUsualRest) writer.value(rest);
@@ -170,6 +187,28 @@ function roomToWrite(sync: SyncToTell, room: string, section: JsonObject): RoomT
       }
     },
   };
+}
+
+interface Counts {
+  readonly unread: number;
+  readonly highlights: number;
+}
+
+/** How much of a room is unread; undefined: nothing, or it is told in another way. */
+function countsIn(section: JsonObject): Counts | undefined {
+  const told = own(section, 'unread_notifications');
+  if (!isJsonObject(told) || isSame(told, NOTHING_UNREAD)) return undefined;
+  const { notification_count: unread, highlight_count: highlights, ...others } = told;
+  if (!isCount(unread) || !isCount(highlights) || Object.keys(others).length > 0) return undefined;
+  return { unread, highlights };
+}
+
+const isCount = (value: JsonValue | undefined): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_COUNT;
+
+function writeCounts(writer: CompactWriter, { unread, highlights }: Counts): void {
+  writer.varint(unread * 2 + (highlights > 0 ? 1 : 0));
+  if (highlights > 0) writer.varint(highlights);
 }
 
 function writeEvents(
@@ -195,11 +234,6 @@ function writeOrder(writer: CompactWriter, state: readonly JsonObject[], chain: 
   for (const event of chain) writer.varint(state.indexOf(event));
 }
 
-/** By type, then by state key. */
-export const byPlace = (a: JsonObject, b: JsonObject): number =>
-  compareCodePoints(String(a.type), String(b.type)) ||
-  compareCodePoints(String(a.state_key), String(b.state_key));
-
 interface EventContext {
   readonly sync: SyncToTell;
   readonly told: ToldRoom;
@@ -212,11 +246,6 @@ interface EventForm {
   readonly membership: JsonValue | undefined;
   readonly unsigned: JsonObject;
 }
-
-type Part = 'state' | 'timeline';
-
-/** What a membership is that is not told. */
-export const usualMembership = (part: Part): string | undefined => (part === 'timeline' ? 'join' : undefined);
 
 function formOf(event: JsonObject, part: Part, { sync, told }: EventContext): EventForm {
   const { unsigned = {}, ...shown } = event;
@@ -354,9 +383,6 @@ function nameOf(
   }
   return { code: NAMED_BY.id, bytes: new Uint8Array(0) };
 }
-
-/** Bytes of a room's id that tell it from others. */
-export const roomHash = (room: string): Uint8Array => hashOfId(room) ?? utf8(room.slice(1));
 
 function isSame(a: JsonValue, b: JsonValue): boolean {
   const [one, other] = [canonicalJson(a, 'any'), canonicalJson(b, 'any')];

@@ -90,6 +90,12 @@ const LIST_ROUTES: readonly ListRoute[] = [
   },
   {
     method: 'GET',
+    path: /^\/_matrix\/federation\/v1\/backfill\/([^/]+)$/,
+    names: ['pdus'],
+    untold: ['origin', 'origin_server_ts'],
+  },
+  {
+    method: 'GET',
     path: /^\/_matrix\/federation\/v1\/event\/[^/]+$/,
     names: ['pdus'],
     // Whoever asked knows whom, and nothing depends on when it answered.

@@ -1,6 +1,7 @@
 import type { Millis } from '../../base/time.ts';
 import { type EventId, parseUserId, type ServerName, serverOf, type UserId } from '../../matrix/ids.ts';
-import { type Event, type StateKey, splitStateKey } from '../../matrix/pdu.ts';
+import { depthOf, type Event, type StateKey, splitStateKey } from '../../matrix/pdu.ts';
+import { noteExtremities } from '../../storage/backward_extremities.ts';
 import type { Transaction } from '../../storage/database.ts';
 import {
   eventsById,
@@ -31,6 +32,10 @@ import type { StateStore } from './state_store.ts';
 export interface Committed {
   /** The last delivery position that was taken, or null where nothing can be delivered. */
   position: number | null;
+  /** Whether somebody's membership has changed, of whatever server they are. */
+  isMembersChanged: boolean;
+  /** Where events are shown from now on. */
+  readonly positions: Map<EventId, number>;
   /** Local users whose membership changed. */
   readonly users: Set<UserId>;
   /** Where the draft's states are stored. */
@@ -66,6 +71,8 @@ export async function writeDraft(
 class DraftWriter {
   readonly committed: Committed = {
     position: null,
+    isMembersChanged: false,
+    positions: new Map(),
     users: new Set(),
     written: new Map(),
     changed: new Set(),
@@ -89,7 +96,7 @@ class DraftWriter {
     const tx = this.#tx;
     const { event } = entry;
     const changes = entry.current.changesSince(this.#current);
-    const shown = entry.status === 'timeline';
+    const shown = entry.status === 'timeline' && !entry.isHistoric;
     const position = shown || changes.size > 0 ? await this.#takePosition() : null;
 
     const redacted = entry.redactedBy !== null;
@@ -102,7 +109,11 @@ class DraftWriter {
       stateAfter: await this.#groupOf(entry.after),
       position: shown ? position : null,
     });
+    if (entry.after !== null && entry.origin === 'received') {
+      await noteExtremities(tx, this.#row, { row, event, depth: depthOf(event.pdu) });
+    }
     this.committed.changed.add(event.id);
+    if (shown) this.committed.positions.set(event.id, position!);
     await this.#applyRedactions(entry, row);
 
     const serversBefore = entry.origin === 'received' ? [] : await joinedServers(tx, this.#draft.room);
@@ -168,6 +179,7 @@ class DraftWriter {
 
   async #changeMembership(user: UserId, event: Event | undefined, position: number): Promise<void> {
     const { room } = this.#draft;
+    this.committed.isMembersChanged = true;
     const server = serverOf(user);
     const local = server === this.#services.serverName;
     if (local) this.committed.users.add(user);

@@ -52,6 +52,12 @@ const PRESETS: Readonly<Record<Preset, { joinRule: string; guestAccess: string }
   public_chat: { joinRule: 'public', guestAccess: 'forbidden' },
 };
 
+/** Which new rooms are encrypted where whoever makes them says nothing of it: `private`, those that are not of the preset public_chat. */
+export type EncryptedRooms = 'off' | 'private' | 'all';
+
+/** Client-server API, m.room.encryption: the one algorithm there is. */
+const ENCRYPTION = { algorithm: 'm.megolm.v1.aes-sha2' };
+
 /** The levels that a new room starts with. */
 const POWER_LEVELS = {
   users_default: 0,
@@ -93,6 +99,7 @@ export class RoomCreation {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #profileOf: (user: UserId) => Promise<JsonObject>;
+  readonly #encrypted: EncryptedRooms;
 
   constructor(options: {
     readonly writer: RoomWriter;
@@ -101,6 +108,8 @@ export class RoomCreation {
     readonly clock: Clock;
     readonly random: Random;
     readonly profileOf: (user: UserId) => Promise<JsonObject>;
+    /** Left out: none. */
+    readonly encrypted?: EncryptedRooms | undefined;
   }) {
     this.#writer = options.writer;
     this.#builder = options.builder;
@@ -108,6 +117,7 @@ export class RoomCreation {
     this.#clock = options.clock;
     this.#random = options.random;
     this.#profileOf = options.profileOf;
+    this.#encrypted = options.encrypted ?? 'off';
   }
 
   /**
@@ -196,8 +206,8 @@ export class RoomCreation {
     version: RoomVersion,
     invited: readonly UserId[],
   ): Promise<EventIntent[]> {
-    const preset =
-      PRESETS[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')];
+    const name = request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat');
+    const preset = PRESETS[name];
     const initial = request.initial_state ?? [];
     const state = (type: string, content: JsonObject, stateKey = ''): EventIntent => ({
       type,
@@ -210,6 +220,7 @@ export class RoomCreation {
       state('m.room.join_rules', { join_rule: preset.joinRule }),
       state('m.room.history_visibility', { history_visibility: 'shared' }),
       state('m.room.guest_access', { guest_access: preset.guestAccess }),
+      ...(this.#isEncrypted(name, request) ? [state('m.room.encryption', ENCRYPTION)] : []),
     ].filter(({ type }) => !given.has(type));
     const alias = this.#aliasOf(request);
     return [
@@ -224,6 +235,12 @@ export class RoomCreation {
       ...(request.name === undefined ? [] : [state('m.room.name', { name: request.name })]),
       ...(request.topic === undefined ? [] : [state('m.room.topic', topicContent(request.topic))]),
     ];
+  }
+
+  /** A space has no messages that could be encrypted. */
+  #isEncrypted(preset: Preset, { creation_content: content }: CreateRoomRequest): boolean {
+    const isMeant = this.#encrypted === 'all' || (this.#encrypted === 'private' && preset !== 'public_chat');
+    return isMeant && content?.type !== 'm.space';
   }
 
   /** The join with which a creator comes into a new room. */

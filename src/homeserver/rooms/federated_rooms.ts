@@ -1,3 +1,4 @@
+import type { Millis } from '../../base/time.ts';
 import type { EventId, RoomId, ServerName, UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
 import type { Event, Pdu, UnsignedPdu } from '../../matrix/pdu.ts';
@@ -22,6 +23,23 @@ export interface StateBefore {
   readonly isSecondOpinion?: boolean;
 }
 
+/** An event from before what is here, of which it is known that one that is here lies after it. */
+export interface HistoricEvent {
+  readonly event: Event;
+  /**
+   * An event that is here, between which and this one there are no others but such as change no state, and only one after
+   * the other: the state before it is that before this one.
+   */
+  readonly stateOf?: EventId | undefined;
+}
+
+/** What backfill asks for. */
+export interface BackfillRequest {
+  /** Where to begin: these themselves are part of the answer. */
+  readonly from: readonly EventId[];
+  readonly limit: number;
+}
+
 /** What get_missing_events asks for. */
 export interface MissingEventsRequest {
   readonly earliest: readonly EventId[];
@@ -44,6 +62,11 @@ export interface FederatedRooms {
    * With `stateBefore` its unknown previous events are tolerated and that state stands in for theirs.
    */
   receive(event: Event, stateBefore?: StateBefore): Promise<Received>;
+  /**
+   * `receive` for an event from before what is here: it gets its place in the room's history, and neither changes what the
+   * room is now nor appears in /sync.
+   */
+  receiveHistoric(historic: HistoricEvent, stateBefore?: StateBefore): Promise<Received>;
   /** The template for make_join; the version must be in `versions` (else M_INCOMPATIBLE_ROOM_VERSION). */
   makeJoin(
     room: RoomId,
@@ -76,6 +99,14 @@ export interface FederatedRooms {
   ): Promise<{ state: readonly EventId[]; authChain: readonly EventId[] }>;
   /** The events between `earliest` and `latest`, breadth first from `latest`, at most `limit`, oldest first. */
   missingEvents(room: RoomId, request: MissingEventsRequest, server: ServerName): Promise<readonly Event[]>;
+  /** Events from `from` on backwards, the deepest first, at most `limit`. */
+  backfill(room: RoomId, request: BackfillRequest, server: ServerName): Promise<readonly Event[]>;
+  /** The event that is closest to a time in a direction of time, of those that `server` may see. */
+  closest(
+    room: RoomId,
+    request: { readonly time: Millis; readonly dir: 'b' | 'f' },
+    server: ServerName,
+  ): Promise<Event | undefined>;
   /** The forward extremities, the deepest first. */
   forwardExtremities(room: RoomId): Promise<readonly EventId[]>;
 }

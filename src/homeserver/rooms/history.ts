@@ -1,3 +1,4 @@
+import type { Millis } from '../../base/time.ts';
 import { forbidden, notFound } from '../../matrix/error.ts';
 import { type EventId, type RoomId, type ServerName, serverOf } from '../../matrix/ids.ts';
 import { depthOf, type Event, prevEvents } from '../../matrix/pdu.ts';
@@ -8,16 +9,19 @@ import type { Database } from '../../storage/database.ts';
 import { eventsById, type StoredEvent, storedIds } from '../../storage/events.ts';
 import { isServerJoined } from '../../storage/memberships.ts';
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
+import { eventsAround } from '../../storage/sync.ts';
 import { historyVisibilityIn, mayServerSeeEvent } from '../history_visibility.ts';
-import type { MissingEventsRequest } from './federated_rooms.ts';
+import type { BackfillRequest, MissingEventsRequest } from './federated_rooms.ts';
 import { membershipsIn } from './joined_in.ts';
 import { redactedCopy } from './redactions.ts';
 import type { RoomWriter } from './room_writer.ts';
 
-/** How many events the answer to get_missing_events has at most. */
+/** How many events the answers to get_missing_events and backfill have at most. */
 const MAX_MISSING_EVENTS = 100;
 /** How many events are walked over to find them. */
 const MAX_WALK = 1_000;
+/** Events read with one statement where they are looked for by time. */
+const TIMED_BATCH = 50;
 /** How many events an auth chain may have. */
 const MAX_AUTH_CHAIN = 100_000;
 
@@ -105,9 +109,55 @@ export class FederatedHistory {
       found.push(...usable);
       next = walked < MAX_WALK ? usable.map(({ event }) => event.id) : [];
     }
-    return (await this.#shownTo(server, room, found)).sort(
-      (a, b) => depthOf(a.pdu) - depthOf(b.pdu) || (a.id < b.id ? -1 : 1),
-    );
+    return (await this.#shownTo(server, room, found)).sort(byDepth);
+  }
+
+  /** See FederatedRooms.backfill. @throws MatrixError M_FORBIDDEN */
+  async backfill(room: RoomId, request: BackfillRequest, server: ServerName): Promise<readonly Event[]> {
+    await this.#checkInRoom(room, server);
+    const limit = Math.min(request.limit, MAX_MISSING_EVENTS);
+    const asked = new Set<EventId>(request.from);
+    const found: StoredEvent[] = [];
+    // What has been reached and not been taken, the deepest last.
+    let reached: StoredEvent[] = [];
+    const reach = async (ids: readonly EventId[]): Promise<void> => {
+      const events = await this.#writer.events.load(ids);
+      const usable = [...events.values()].filter((stored) => isInDag(stored, room, 0));
+      reached = [...reached, ...usable].sort((a, b) => byDepth(a.event, b.event));
+    };
+    await reach([...asked]);
+    for (let next = reached.pop(); next !== undefined && found.length < limit; next = reached.pop()) {
+      found.push(next);
+      const behind = prevEvents(next.event.pdu).filter((id) => !asked.has(id));
+      for (const id of behind) asked.add(id);
+      if (behind.length > 0) await reach(behind);
+    }
+    return this.#shownTo(server, room, found);
+  }
+
+  /** See FederatedRooms.closest. @throws MatrixError M_FORBIDDEN */
+  async closest(
+    room: RoomId,
+    { time, dir }: { readonly time: Millis; readonly dir: 'b' | 'f' },
+    server: ServerName,
+  ): Promise<Event | undefined> {
+    await this.#checkInRoom(room, server);
+    const row = (await findRoom(this.#database, room))!.row;
+    // Rows are above 0, so that what is of that very time counts in either direction.
+    let from = { time, row: dir === 'f' ? 0 : Number.MAX_SAFE_INTEGER };
+    for (let walked = 0; walked < MAX_WALK; walked += TIMED_BATCH) {
+      const rows = await eventsAround(this.#database, row, dir, { ...from, limit: TIMED_BATCH });
+      const events = await this.#writer.events.load(rows.map(({ event_id: id }) => id as EventId));
+      for (const { event_id: id } of rows) {
+        const stored = events.get(id as EventId)!;
+        const [shown] = await this.#shownTo(server, room, [stored]);
+        if (shown === stored.event) return shown;
+      }
+      const last = rows.at(-1);
+      if (last === undefined) return undefined;
+      from = { time: last.origin_server_ts, row: last.id };
+    }
+    return undefined;
   }
 
   async forwardExtremities(room: RoomId): Promise<readonly EventId[]> {
@@ -185,3 +235,5 @@ export class FederatedHistory {
 
 const isInDag = ({ event, stateAfter }: StoredEvent, room: RoomId, minDepth: number): boolean =>
   stateAfter !== null && event.room === room && depthOf(event.pdu) >= minDepth;
+
+const byDepth = (a: Event, b: Event): number => depthOf(a.pdu) - depthOf(b.pdu) || (a.id < b.id ? -1 : 1);

@@ -69,7 +69,8 @@ export class RoomImport {
   }
 }
 
-const authorisedBy = (draft: RoomDraft) => ({
+/** What a draft's events are authorised by, less what it says of the room now. */
+export const authorisedBy = (draft: RoomDraft) => ({
   version: draft.version,
   create: draft.create,
   find: (ids: Iterable<EventId>) => draft.find(ids),

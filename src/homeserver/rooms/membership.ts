@@ -23,6 +23,7 @@ import {
 import { type Done, notNoted, type Once, UNRECOGNISED } from '../once.ts';
 import type { RemoteRooms } from '../ports.ts';
 import type { UserLimit } from '../user_limits.ts';
+import { Arrivals } from './arrivals.ts';
 import type { EventBuilder, EventIntent } from './event_builder.ts';
 import type { RoomImport } from './import.ts';
 import { type LocalEvents, notInRoom } from './local_events.ts';
@@ -81,11 +82,16 @@ interface Change {
 /** How local users come into rooms, get others in, and leave or put out. */
 export class Memberships {
   readonly #services: MembershipServices;
+  readonly arrivals: Arrivals;
   /** Joins through other servers that are in progress, by room. */
   readonly #joining = new Map<RoomId, Promise<void>>();
 
   constructor(services: MembershipServices) {
     this.#services = services;
+    this.arrivals = new Arrivals(services.database, async ({ user, room }) => {
+      await this.#showProfile(user, room);
+      await services.joined(user, room);
+    });
   }
 
   /** Resolves when no join of a room through another server is in progress, whatever came of it. */
@@ -98,17 +104,18 @@ export class Memberships {
    * @throws MatrixError M_FORBIDDEN, M_LIMIT_EXCEEDED, or as the other servers answered
    */
   async join(user: UserId, room: RoomId, options: JoinOptions, once: Once = UNRECOGNISED): Promise<void> {
-    const isNew = await once.step<boolean>('join', (done) => {
+    await once.step<boolean>('join', async (done) => {
       this.#services.limit('joins', user);
-      return this.#join(user, room, options, (tx) => done(tx, true));
+      await this.#join(user, room, options, async (tx) => {
+        await this.arrivals.note(tx, { user, room });
+        await done(tx, true);
+      });
+      return true;
     });
-    if (!isNew) return;
-    await this.#showProfile(user, room);
-    await this.#services.joined(user, room);
+    await this.arrivals.finish({ user, room });
   }
 
-  /** @returns whether the user was not in the room before */
-  async #join(user: UserId, room: RoomId, options: JoinOptions, done: Done<void>): Promise<boolean> {
+  async #join(user: UserId, room: RoomId, options: JoinOptions, done: Done<void>): Promise<void> {
     const { database, serverName, remote, imports } = this.#services;
     await this.settled(room);
     const content = await this.#content(user, 'join', options.reason);
@@ -132,22 +139,18 @@ export class Memberships {
     } finally {
       this.#joining.delete(room);
     }
-    return true;
   }
 
-  async #joinHere(user: UserId, room: RoomId, content: JsonObject, done: Done<void>): Promise<boolean> {
+  async #joinHere(user: UserId, room: RoomId, content: JsonObject, done: Done<void>): Promise<void> {
     const { database, serverName, local } = this.#services;
-    let joined = true;
     const decide = async (draft: RoomDraft): Promise<EventIntent | EventId> => {
       const current = await draft.currentEvent('m.room.member', user);
-      joined = current?.pdu.content.membership === 'join';
-      if (current !== undefined && joined) return current.id;
+      if (current?.pdu.content.membership === 'join') return current.id;
       const authoriser = await authorisingUser(database, draft, user, serverName);
       const authorised = authoriser === undefined ? {} : { join_authorised_via_users_server: authoriser };
       return { type: 'm.room.member', sender: user, stateKey: user, content: { ...content, ...authorised } };
     };
     await local.append(room, decide, { done: (tx) => done(tx) });
-    return !joined;
   }
 
   async #joinCandidates(user: UserId, room: RoomId, via: readonly string[]): Promise<ServerName[]> {

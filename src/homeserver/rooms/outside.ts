@@ -11,6 +11,7 @@ import { nextPosition } from '../../storage/stream.ts';
 import type { Notifier } from '../notifier.ts';
 import { type Done, notNoted } from '../once.ts';
 import type { RemoteRooms } from '../ports.ts';
+import type { Notifications } from '../push/notifications.ts';
 import type { EventBuilder } from './event_builder.ts';
 
 /** What local users are in rooms that this server is not in: invited, and then left. */
@@ -21,6 +22,7 @@ export class OutsideMemberships {
   readonly #builder: EventBuilder;
   readonly #clock: Clock;
   readonly #serverName: ServerName;
+  readonly #notifications: Pick<Notifications, 'invited' | 'left'> | undefined;
 
   constructor(options: {
     readonly database: Database;
@@ -29,6 +31,7 @@ export class OutsideMemberships {
     readonly builder: EventBuilder;
     readonly clock: Clock;
     readonly serverName: ServerName;
+    readonly notifications?: Pick<Notifications, 'invited' | 'left'> | undefined;
   }) {
     this.#database = options.database;
     this.#notifier = options.notifier;
@@ -36,6 +39,7 @@ export class OutsideMemberships {
     this.#builder = options.builder;
     this.#clock = options.clock;
     this.#serverName = options.serverName;
+    this.#notifications = options.notifications;
   }
 
   /** Records a member event of a local user. The caller holds the room's lock. */
@@ -57,6 +61,9 @@ export class OutsideMemberships {
         position,
         outside: { event, inviteState },
       });
+      if (membership === 'invite')
+        await this.#notifications?.invited(tx, user, { event, position }, this.#clock.wall());
+      else await this.#notifications?.left(tx, user, event.room);
       await done(tx, event.id);
       tx.afterCommit(() => this.#notifier.published(position, [], [user]));
     });

@@ -19,6 +19,7 @@ import {
 import { findRoom } from '../../storage/rooms.ts';
 import { nextPosition } from '../../storage/stream.ts';
 import type { Notifier } from '../notifier.ts';
+import type { Notifications } from '../push/notifications.ts';
 import type { RoomWriter } from './room_writer.ts';
 import { authoriseBy } from './verdict.ts';
 
@@ -42,17 +43,20 @@ export class ProvisionalEvents {
   readonly #clock: Pick<Clock, 'wall'>;
   readonly #notifier: Pick<Notifier, 'published'>;
   readonly #writer: RoomWriter;
+  readonly #notifications: Pick<Notifications, 'shown' | 'withdrawn'> | undefined;
 
   constructor(options: {
     readonly database: Database;
     readonly clock: Pick<Clock, 'wall'>;
     readonly notifier: Pick<Notifier, 'published'>;
     readonly writer: RoomWriter;
+    readonly notifications?: Pick<Notifications, 'shown' | 'withdrawn'>;
   }) {
     this.#database = options.database;
     this.#clock = options.clock;
     this.#notifier = options.notifier;
     this.#writer = options.writer;
+    this.#notifications = options.notifications;
   }
 
   /** Whether the room as it is now would let the sender send this, so that clients may be shown it. */
@@ -80,6 +84,7 @@ export class ProvisionalEvents {
       const position = state === 'provisional' ? await nextPosition(tx) : null;
       const at = { received, position, stateGroup: room.currentGroup, room: room.row };
       await putKept(tx, { event, origin, state, key, ...at });
+      if (position !== null) await this.#notifications?.shown(tx, { event, position }, received);
       if (position !== null) tx.afterCommit(() => this.#notifier.published(position, [event.room], []));
       return true;
     });
@@ -94,32 +99,45 @@ export class ProvisionalEvents {
       await dropKept(tx, id);
       if (kept.position === null) return;
       const position = await tellOfEnd(tx, kept, reason, now);
+      await this.#notifications?.withdrawn(tx, kept.event.room, kept.position, position);
       tx.afterCommit(() => this.#notifier.published(position, [kept.event.room], []));
     });
   }
 }
 
+/** What has become of kept events. */
+export interface Settled {
+  /** The last position that was taken, or null. */
+  readonly position: number | null;
+  /** Those that clients have been shown before. */
+  readonly shown: ReadonlySet<EventId>;
+  /** Those that have come to nothing: where clients were shown them, and where they are told of it. */
+  readonly ended: readonly { readonly position: number; readonly at: number }[];
+}
+
 /**
  * Takes events that have just been stored in their room from among those that were kept, in the same transaction.
- * @returns the last position that was taken, or null
  */
 export async function settleProvisional(
   tx: Transaction,
   entries: readonly { readonly event: Event; readonly status: EventStatus }[],
   now: Millis,
-): Promise<number | null> {
+): Promise<Settled> {
   const ids = entries.flatMap(({ event, status }) => (status === 'outlier' ? [] : [event.id]));
   const kept = new Map((await keptById(tx, ids)).map((one) => [one.event.id, one]));
-  let last: number | null = null;
+  const shown = new Set<EventId>();
+  const ended: { position: number; at: number }[] = [];
   for (const { event, status } of entries) {
     const one = kept.get(event.id);
     if (one === undefined || status === 'outlier') continue;
     await dropKept(tx, event.id);
     if (one.position === null) continue;
-    if (status === 'timeline') await keepPlace(tx, event.id, one.position);
-    else last = await tellOfEnd(tx, one, 'rejected', now);
+    if (status === 'timeline') {
+      shown.add(event.id);
+      await keepPlace(tx, event.id, one.position);
+    } else ended.push({ position: one.position, at: await tellOfEnd(tx, one, 'rejected', now) });
   }
-  return last;
+  return { position: ended.at(-1)?.at ?? null, shown, ended };
 }
 
 /** @returns the position at which clients are told */

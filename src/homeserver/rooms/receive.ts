@@ -1,10 +1,10 @@
-import type { ServerName } from '../../matrix/ids.ts';
+import type { EventId, ServerName } from '../../matrix/ids.ts';
 import { authEvents as authEventIds, type Event, prevEvents } from '../../matrix/pdu.ts';
 import { ResolutionTooLarge, type ResolvedEvent } from '../../matrix/state_resolution.ts';
 import type { Reader } from '../../storage/database.ts';
 import { isServerJoined, isServerPutOut } from '../../storage/memberships.ts';
-import type { Received, StateBefore } from './federated_rooms.ts';
-import { addGivenState, allOf } from './import.ts';
+import type { HistoricEvent, Received, StateBefore } from './federated_rooms.ts';
+import { addGivenState, allOf, authorisedBy } from './import.ts';
 import type { OutsideMemberships } from './outside.ts';
 import type { RoomDraft } from './room_draft.ts';
 import { RoomState } from './room_state.ts';
@@ -30,8 +30,8 @@ export class Receiving {
     this.#outside = options.outside;
   }
 
-  /** See FederatedRooms.receive. */
-  async receive(event: Event, given?: StateBefore): Promise<Received> {
+  /** See FederatedRooms.receive, and with `historic` FederatedRooms.receiveHistoric. */
+  async receive(event: Event, given?: StateBefore, historic?: HistoricEvent): Promise<Received> {
     return this.#writer.locked(event.room, async () => {
       // Resolution may undo what put this server out of the room; the others then take it for a member that has all
       // they sent. So a server that others put out goes on listening; one whose users have all left does not.
@@ -49,7 +49,7 @@ export class Receiving {
       }
       if (known?.stateAfter != null) return { kind: 'duplicate' };
       try {
-        return await this.#receiveInto(draft, event, given);
+        return await this.#receiveInto(draft, event, given, historic);
       } catch (error) {
         if (!(error instanceof ResolutionTooLarge)) throw error;
         return { kind: 'rejected', reason: 'its state takes too much to work out' };
@@ -57,16 +57,26 @@ export class Receiving {
     });
   }
 
-  async #receiveInto(draft: RoomDraft, event: Event, given: StateBefore | undefined): Promise<Received> {
+  async #receiveInto(
+    draft: RoomDraft,
+    event: Event,
+    given: StateBefore | undefined,
+    historic: HistoricEvent | undefined,
+  ): Promise<Received> {
+    if (historic !== undefined && event.id === draft.create.id) {
+      // It was authorised when the room was begun.
+      return this.#take(draft, event, RoomState.complete(new Map()), ACCEPTED, historic);
+    }
     // Up to room version 11 the rules allow a second create event to who made the room; here it would begin the room
     // anew, and resolution put its content in the first one's place.
     if (event.pdu.prev_events.length === 0) return { kind: 'rejected', reason: 'it follows on no event' };
     const prevs = await draft.statesAfter(prevEvents(event.pdu));
-    const isGap = prevs.missing.length > 0;
+    const told = prevs.missing.length > 0 ? await this.#stateOf(draft, historic?.stateOf) : undefined;
+    const isGap = prevs.missing.length > 0 && told === undefined;
     if (isGap && (given === undefined || given.state.length === 0)) {
       return { kind: 'missing_prev', missing: prevs.missing };
     }
-    const states = [...prevs.states];
+    const states = told === undefined ? [...prevs.states] : [told];
     if (given !== undefined) {
       // Without a gap its events are still wanted: they can be auth events that were missing.
       const map = await addGivenState(draft, given);
@@ -84,18 +94,33 @@ export class Receiving {
     const isSecondOpinion = given?.isSecondOpinion === true;
     if (isSecondOpinion) states.push(withAuthEvents(await draft.resolve(states), authEvents));
     const before = await draft.resolve(states);
-    const verdict = await judge(draft, event, authEvents, before);
-    const isHole = verdict.status !== 'timeline' && lacksOneOf(authEvents, before, draft.current);
+    // What the room is now says nothing of what it was.
+    const room = historic === undefined ? draft : { ...authorisedBy(draft), current: before };
+    const verdict = await judge(room, event, authEvents, before);
+    const isHole = verdict.status !== 'timeline' && lacksOneOf(authEvents, before, room.current);
     if (isHole && !isSecondOpinion) return { kind: 'state_lacks' };
     if (isHole && verdict.status === 'soft_failed') {
       const merged = await draft.resolve([draft.current, before]);
       if ((await authoriseBy(draft, event, merged)).ok) return this.#take(draft, event, before, ACCEPTED);
     }
-    return this.#take(draft, event, before, verdict);
+    return this.#take(draft, event, before, verdict, historic);
   }
 
-  async #take(draft: RoomDraft, event: Event, before: RoomState, verdict: Verdict): Promise<Received> {
-    await draft.add(event, before, verdict, { origin: 'received' });
+  /** The state before an event of the room that has one. */
+  async #stateOf(draft: RoomDraft, id: EventId | undefined): Promise<RoomState | undefined> {
+    const stored = id === undefined ? undefined : await this.#writer.events.get(id);
+    if (stored?.stateBefore == null || stored.event.room !== draft.room) return undefined;
+    return this.#writer.states.load(stored.stateBefore);
+  }
+
+  async #take(
+    draft: RoomDraft,
+    event: Event,
+    before: RoomState,
+    verdict: Verdict,
+    historic?: HistoricEvent,
+  ): Promise<Received> {
+    await draft.add(event, before, verdict, { origin: 'received', isHistoric: historic !== undefined });
     await this.#writer.commit(draft);
     return asReceived(verdict);
   }

@@ -58,10 +58,10 @@ export async function redactionBy(
   return { redacts, byPower, applied: applies ? redactedCopy(target.event, room.version) : null };
 }
 
-/** The first redaction that came before the event that it names, and applies to it. */
-export async function earlierRedaction(db: Reader, event: Event): Promise<RedactionRow | undefined> {
+/** The redactions that came before the event that they name, and apply to it; the first to come first. */
+export async function earlierRedactions(db: Reader, event: Event): Promise<RedactionRow[]> {
   const sender = serverOf(event.pdu.sender);
-  return (await redactionsOf(db, event.room, event.id)).find(
+  return (await redactionsOf(db, event.room, event.id)).filter(
     (redaction) => redaction.byPower === 1 || serverOf(redaction.sender) === sender,
   );
 }

@@ -9,7 +9,7 @@ import { childrenOf, type EventStatus, type RejectedBy } from '../../storage/eve
 import { findRoom, forwardExtremities } from '../../storage/rooms.ts';
 import type { ClientTransaction } from '../../storage/transactions.ts';
 import type { EventCache, FoundEvent } from './event_cache.ts';
-import { earlierRedaction, type Redaction, redactionBy } from './redactions.ts';
+import { earlierRedactions, type Redaction, redactionBy } from './redactions.ts';
 import { RoomState } from './room_state.ts';
 import type { StateStore } from './state_store.ts';
 import type { AuthorisedRoom, Verdict } from './verdict.ts';
@@ -42,6 +42,8 @@ export interface DraftEntry {
   /** Redactions that were withheld and can be shown now that this event is here. */
   readonly shows: readonly EventId[];
   readonly origin: Origin;
+  /** Whether it is from before what is here, so that it never appears in /sync. */
+  readonly isHistoric: boolean;
   readonly transaction: ClientTransaction | null;
 }
 
@@ -195,6 +197,7 @@ export class RoomDraft implements AuthorisedRoom {
       redactedBy: null,
       shows: [],
       origin: 'received',
+      isHistoric: false,
       transaction: null,
     });
   }
@@ -204,16 +207,21 @@ export class RoomDraft implements AuthorisedRoom {
     event: Event,
     before: RoomState,
     verdict: Verdict,
-    options: { readonly origin: Origin; readonly transaction?: ClientTransaction | undefined },
+    options: {
+      readonly origin: Origin;
+      /** It is behind an event that is here: it can be no end of the room. */
+      readonly isHistoric?: boolean;
+      readonly transaction?: ClientTransaction | undefined;
+    },
   ): Promise<void> {
     const accepted = verdict.status === 'timeline';
     const after = verdict.status === 'rejected' ? before : before.after(event);
     const redaction = accepted ? await redactionBy(this, event, before, this.#stores.events) : null;
-    const earlier =
-      verdict.status === 'rejected' ? undefined : await earlierRedaction(this.#stores.db, event);
+    const earlier = verdict.status === 'rejected' ? [] : await earlierRedactions(this.#stores.db, event);
     const rejectedBy = verdict.status === 'rejected' ? verdict.by : null;
     this.#pending.set(event.id, { event, rejected: rejectedBy !== null, rejectedBy });
-    if (accepted) await this.#advance(event, after);
+    const isHistoric = options.isHistoric === true;
+    if (accepted && !isHistoric) await this.#advance(event, after);
     this.entries.push({
       event,
       status: redaction !== null && redaction.applied === null ? 'withheld' : verdict.status,
@@ -222,9 +230,10 @@ export class RoomDraft implements AuthorisedRoom {
       after,
       current: this.#current,
       redaction,
-      redactedBy: earlier?.id ?? null,
-      shows: accepted && earlier?.status === 'withheld' ? [earlier.id] : [],
+      redactedBy: earlier[0]?.id ?? null,
+      shows: accepted ? earlier.flatMap(({ id, status }) => (status === 'withheld' ? [id] : [])) : [],
       origin: options.origin,
+      isHistoric,
       transaction: options.transaction ?? null,
     });
   }

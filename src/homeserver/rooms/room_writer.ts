@@ -5,6 +5,7 @@ import type { RoomVersion } from '../../matrix/room_version.ts';
 import type { Database, Transaction } from '../../storage/database.ts';
 import type { Notifier } from '../notifier.ts';
 import type { Outbox } from '../ports.ts';
+import type { Notifications } from '../push/notifications.ts';
 import { writeDraft } from './commit.ts';
 import { EventCache } from './event_cache.ts';
 import { settleProvisional } from './provisional.ts';
@@ -31,6 +32,7 @@ export class RoomWriter {
   readonly #serverName: ServerName;
   readonly #outbox: Outbox;
   readonly #notifier: Pick<Notifier, 'published'>;
+  readonly #notifications: Pick<Notifications, 'committed'> | undefined;
   readonly #locks = new RoomLocks();
   readonly #counters = { forks: 0, soft_failed: 0, rejected: 0 };
 
@@ -40,12 +42,15 @@ export class RoomWriter {
     readonly serverName: ServerName;
     readonly outbox: Outbox;
     readonly notifier: Pick<Notifier, 'published'>;
+    /** Left out: events notify nobody. */
+    readonly notifications?: Pick<Notifications, 'committed'> | undefined;
   }) {
     this.#database = options.database;
     this.#clock = options.clock;
     this.#serverName = options.serverName;
     this.#outbox = options.outbox;
     this.#notifier = options.notifier;
+    this.#notifications = options.notifications;
     this.events = new EventCache(options.database);
     this.states = new StateStore(options.database, this.events);
   }
@@ -78,7 +83,9 @@ export class RoomWriter {
     await this.#database.transaction(async (tx) => {
       const now = this.#clock.wall();
       const committed = await writeDraft(tx, draft, services, now);
-      committed.position = (await settleProvisional(tx, draft.entries, now)) ?? committed.position;
+      const settled = await settleProvisional(tx, draft.entries, now);
+      committed.position = settled.position ?? committed.position;
+      await this.#notifications?.committed(tx, draft, { committed, settled, now });
       await also?.(tx);
       tx.afterCommit(() => {
         this.states.settle(committed.written);

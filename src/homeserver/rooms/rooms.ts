@@ -1,5 +1,5 @@
 import type { Random } from '../../base/random.ts';
-import type { Clock } from '../../base/time.ts';
+import type { Clock, Millis } from '../../base/time.ts';
 import { MatrixError, notFound } from '../../matrix/error.ts';
 import {
   type EventId,
@@ -20,11 +20,24 @@ import { findRoom } from '../../storage/rooms.ts';
 import type { Notifier } from '../notifier.ts';
 import { type Once, UNRECOGNISED } from '../once.ts';
 import type { Outbox, RemoteRooms, ResolvedAlias } from '../ports.ts';
+import type { Notifications } from '../push/notifications.ts';
 import { type UserLimit, unlimited } from '../user_limits.ts';
 import { checkCanonicalAlias } from './canonical_alias.ts';
-import { type CreatedRoom, type CreateRoomRequest, RoomCreation } from './create_room.ts';
+import {
+  type CreatedRoom,
+  type CreateRoomRequest,
+  type EncryptedRooms,
+  RoomCreation,
+} from './create_room.ts';
 import { EventBuilder } from './event_builder.ts';
-import type { FederatedRooms, MissingEventsRequest, Received, StateBefore } from './federated_rooms.ts';
+import type {
+  BackfillRequest,
+  FederatedRooms,
+  HistoricEvent,
+  MissingEventsRequest,
+  Received,
+  StateBefore,
+} from './federated_rooms.ts';
 import { FederatedHistory } from './history.ts';
 import { RoomImport } from './import.ts';
 import { LocalEvents } from './local_events.ts';
@@ -50,10 +63,14 @@ export interface RoomsOptions {
   readonly localUserExists: (user: UserId) => Promise<boolean>;
   /** What an alias of any server stands for; left out: none stands for anything. @throws MatrixError */
   readonly resolveAlias?: (alias: RoomAlias) => Promise<ResolvedAlias>;
+  /** Left out: events notify nobody. */
+  readonly notifications?: Notifications;
   /** Whether a local user takes no invites; left out: nobody refuses them. */
   readonly blocksInvites?: (user: UserId) => Promise<boolean>;
   /** Told of local users who have come into a room by themselves. */
   readonly joined?: (user: UserId, room: RoomId) => Promise<void>;
+  /** Which new rooms are encrypted from the start. Left out: none. */
+  readonly encrypted?: EncryptedRooms;
   /** Holds users to their rates. Left out: to none. */
   readonly limit?: UserLimit;
 }
@@ -89,7 +106,10 @@ export class Rooms implements FederatedRooms {
     const local = new LocalEvents(database, writer, builder);
     const profileOf = async (user: UserId): Promise<JsonObject> =>
       profileContent(await options.profiles.get(user));
-    const outside = new OutsideMemberships({ database, notifier, remote, builder, clock, serverName });
+    const { notifications } = options;
+    const outside = new OutsideMemberships({
+      ...{ database, notifier, remote, builder, clock, serverName, notifications },
+    });
     const services = {
       ...options,
       writer,
@@ -213,6 +233,11 @@ export class Rooms implements FederatedRooms {
     return this.#receiving.receive(event, stateBefore);
   }
 
+  async receiveHistoric(historic: HistoricEvent, stateBefore?: StateBefore): Promise<Received> {
+    await this.memberships.settled(historic.event.room);
+    return this.#receiving.receive(historic.event, stateBefore, historic);
+  }
+
   makeJoin(room: RoomId, user: UserId, versions: readonly string[]) {
     return this.#resident.makeJoin(room, user, versions);
   }
@@ -255,6 +280,14 @@ export class Rooms implements FederatedRooms {
 
   missingEvents(room: RoomId, request: MissingEventsRequest, server: ServerName) {
     return this.#history.missingEvents(room, request, server);
+  }
+
+  backfill(room: RoomId, request: BackfillRequest, server: ServerName): Promise<readonly Event[]> {
+    return this.#history.backfill(room, request, server);
+  }
+
+  closest(room: RoomId, request: { readonly time: Millis; readonly dir: 'b' | 'f' }, server: ServerName) {
+    return this.#history.closest(room, request, server);
   }
 
   forwardExtremities(room: RoomId): Promise<readonly EventId[]> {

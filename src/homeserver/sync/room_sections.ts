@@ -4,6 +4,12 @@ import { type JsonObject, parseJson } from '../../matrix/json.ts';
 import type { Pdu } from '../../matrix/pdu.ts';
 import { type AccountDataRow, accountDataChanges } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
+import {
+  hasChangedUnread,
+  MAIN_TIMELINE,
+  type UnreadCount,
+  unreadCounts,
+} from '../../storage/push_notifications.ts';
 import { eventById, type SyncRoomRow } from '../../storage/sync.ts';
 import type { Requester } from '../accounts.ts';
 import { withAggregations } from '../aggregations.ts';
@@ -100,15 +106,18 @@ export class RoomSections {
     });
     const data = await this.#accountData(row.room_id, known, request);
     const nothing = section.empty && ephemeral.length === 0 && data.length === 0;
-    if (nothing && !newly && !request.fullState && since !== undefined) return undefined;
+    if (nothing && !newly && !request.fullState && since !== undefined) {
+      if (!(await hasChangedUnread(this.#reader, requester.user, row.room_id, since))) return undefined;
+    }
     if (newly) markLimited(section);
     return {
       ...section.body,
       ephemeral: { events: ephemeral },
       account_data: { events: data },
-      // Events are not judged by push rules yet.
-      unread_notifications: { highlight_count: 0, notification_count: 0 },
-      ...(filter.unreadThreadNotifications ? { unread_thread_notifications: {} } : {}),
+      ...unreadParts(
+        await unreadCounts(this.#reader, requester.user, row.room_id),
+        filter.unreadThreadNotifications,
+      ),
     };
   }
 
@@ -245,6 +254,30 @@ export function accountDataEvents(
 function markLimited({ timeline, body }: Section): void {
   if (timeline.events[0]?.type === 'm.room.create') return;
   (body.timeline as JsonObject).limited = true;
+}
+
+/** Client-server API, GET /sync: threads are apart from the main timeline where a client asks for them. */
+function unreadParts(counts: readonly UnreadCount[], isByThread: boolean): JsonObject {
+  const [main, threads] = [
+    counts.filter(({ thread }) => !isByThread || thread === MAIN_TIMELINE),
+    counts.filter(({ thread }) => isByThread && thread !== MAIN_TIMELINE),
+  ];
+  const total = (of: 'highlights' | 'notifications'): number =>
+    main.reduce((sum, count) => sum + count[of], 0);
+  return {
+    unread_notifications: {
+      highlight_count: total('highlights'),
+      notification_count: total('notifications'),
+    },
+    ...(isByThread && {
+      unread_thread_notifications: Object.fromEntries(
+        threads.map(({ thread, highlights, notifications }) => [
+          thread,
+          { highlight_count: highlights, notification_count: notifications },
+        ]),
+      ),
+    }),
+  };
 }
 
 function summaryBody({ heroes, joined, invited }: Summary): JsonObject {

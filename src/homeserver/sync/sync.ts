@@ -2,7 +2,7 @@ import type { Clock, Millis } from '../../base/time.ts';
 import { invalidParam } from '../../matrix/error.ts';
 import type { RoomId, UserId } from '../../matrix/ids.ts';
 import type { JsonObject } from '../../matrix/json.ts';
-import { accountDataChanges, GLOBAL, ignoredUsers } from '../../storage/account_data.ts';
+import { type AccountDataRow, accountDataChanges, GLOBAL, ignoredUsers } from '../../storage/account_data.ts';
 import type { Reader } from '../../storage/database.ts';
 import type { PresenceState } from '../../storage/presence.ts';
 import { eventById, type SyncRoomRow, streamPosition, syncRooms } from '../../storage/sync.ts';
@@ -12,7 +12,7 @@ import { blocksInvites } from '../invite_permission.ts';
 import { type DeviceListChanges, deviceListChanges } from '../keys/device_list_changes.ts';
 import type { Notifier } from '../notifier.ts';
 import type { Presence } from '../presence.ts';
-import { PUSH_RULES, pushRulesContent } from '../push_rules.ts';
+import { PUSH_RULES, pushRulesContent } from '../push/push_rules.ts';
 import type { ToDevice } from '../to_device.ts';
 import { strippedStateFor } from './invitation.ts';
 import { loadKeys } from './keys.ts';
@@ -237,9 +237,7 @@ export class Sync {
     const { now, rooms } = await syncRooms(this.#reader, user);
     const ignored = await ignoredUsers(this.#reader, user);
     const range = { after: since ?? 0, upTo: now };
-    const data = await accountDataChanges(this.#reader, user, GLOBAL, range);
-    if (since === undefined && request.knowsPushRules !== true)
-      data.unshift({ type: PUSH_RULES, content: JSON.stringify(pushRulesContent(user)) });
+    const data = await this.#globalData(user, range, request);
     const accountData = accountDataEvents(data, user, filter.accountData);
     const presence =
       this.#presence === undefined
@@ -267,6 +265,21 @@ export class Sync {
       },
       isTopEmpty: accountData.length + presence.length + messages.length === 0 && !keys.isNews,
     };
+  }
+
+  /** What changed of the user's data that belongs to no room; the push rules as a whole, which everybody has. */
+  async #globalData(
+    user: UserId,
+    range: { readonly after: number; readonly upTo: number },
+    { since, knowsPushRules }: SyncRequest,
+  ): Promise<AccountDataRow[]> {
+    const data = await accountDataChanges(this.#reader, user, GLOBAL, range);
+    const rules = (stored: string | undefined): AccountDataRow => ({
+      ...{ type: PUSH_RULES, content: JSON.stringify(pushRulesContent(user, stored)) },
+    });
+    const told = data.map((row) => (row.type === PUSH_RULES ? rules(row.content) : row));
+    const isMissing = since === undefined && knowsPushRules !== true;
+    return isMissing && !data.some(({ type }) => type === PUSH_RULES) ? [rules(undefined), ...told] : told;
   }
 
   /** What is told of rooms, in the order of `KINDS`. */

@@ -12,6 +12,8 @@ export type Point =
 /** Before every event of a room. */
 export const BEGINNING: Point = { kind: 'historic', depth: 0, id: 0 };
 
+const TOKEN = /^(?:s1_(\d{1,15})|h1_(\d{1,15})_(\d{1,15})(?:_again)?)$/;
+
 export const delivered = (position: number): Point => ({ kind: 'delivered', position });
 
 /**
@@ -22,9 +24,16 @@ export function formatPoint(point: Point): string {
   return point.kind === 'delivered' ? `s1_${point.position}` : `h1_${point.depth}_${point.id}`;
 }
 
+/**
+ * Another text for the same point, for a client that is to ask from there once more: one whose token stays the same takes it
+ * for the end.
+ */
+export const sameAgain = (token: string): string =>
+  /_again$/.test(token) ? token.slice(0, -'_again'.length) : `${token}_again`;
+
 /** Reads a token, or answers undefined where it is none, or of another version. */
 export function parsePoint(text: string): Point | undefined {
-  const [, position, depth, id] = /^(?:s1_(\d{1,15})|h1_(\d{1,15})_(\d{1,15}))$/.exec(text) ?? [];
+  const [, position, depth, id] = TOKEN.exec(text) ?? [];
   if (position !== undefined) return delivered(Number(position));
   if (depth === undefined || id === undefined) return undefined;
   return { kind: 'historic', depth: Number(depth), id: Number(id) };

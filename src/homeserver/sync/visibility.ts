@@ -45,6 +45,13 @@ export class Visibility {
     });
   }
 
+  /** Whether the user may see what came just before an event, the user's own memberships aside. */
+  async allowsBefore(event: EventRow): Promise<boolean> {
+    const before = await this.#viewpoint(event.state_before);
+    const beforeDeparture = this.#joinedUntil > 0;
+    return maySeeEvent({ before, after: before, kind: 'other', beforeDeparture });
+  }
+
   /** The user's membership at an event, with what the event itself changed. */
   async membershipAt(event: EventRow): Promise<string> {
     return (await this.#viewpoint(event.state_after)).membership;

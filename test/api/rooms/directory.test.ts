@@ -117,7 +117,8 @@ eachDoor('rooms are listed, searched and taken off the list', async (each) => {
   const all = await nobody.ask('GET', '/publicRooms?limit=500');
   expect((all.body.chunk as JsonObject[]).map(({ room_id: id }) => id)).toContain(space);
   expect(failure(await nobody.ask('GET', '/publicRooms?since=x'))).toEqual([400, 'M_INVALID_PARAM']);
-  expect(failure(await nobody.ask('GET', '/publicRooms?server=b.example'))).toEqual([404, 'M_NOT_FOUND']);
+  expect(failure(await nobody.ask('GET', '/publicRooms?server=b.example'))).toEqual([502, 'M_UNKNOWN']);
+  expect(failure(await nobody.ask('GET', '/publicRooms?server=b%20c'))).toEqual([400, 'M_INVALID_PARAM']);
   expect((await nobody.ask('POST', '/publicRooms', {})).status).toBe(401);
 
   const listed = `/directory/list/room/${esc(space)}`;

@@ -83,6 +83,13 @@ function told(room: Room): ToldRoom {
 const byPlace = (a: Made, b: Made): number =>
   `${a.pdu.type} ${a.pdu.state_key}` < `${b.pdu.type} ${b.pdu.state_key}` ? -1 : 1;
 
+/** Mostly few; now and then more than the form has room for, or with something besides. */
+const counts = (random: Random): JsonObject => ({
+  highlight_count: random.fraction() < 0.6 ? 0 : random.integer(300),
+  notification_count: random.integer(random.fraction() < 0.9 ? 300 : 1 << 26),
+  ...(random.fraction() < 0.05 && { other: 1 }),
+});
+
 /** An answer that tells what is new in rooms, as /sync has it, and what its writer needs for it. */
 function answer(
   random: Random,
@@ -122,6 +129,7 @@ function answer(
         {
           ...rest,
           ...(isFirst && { summary: { 'm.joined_member_count': 2 } }),
+          ...(random.fraction() < 0.6 && { unread_notifications: counts(random) }),
           state: { events: state.map((event) => show(event, false)) },
           timeline: {
             ...rest.timeline,

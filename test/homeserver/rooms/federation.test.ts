@@ -643,6 +643,22 @@ describe('redactions from other servers', () => {
     expect(redaction).not.toBe(early.id);
   });
 
+  it('are all shown where several of one event came before it', async () => {
+    const said = await b.say(bob, room, 'oops');
+    const [target] = world.queue.splice(0);
+    await b.redact(bob, room, said);
+    const [second] = world.queue.splice(0);
+    const { prev_events, depth, origin_server_ts } = target!.event.pdu;
+    const early = [1, 2].map((later) => {
+      const at = { prev_events, depth, origin_server_ts: origin_server_ts + later };
+      return overTheWire(b.sign({ ...second!.event.pdu, ...at }).pdu);
+    });
+    for (const redaction of early) expect(await a.rooms.receive(redaction)).toEqual({ kind: 'accepted' });
+    expect(await a.rooms.receive(target!.event)).toEqual({ kind: 'accepted' });
+    expect(await a.stored(said)).toMatchObject({ redactedBy: early[0]!.id });
+    for (const { id } of early) expect(await a.stored(id)).toMatchObject({ status: 'timeline' });
+  });
+
   it('wait for ever where the sender has no power over the target', async () => {
     const said = await a.say(alice, room, 'stays');
     await world.settle();

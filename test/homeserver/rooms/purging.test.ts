@@ -9,7 +9,8 @@ import { purgeRoom } from '../../../src/storage/purge.ts';
 import { askForPurge, endPurge, purgeOf } from '../../../src/storage/purges.ts';
 import { stateGroupState } from '../../../src/storage/sync.ts';
 import { temporaryFolder } from '../../storage/temporary_database.ts';
-import { type Server, World } from './world.ts';
+import { sharedRoom } from './shared_room.ts';
+import type { Server, World } from './world.ts';
 
 const log = { info: () => {}, warn: () => {} };
 
@@ -23,18 +24,9 @@ let room: RoomId;
 let said: EventId[];
 
 beforeEach(async () => {
-  world = new World();
-  a = world.server('a.example');
-  b = world.server('b.example');
-  [alice, bob, gone] = [a.user('alice'), b.user('bob'), a.user('gone')];
-  room = await a.rooms.create(alice, { preset: 'public_chat', name: 'Room' });
-  await b.rooms.memberships.join(bob, room, { via: [a.name] });
-  await world.settle();
+  ({ world, a, b, alice, bob, gone, room } = await sharedRoom());
   const early = a.user('early');
-  await a.database.transaction((tx) =>
-    tx.run('INSERT INTO users (user_id, created) VALUES (?, 0), (?, 0), (?, 0)', alice, gone, early),
-  );
-  await a.rooms.memberships.join(gone, room, {});
+  await a.database.transaction((tx) => tx.run('INSERT INTO users (user_id, created) VALUES (?, 0)', early));
   await a.rooms.memberships.join(early, room, {});
   await a.say(alice, room, 'hello');
   await a.rooms.memberships.leave(early, room);

@@ -5,7 +5,7 @@ import { RoomSummaries } from '../../../src/homeserver/room_summaries.ts';
 import { USER_RATES, userLimits } from '../../../src/homeserver/user_limits.ts';
 import { MatrixError } from '../../../src/matrix/error.ts';
 import type { DeviceId, EventId, RoomAlias, UserId } from '../../../src/matrix/ids.ts';
-import { type Server, World } from './world.ts';
+import { overTheWire, type Server, World } from './world.ts';
 
 let world: World;
 let a: Server;
@@ -161,8 +161,15 @@ describe('an event that is looked for by its time where something is missing', (
 
   const messagesOf = (asked: unknown[], answer: { event: EventId; time: number } | undefined) => {
     const remote: RemoteHistory = {
+      backfill: async () => false,
+      isHopeless: () => true,
       closest: async (request) => {
         asked.push(request);
+        const event = answer && (await a.rooms.event(answer.event, a.name));
+        if (event !== undefined) {
+          const { state, authChain } = await a.stateBefore(event, b);
+          await b.rooms.receiveHistoric({ event: overTheWire(event.pdu) }, { state, authChain });
+        }
         return answer;
       },
     };

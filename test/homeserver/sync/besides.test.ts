@@ -6,6 +6,7 @@ import { Sync } from '../../../src/homeserver/sync/sync.ts';
 import { Typing } from '../../../src/homeserver/typing.ts';
 import type { EventId, ServerName, UserId } from '../../../src/matrix/ids.ts';
 import type { JsonObject } from '../../../src/matrix/json.ts';
+import { noWarnings } from '../no_warnings.ts';
 import { ALICE, BOB, CAROL, FixtureRoom, Home, ids, phone, type SyncBody } from './room_fixture.ts';
 
 const ZOE = '@zoe:there' as UserId;
@@ -31,7 +32,7 @@ const outbox = {
 
 function newServices(): void {
   const { database, clock, notifier } = home;
-  const of = { database, clock, notifier, outbox };
+  const of = { database, clock, notifier, outbox, log: noWarnings };
   accountData = new AccountData(of);
   receipts = new Receipts({ ...of, accountData });
   typing = new Typing(of);

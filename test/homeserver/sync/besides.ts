@@ -4,6 +4,7 @@ import { Receipts } from '../../../src/homeserver/receipts.ts';
 import { Typing } from '../../../src/homeserver/typing.ts';
 import type { DeviceId, EventId, UserId } from '../../../src/matrix/ids.ts';
 import type { JsonObject } from '../../../src/matrix/json.ts';
+import { noWarnings } from '../no_warnings.ts';
 import { type DrivenRoom, type Driver, HERE, USERS } from './driver.ts';
 
 /** Longer than the time between two steps, and shorter than a run. */
@@ -50,14 +51,14 @@ export class Besides {
     const outbox = { typing: () => {}, receipt: async () => {}, presence: () => {} };
     this.accountData = new AccountData({ database, notifier });
     this.receipts = new Receipts({ database, clock, notifier, accountData: this.accountData, outbox });
-    this.typing = new Typing({ database, clock, notifier, outbox });
+    this.typing = new Typing({ database, clock, notifier, outbox, log: noWarnings });
     this.presence = this.#newPresence();
   }
 
   #newPresence(): Presence {
     const { database, notifier, clock } = this.#driver;
     return new Presence({
-      ...{ enabled: true, database, clock, notifier, serverName: HERE },
+      ...{ enabled: true, database, clock, notifier, serverName: HERE, log: noWarnings },
       outbox: { typing: () => {}, receipt: async () => {}, presence: () => {} },
       localUserExists: async () => true,
     });
@@ -75,7 +76,7 @@ export class Besides {
     await this.presence.stop();
     const { database, notifier, clock } = this.#driver;
     const outbox = { typing: () => {}, receipt: async () => {}, presence: () => {} };
-    this.typing = new Typing({ database, clock, notifier, outbox });
+    this.typing = new Typing({ database, clock, notifier, outbox, log: noWarnings });
     this.presence = this.#newPresence();
     await this.typing.start();
     await this.presence.start();

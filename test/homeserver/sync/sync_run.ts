@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { seededRandom } from '../../../src/base/random.ts';
-import { PUSH_RULES } from '../../../src/homeserver/push_rules.ts';
+import { PUSH_RULES } from '../../../src/homeserver/push/push_rules.ts';
 import { CREATOR, type DrivenRoom, Driver, markOf, placeOf, USERS } from './driver.ts';
 import { ModelClient } from './model_client.ts';
 

@@ -1,31 +1,28 @@
-import type { UserId } from '../matrix/ids.ts';
-import type { JsonObject, JsonValue } from '../matrix/json.ts';
+import type { UserId } from '../../matrix/ids.ts';
+import type { JsonObject, JsonValue } from '../../matrix/json.ts';
 
-/** Client-server API, "Push Rules". */
-type PushRuleKind = 'override' | 'content' | 'room' | 'sender' | 'underride';
+/** Client-server API, "Push Rules": in the order in which they are checked. */
+export const PUSH_RULE_KINDS = ['override', 'content', 'room', 'sender', 'underride'] as const;
+export type PushRuleKind = (typeof PUSH_RULE_KINDS)[number];
 
 export type PushRule = JsonObject & { rule_id: string; enabled: boolean; actions: JsonValue[] };
 
-type PushRuleset = Record<PushRuleKind, PushRule[]>;
+export type PushRuleset = Record<PushRuleKind, PushRule[]>;
+
+/** The one predefined rule that comes before the user's own. */
+export const MASTER_RULE = '.m.rule.master';
 
 const SOUND = { set_tweak: 'sound', value: 'default' };
 const HIGHLIGHT = { set_tweak: 'highlight' };
 
 /** The rules that hold for a user who has changed nothing (client-server API, "Predefined Rules"), highest priority first. */
-export function defaultPushRules(user: UserId): PushRuleset {
+export function predefinedRules(user: UserId): PushRuleset {
   return { override: overrideRules(user), content: [], room: [], sender: [], underride: underrideRules() };
-}
-
-/** One rule, or undefined where there is none of that name. @param kind as in the path of a request */
-export function findPushRule(rules: PushRuleset, kind: string, id: string): PushRule | undefined {
-  return Object.hasOwn(rules, kind)
-    ? rules[kind as PushRuleKind].find((rule) => rule.rule_id === id)
-    : undefined;
 }
 
 function overrideRules(user: UserId): PushRule[] {
   return [
-    { ...rule('.m.rule.master', [], []), enabled: false },
+    { ...rule(MASTER_RULE, [], []), enabled: false },
     rule('.m.rule.suppress_notices', [match('content.msgtype', 'm.notice')], []),
     rule(
       '.m.rule.invite_for_me',
@@ -85,9 +82,3 @@ const rule = (id: string, conditions: JsonValue[], actions: JsonValue[]): PushRu
   conditions,
   actions,
 });
-
-/** The type of account data that holds a user's push rules. */
-export const PUSH_RULES = 'm.push_rules';
-
-/** What m.push_rules holds: everybody has the predefined rules. */
-export const pushRulesContent = (user: UserId): JsonObject => ({ global: defaultPushRules(user) });
