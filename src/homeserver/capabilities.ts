@@ -6,7 +6,7 @@ import { MAX_DELAY_MS, MAX_SCHEDULED } from './delayed_events.ts';
  * Versions of the specification that clients may count on: v1.1, without which no client talks to a server, and each further
  * one as long as nothing is missing of what it and those before it have added to the operations.
  */
-export const SPEC_VERSIONS: readonly string[] = ['v1.1', 'v1.2', 'v1.3'];
+export const SPEC_VERSIONS: readonly string[] = ['v1.1', 'v1.2', 'v1.3', 'v1.4', 'v1.5', 'v1.6'];
 
 /** What is there of later versions, by the names that clients know it under. */
 export const UNSTABLE_FEATURES: Readonly<Record<string, boolean>> = {
