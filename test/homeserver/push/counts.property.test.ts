@@ -79,8 +79,15 @@ const bodyOf = (random: Random): JsonObject => ({
   body: ['hello', 'a cake, ben', 'pancake', 'ann?'][random.integer(4)]!,
 });
 
-/** A message, perhaps one that mentions, hangs on another one, or cannot be read. */
-function message(random: Random, events: readonly EventId[]): { type: string; content: JsonObject } {
+/**
+ * A message, perhaps one that mentions, hangs on another one, or cannot be read.
+ * @param roots those of the events that a thread can start from
+ */
+function message(
+  random: Random,
+  events: readonly EventId[],
+  roots: readonly EventId[],
+): { type: string; content: JsonObject } {
   const content = bodyOf(random);
   if (random.integer(4) === 0) content['m.mentions'] = { user_ids: [USERS[random.integer(3)]!] };
   else if (random.integer(6) === 0) content['m.mentions'] = { room: true };
@@ -89,7 +96,9 @@ function message(random: Random, events: readonly EventId[]): { type: string; co
   if (target === undefined || kind > 4) return { type: 'm.room.message', content };
   if (kind === 4) return { type: 'm.room.encrypted', content: { algorithm: 'm.megolm.v1.aes-sha2' } };
   const rel_type = ['m.thread', 'm.thread', 'm.replace', 'm.annotation'][kind]!;
-  content['m.relates_to'] = { rel_type, event_id: target };
+  const event_id =
+    rel_type === 'm.thread' ? (roots[random.integer(Math.max(1, roots.length))] ?? target) : target;
+  content['m.relates_to'] = { rel_type, event_id };
   return { type: rel_type === 'm.annotation' ? 'm.reaction' : 'm.room.message', content };
 }
 
@@ -145,6 +154,7 @@ async function run(seed: number, count: (what: string, by?: number) => void): Pr
   const world = new CountsWorld();
   const rooms = [await world.createRoom(), await world.createRoom()];
   const sent = new Map<RoomId, EventId[]>(rooms.map((room) => [room, []]));
+  const rootsOf = new Map<RoomId, EventId[]>(rooms.map((room) => [room, []]));
   const pick = <T>(of: readonly T[]): T => of[random.integer(of.length)]!;
   for (const user of USERS.slice(1)) for (const room of rooms) await world.join(room, user);
   const clients = USERS.map((user, at) => new Client(world, user, at !== 2));
@@ -152,6 +162,7 @@ async function run(seed: number, count: (what: string, by?: number) => void): Pr
   for (let step = 0; step < STEPS; step++) {
     const room = pick(rooms);
     const events = sent.get(room)!;
+    const roots = rootsOf.get(room)!;
     const user = pick(world.joined(room));
     switch (random.integer(12)) {
       case 0: {
@@ -206,8 +217,10 @@ async function run(seed: number, count: (what: string, by?: number) => void): Pr
         break;
       }
       default: {
-        const { type, content } = message(random, events);
-        events.push(await world.send(room, user, type, content));
+        const { type, content } = message(random, events, roots);
+        const event = await world.send(room, user, type, content);
+        events.push(event);
+        if (!Object.hasOwn(content, 'm.relates_to')) roots.push(event);
         if (world.threadOf(content) !== '') count('threaded');
       }
     }
