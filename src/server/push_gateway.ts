@@ -1,19 +1,14 @@
-import { type LookupAddress, promises } from 'node:dns';
-import { isIP, type LookupFunction } from 'node:net';
-import { Agent, buildConnector, type Dispatcher, request } from 'undici';
+import { type Agent, type Dispatcher, request } from 'undici';
 import { fromUtf8 } from '../base/bytes.ts';
 import { bad, ok, type Result } from '../base/result.ts';
 import type { Clock, Millis } from '../base/time.ts';
 import type { Work } from '../base/work.ts';
-import { isPublicAddress } from '../federation/addresses.ts';
+import { deadline, INTERNET, type Internet, mayConnect, pool, trusting } from '../federation/internet.ts';
 import type { PushGateway } from '../homeserver/push/push_sender.ts';
 import { isJsonObject, type JsonObject, type JsonValue, own } from '../matrix/json.ts';
 
 /** Of an answer. */
 const MAX_ANSWER_BYTES = 64 * 1024;
-const MAX_ORIGINS = 100;
-const CONNECTIONS_PER_ORIGIN = 2;
-const KEEP_ALIVE_MS: Millis = 60_000;
 
 /** Where there is no network but links: gateways cannot be reached. */
 export const NO_GATEWAY: PushGateway = {
@@ -29,23 +24,23 @@ export class HttpPushGateway implements PushGateway {
   readonly #clock: Clock;
   readonly #work: Work;
   readonly #inside: ReadonlySet<string>;
-  readonly #lookup: (host: string) => Promise<readonly LookupAddress[]>;
+  readonly #internet: Internet;
   #pools: { readonly outside: Agent; readonly inside: Agent } | undefined;
 
   /**
    * @param of.inside origins of gateways that may be at any address
-   * @param of.lookup another one than the system's, for tests
+   * @param of.internet another one, for tests
    */
   constructor(of: {
     readonly clock: Clock;
     readonly work: Work;
     readonly inside: ReadonlySet<string>;
-    readonly lookup?: (host: string) => Promise<readonly LookupAddress[]>;
+    readonly internet?: Internet;
   }) {
     this.#clock = of.clock;
     this.#work = of.work;
     this.#inside = of.inside;
-    this.#lookup = of.lookup ?? ((host) => promises.lookup(host, { all: true }));
+    this.#internet = of.internet ?? INTERNET;
   }
 
   notify(url: string, body: JsonObject, timeoutMs: Millis): Promise<Result<readonly string[]>> {
@@ -60,18 +55,15 @@ export class HttpPushGateway implements PushGateway {
     const target = URL.parse(url);
     if (target === null) return bad('no URL');
     const isExcepted = this.#inside.has(target.origin);
-    // A literal address is not looked up.
-    const host = target.hostname.replace(/^\[|\]$/g, '');
-    if (!isExcepted && (target.protocol !== 'https:' || (isIP(host) !== 0 && !isPublicAddress(host))))
+    if (!isExcepted && (target.protocol !== 'https:' || !mayConnect(target.hostname, this.#internet)))
       return bad('an inside address');
-    this.#pools ??= { outside: this.#pool(isPublicAddress), inside: this.#pool(() => true) };
-    const controller = new AbortController();
-    const cancel = this.#clock.after(timeoutMs, () => controller.abort());
+    const { inside, outside } = this.#opened();
+    const timeout = deadline(this.#clock, timeoutMs);
     try {
       const answer = await request(target.href, {
         method: 'POST',
-        dispatcher: isExcepted ? this.#pools.inside : this.#pools.outside,
-        signal: controller.signal,
+        dispatcher: isExcepted ? inside : outside,
+        signal: timeout.signal,
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(body),
       });
@@ -82,33 +74,21 @@ export class HttpPushGateway implements PushGateway {
     } catch (error) {
       return bad(error instanceof Error && 'code' in error ? String(error.code) : 'no answer');
     } finally {
-      cancel();
+      timeout.end();
     }
   }
 
-  #pool(isAllowed: (address: string) => boolean): Agent {
-    const lookup: LookupFunction = (host, options, done) => {
-      this.#lookup(host).then(
-        (addresses) => {
-          const usable = addresses.filter(({ address }) => isAllowed(address));
-          const [first] = usable;
-          if (first === undefined) done(Object.assign(new Error('inside address'), { code: 'EACCES' }), []);
-          else if (options.all === true) done(null, usable);
-          else done(null, first.address, first.family);
-        },
-        (error: NodeJS.ErrnoException) => done(error, []),
-      );
-    };
-    return new Agent({
-      connections: CONNECTIONS_PER_ORIGIN,
-      maxOrigins: MAX_ORIGINS,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      // All timeouts are ours, by our clock.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      allowH2: false,
-      connect: buildConnector({ timeout: 0, allowH2: false, lookup }),
-    });
+  #opened(): { readonly outside: Agent; readonly inside: Agent } {
+    if (this.#pools === undefined) {
+      const context = trusting();
+      const opened = (isAllowed: (address: string) => boolean): Agent =>
+        pool(context, this.#internet, isAllowed);
+      this.#pools = {
+        outside: opened((address) => this.#internet.isPublicAddress(address)),
+        inside: opened(() => true),
+      };
+    }
+    return this.#pools;
   }
 }
 

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/time.ts';
 import { Work } from '../../src/base/work.ts';
+import { INTERNET } from '../../src/federation/internet.ts';
 import { HttpPushGateway } from '../../src/server/push_gateway.ts';
 
 const PATH = '/_matrix/push/v1/notify';
@@ -31,7 +32,7 @@ async function local(
 function gateway(inside: readonly string[], address = '127.0.0.1'): HttpPushGateway {
   const made = new HttpPushGateway({
     ...{ clock: systemClock, work: new Work(), inside: new Set(inside) },
-    lookup: async () => [{ address, family: 4 }],
+    internet: { ...INTERNET, lookup: async () => [{ address, family: 4 }] },
   });
   gateways.push(made);
   return made;
