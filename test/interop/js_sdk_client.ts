@@ -1,6 +1,7 @@
 import {
   ClientEvent,
   createClient,
+  Filter,
   type LoginResponse,
   type MatrixClient,
   type MatrixEvent,
@@ -84,8 +85,13 @@ export const logIn = (baseUrl: string, username: string, { logger }: Complaints)
     identifier: { type: 'm.id.user', user: username },
   });
 
-/** Begins to sync, or goes on where it has stopped. Resolves when it has caught up. */
-export async function follow(client: MatrixClient, initialSyncLimit = 20): Promise<void> {
+/**
+ * Begins to sync, or goes on where it has stopped. Resolves when it has caught up.
+ * @param atOnce how much of a timeline later answers have at most; left out: what the server likes
+ */
+export async function follow(client: MatrixClient, initialSyncLimit = 20, atOnce?: number): Promise<void> {
+  const filter = new Filter(client.getUserId());
+  if (atOnce !== undefined) filter.setTimelineLimit(atOnce);
   const caughtUp = new Promise<void>((resolve) => {
     const look = (state: SyncState): void => {
       if (state !== SyncState.Prepared && state !== SyncState.Syncing) return;
@@ -94,7 +100,10 @@ export async function follow(client: MatrixClient, initialSyncLimit = 20): Promi
     };
     client.on(ClientEvent.Sync, look);
   });
-  await client.startClient({ initialSyncLimit, lazyLoadMembers: true });
+  await client.startClient({
+    ...{ initialSyncLimit, lazyLoadMembers: true },
+    ...(atOnce !== undefined && { filter }),
+  });
   await caughtUp;
 }
 

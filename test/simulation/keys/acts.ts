@@ -203,10 +203,18 @@ export class Acts {
   /** The first user stays. */
   async #comeOrGo(user: LoggedUser, device: LoggedDevice): Promise<void> {
     if (user === this.users[0]) return;
-    const comes = this.#dice.integer(2) === 0;
+    // Who comes back before all have heard that they left may be taken for gone.
+    const comes = !(await this.#isThere(user.id));
     const path = comes ? this.#join(this.#room) : `/rooms/${encodeURIComponent(this.#room)}/leave`;
     const { status } = await device.client.ask('POST', path, {});
     if (status === 200) this.#counts[comes ? 'joins' : 'leaves']++;
+  }
+
+  /** Whether a user is in the room as far as the server of the first user knows; true where it does not answer. */
+  async #isThere(user: string): Promise<boolean> {
+    const { ask } = this.users[0]!.devices.find(({ isAlive }) => isAlive)!.client;
+    const { json } = await ask('GET', `/rooms/${encodeURIComponent(this.#room)}/joined_members`);
+    return json.joined === undefined || user in (json.joined as JsonObject);
   }
 
   async #claim(device: LoggedDevice): Promise<void> {

@@ -66,7 +66,7 @@ export class KeyClient {
     const since = this.#since;
     const { status, json } = await this.ask(
       'GET',
-      `/sync?timeout=0${since === undefined ? '' : `&since=${since}`}`,
+      `/sync?timeout=0&use_state_after=true${since === undefined ? '' : `&since=${since}`}`,
     );
     if (status !== 200 || !arrives) return undefined;
     this.#since = String(json.next_batch);
@@ -91,14 +91,12 @@ export class KeyClient {
   async #begin(json: JsonObject): Promise<boolean> {
     this.outdated.add(this.user);
     const { join } = (json.rooms ?? {}) as {
-      join?: Record<string, { state: { events: JsonObject[] }; timeline: { events: JsonObject[] } }>;
+      join?: Record<string, { state_after: { events: JsonObject[] } }>;
     };
-    for (const { state, timeline } of Object.values(join ?? {})) {
-      const memberships = new Map<string, unknown>();
-      for (const { type, state_key: user, content } of [...state.events, ...timeline.events])
-        if (type === 'm.room.member') memberships.set(String(user), (content as JsonObject).membership);
-      for (const [user, membership] of memberships) if (membership === 'join') this.outdated.add(user);
-    }
+    for (const { state_after: state } of Object.values(join ?? {}))
+      for (const { type, state_key: user, content } of state.events)
+        if (type === 'm.room.member' && (content as JsonObject).membership === 'join')
+          this.outdated.add(String(user));
     return true;
   }
 

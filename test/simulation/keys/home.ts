@@ -49,6 +49,8 @@ export interface Disks {
 /** Two whole servers in virtual time, between which only datagrams go, and that may be killed at any of their commits. */
 export class TwoHomes {
   readonly time: VirtualTime;
+  /** Requests of which a living server has said that it failed. */
+  readonly failures: string[] = [];
   readonly #seed: number;
   readonly #network: SimulatedNetwork;
   readonly #folder = mkdtempSync(join(tmpdir(), 'ravine-keys-'));
@@ -119,7 +121,9 @@ export class TwoHomes {
         ...(body && { payload: body }),
       });
       // What a killed server says is not said.
-      return database.isDead ? NOTHING : { status: statusCode, json: JSON.parse(text) as JsonObject };
+      if (database.isDead) return NOTHING;
+      if (statusCode === 500) this.failures.push(`${method} ${path}: ${text}`);
+      return { status: statusCode, json: JSON.parse(text) as JsonObject };
     };
     return Promise.race([answer().catch(() => NOTHING), gone]);
   }

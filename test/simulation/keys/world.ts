@@ -12,7 +12,7 @@ const USERS: readonly (readonly [Name, string])[] = [
   ['bravo', 'carol'],
   ['bravo', 'dave'],
 ];
-const STEPS = 20;
+const STEPS = 16;
 const MAX_AT_ONCE = 4;
 const MAX_PAUSE_MS: Millis = 60_000;
 /** A server dies at one of so many commits after the moment that the dice say. */
@@ -110,6 +110,8 @@ class World {
       if (this.#dice.integer(2) === 0) await this.#homes.time.pass(this.#dice.integer(MAX_PAUSE_MS));
     }
     await this.#heal();
+    const [failure] = this.#homes.failures;
+    if (failure !== undefined) throw new Error(failure);
     checkMessages(acts.users, acts.messages);
     for (const device of acts.devices) {
       checkKeyCount(device);
